@@ -5,6 +5,7 @@ A line `<!-- keys -->` of a page is replaced by the keys of the screen.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from launcher.cli.documents import LATE_GROUPS, entries
 from launcher.cli.main import cli as launcher
+from launcher.cli.other_words import phrases_of
 from launcher.kinds import installed_kinds
 from launcher.screens.dashboard.keys import help_page
 from launcher.taskfile.schema.reference import reference
@@ -46,6 +49,7 @@ ONLY_HERE = {
     "Understand how it works": (("Contributing", "CONTRIBUTING.md"), ("Security", "SECURITY.md")),
 }
 WIDTH = 80  # columns of a help page
+LATE_BOOST = 0.3  # of pages that explain or measure, in the search
 KEYS_WIDTH = 100  # columns of the list of keys
 _INTO_DOCS = re.compile(r"\]\(docs/")
 _OUT_OF_DOCS = re.compile(r"\]\(\.\./")
@@ -81,11 +85,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001  # MkDocs' shape
-    """Let a link that is right in the repository be right in the site, where docs/ is the root."""
+    """Let a link that is right in the repository be right in the site, where docs/ is the root.
+
+    Other words for the subjects of a page become its tags, which the search reads and nobody sees.
+    """
+    topic = page.file.name.lower()
+    page.meta["tags"] = phrases_of(topic)
+    page.meta["search"] = {"boost": LATE_BOOST if topic in _late_topics() else 1}
     if page.file.src_uri in AT_THE_TOP:
         return _INTO_DOCS.sub("](", markdown)
     markdown = _MADE.sub(lambda _: _keys_of_the_screen(), markdown)
     return _OUT_OF_DOCS.sub("](", _INTO_CODE.sub(r"\1", markdown))  # no code is in the site
+
+
+@cache
+def _late_topics() -> frozenset[str]:
+    return frozenset(entry.topic for entry in entries() if entry.group in LATE_GROUPS)
 
 
 def _keys_of_the_screen() -> str:

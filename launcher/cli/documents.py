@@ -1,12 +1,13 @@
 """The pages of the documentation that belong to this installation."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import launcher
+from launcher.cli.other_words import places_of
 from launcher.errors import MachineError
 
 GLOSSARY = "glossary"  # nearly all pages link to it
@@ -20,6 +21,8 @@ _LINK = re.compile(r"\[([^\]]+)\]\((?:docs/|\.\./)?([\w-]+)\.md(?:#[\w-]*)?\)")
 _LISTED = re.compile(r"^- \[([^\]]+)\]\((?:\.\./)?([\w-]+)\.md\): (.+)$", re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$")
 _FENCE = "```"
+# groups of pages that explain or measure: their sections follow those for users
+LATE_GROUPS = ("Understand how it works", "Measured")
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\([^)]*\)\n", re.MULTILINE)
 
 
@@ -41,13 +44,19 @@ class Entry(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A section that contains a searched text: its page and heading, and the first line with the text."""
+    """A section that contains a searched text: its page and heading, and the first line with the text.
+
+    `in_other_words` says that the section is about the text and may call it by another word. `as_words` says that the
+    text occurs as whole words, not only as the beginning of a longer one.
+    """
 
     topic: str
     section: str
     line: str
     occurrences: int
     in_heading: bool
+    as_words: bool
+    in_other_words: bool
 
 
 @cache
@@ -103,25 +112,65 @@ def entries() -> list[Entry]:
 def search(text: str) -> list[Hit]:
     """Return the sections that contain a text, without regard to case, most relevant first.
 
-    Headings count more than text, and a text counts only where a word begins with it.
+    A section that people find with other words is first. Then whole words count more than beginnings of words,
+    pages for users more than explanations and measurements, and headings more than text.
 
     Raises:
         MachineError: a page cannot be read.
     """
-    words = re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, text.split())), re.IGNORECASE)
-    hits = [hit for topic in topics() if topic != INDEX for hit in _hits(document(topic), words)]
-    return sorted(hits, key=lambda hit: (not hit.in_heading, -hit.occurrences))
+    beginning = r"(?<!\w)" + r"\s+".join(map(re.escape, text.split()))
+    patterns = [re.compile(beginning + end, re.IGNORECASE) for end in (r"s?(?!\w)", "")]
+    meant = {*places_of(text)}
+    late = {entry.topic for entry in entries() if entry.group in LATE_GROUPS}
+    hits = [
+        hit
+        for topic in topics()
+        if topic != INDEX
+        for hit in _hits(document(topic), patterns, meant)
+    ]
+    return sorted(
+        hits,
+        key=lambda hit: (
+            not hit.in_other_words,
+            not hit.as_words,
+            hit.topic in late,
+            not hit.in_heading,
+            -hit.occurrences,
+        ),
+    )
 
 
-def _hits(page: Document, words: re.Pattern[str]) -> Iterator[Hit]:
+def _hits(
+    page: Document, patterns: Sequence[re.Pattern[str]], meant: Collection[tuple[str, str]]
+) -> Iterator[Hit]:
+    """Give the sections of a page that contain one of the patterns, the first of which is the strictest."""
     for heading, lines in _sections(page.text):
-        found = [line for line in lines if words.search(line)]
-        count = sum(len(words.findall(line)) for line in found)
-        if in_heading := bool(words.search(heading)):
-            count += 1
-        if count:
-            line = found[0] if found else next((line for line in lines if line), "")
-            yield Hit(page.topic, heading, _LINK.sub(r"\1", line).strip("| "), count, in_heading)
+        in_other_words = (page.topic, heading) in meant
+        for words in patterns:
+            found = [line for line in lines if words.search(line)]
+            in_heading = bool(words.search(heading))
+            if found or in_heading or in_other_words:
+                line = found[0] if found else next(_sentences(lines), "")
+                yield Hit(
+                    topic=page.topic,
+                    section=heading,
+                    line=_LINK.sub(r"\1", line).strip("| "),
+                    occurrences=sum(len(words.findall(line)) for line in (heading, *found)),
+                    in_heading=in_heading,
+                    as_words=words is patterns[0],
+                    in_other_words=in_other_words,
+                )
+                break
+
+
+def _sentences(lines: Iterable[str]) -> Iterator[str]:
+    """Give the lines of a section that are neither in a code block nor in a table."""
+    in_block = False
+    for line in lines:
+        if line.startswith(_FENCE):
+            in_block = not in_block
+        elif line and not in_block and not line.startswith("|"):
+            yield line
 
 
 def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -130,6 +179,7 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
     for line in text.splitlines():
         if line.startswith(_FENCE):
             in_block = not in_block
+            lines.append(line)
         elif not in_block and (match := _HEADING.match(line)):
             yield heading, lines
             heading, lines = match[1], []

@@ -11,11 +11,13 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.build import until
 from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab
+from tests.searched_words import PAGES_OF_WORDS
 
 pytest.importorskip("material", reason="the site is built by mkdocs-material, of the extra `docs`")
 
@@ -146,3 +148,18 @@ def test_pages_are_not_wider_than_the_window(served: str, width: int) -> None:
         for page in WIDE_PAGES:
             tab.goto(f"{served}/{page}.html")
             assert tab.evaluate(OVERFLOW) == [], page
+
+
+@NEEDS_CHROMIUM
+@pytest.mark.night
+def test_search_of_the_site_shows_the_page_of_each_word_among_the_first_three(served: str) -> None:
+    wrong = {}
+    with a_chromium() as browser, a_tab(browser, f"{served}/index.html") as tab:
+        for word, page in PAGES_OF_WORDS.items():
+            tab.goto(f"{served}/index.html?q={quote(word)}")
+            found = tab.locator(".md-search-result__item > a")
+            found.first.wait_for(state="attached")
+            links = [link.get_attribute("href") or "" for link in found.all()[:3]]
+            if not any(f"/{page}.html" in link for link in links):
+                wrong[word] = links
+    assert not wrong

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from launcher.cli import documents
+from launcher.cli.other_words import PHRASES, phrases_of, without_plural
 from tests.launcher.conftest import Launcher
+from tests.searched_words import PAGES_OF_WORDS
 from tests.terminal import in_a_terminal
 
 
@@ -23,11 +25,39 @@ def test_any_other_word_is_searched_in_all_pages(word: str, launcher: Launcher) 
     hits = launcher.json("help", *word.split())["hits"]
     assert hits
     assert all(hit["topic"] in documents.topics() for hit in hits)
-    headings = [hit["in_heading"] for hit in hits]
-    assert headings == sorted(headings, reverse=True)
+    ranks = [(hit["in_other_words"], hit["as_words"]) for hit in hits]
+    assert ranks == sorted(ranks, reverse=True)
     first = launcher.well("help", *word.split())
     assert first.out.split("\t")[:2] == [hits[0]["topic"], hits[0]["section"]]
     assert f"launcher help {hits[0]['topic']}" in first.err
+
+
+@pytest.mark.parametrize(("word", "page"), PAGES_OF_WORDS.items())
+def test_words_that_people_type_lead_to_their_page(word: str, page: str) -> None:
+    assert page in [hit.topic for hit in documents.search(word)[:3]]
+
+
+def test_whole_words_are_before_beginnings_and_users_pages_before_measurements() -> None:
+    lines = [hit.line for hit in documents.search("shar")]
+    assert lines  # the beginning of a word, if no word is longer
+    whole = [hit.as_words for hit in documents.search("share")]
+    assert whole == sorted(whole, reverse=True)
+    assert not all(whole)
+    groups = {entry.topic: entry.group for entry in documents.entries()}
+    late = [
+        groups.get(hit.topic) in {"Measured", "Understand how it works"}
+        for hit in documents.search("memory")
+        if hit.as_words
+    ]
+    assert late == sorted(late)
+
+
+def test_other_words_name_existing_sections_once() -> None:
+    for topic, headings in PHRASES.items():
+        text = documents.document(topic).text
+        assert not [heading for heading in headings if f"# {heading}\n" not in text], topic
+    phrases = [without_plural(phrase) for topic in PHRASES for phrase in phrases_of(topic)]
+    assert len(phrases) == len({*phrases})
 
 
 @pytest.mark.parametrize(
