@@ -8,14 +8,16 @@ import click
 
 TYPED_WORDS = f"{__name__}.words"  # key of a context's `meta`: the words behind the command's name
 _EXAMPLES = "\b\nExamples:\n"  # after a backspace, click does not rewrap lines
+COMMON_OPTIONS = "Common options"  # first section of a long page
 _OTHER_OPTIONS = "Other options"
 _WIDEST = 30  # columns; the text of an option with a longer name starts on the next line
 
 
 class HelpPage(click.Command):
-    """A command that prints its examples under a heading, and its options in sections.
+    """A command whose page begins with its summary and examples. Its options are in sections.
 
-    The docstring of the command ends with the examples, below a backspace and `Examples:`.
+    The docstring of the command ends with the examples, below a backspace and `Examples:`. The page prints further
+    paragraphs below the section of common options, or above all options.
     """
 
     def __init__(
@@ -64,18 +66,16 @@ class HelpPage(click.Command):
         return rest
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Print the text, then the examples."""
+        """Print the summary and the examples."""
         text, _, examples = inspect.cleandoc(self.help or "").partition(_EXAMPLES)
-        formatter.write_paragraph()
-        with formatter.indentation():
-            formatter.write_text(text.rstrip())
+        _write_text(formatter, text.partition("\n\n")[0])
         if examples:
             with formatter.section("Examples"):
                 for line in inspect.cleandoc(examples).splitlines():
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Print the options in their sections, and the commands of a group."""
+        """Print the other paragraphs, the options in their sections, and the commands of a group."""
         records = {
             max(option.opts, key=len).lstrip("-"): record
             for option in self.get_params(ctx)
@@ -88,11 +88,23 @@ class HelpPage(click.Command):
         rows[_OTHER_OPTIONS if rows else "Options"] = [*records.values()]
         lengths = [len(names) for section in rows.values() for names, _ in section]
         widest = max(length for length in lengths if length <= _WIDEST)
+        further = inspect.cleandoc(self.help or "").partition(_EXAMPLES)[0].partition("\n\n")[2]
+        if COMMON_OPTIONS not in rows:
+            _write_text(formatter, further)
         for heading, section in rows.items():
             with formatter.section(heading):  # aligns the texts of all sections
                 formatter.write_dl([(f"{names:{widest}}", text) for names, text in section])
+            if heading == COMMON_OPTIONS:
+                _write_text(formatter, further)
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
+
+
+def _write_text(formatter: click.HelpFormatter, text: str) -> None:
+    if text.strip():
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(text.rstrip())
 
 
 class GroupPage(HelpPage, click.Group):

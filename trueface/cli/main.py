@@ -163,13 +163,13 @@ class Commands(click.Group):
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda name: name.replace("_", "-"),  # --batch_size is --batch-size
     },
-    epilog="To train and test a detector: python -m trueface --help. Exit codes: 0 success,"
+    epilog="To train and test detectors: launcher run TASKFILE (launcher help tasks). Exit codes: 0 success,"
     " 1 the job failed, 2 wrong usage, 3 problem with the machine or pretrained weights,"
     " 130 interrupted, 141 the reader of a pipe exited.",
 )
 @click.version_option(__version__, prog_name="trueface")
 def cli() -> None:
-    """Prepare data, unlearn, evaluate and report, without a queue."""
+    """Prepare data, unlearn, evaluate and report. Only `pretrain` uses the queue."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from launcher.cli.command_lines import (
     typed_oddities,
 )
 from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
-from launcher.cli.help_pages import TYPED_WORDS, launcher_command
+from launcher.cli.help_pages import COMMON_OPTIONS, TYPED_WORDS, launcher_command
 from launcher.cli.job_selection import PATTERN_HELP, gc_paused, select
 from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param, whole
 from launcher.context import (
@@ -84,10 +84,10 @@ from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 PARTITION_S = 2.0  # so long Slurm is waited for
 # the options on the help page; a job option that is not here is among the others
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "Resources": ("gpus", "vram", "cpus", "ram", "exclusive", "device", "gpu-ids", "on"),
-    "Order": ("after", "after-any", "not-before", "priority", "group", "hold"),
+    COMMON_OPTIONS: ("name", "gpus", "after", "time-limit", "sweep"),
+    "Resources": ("vram", "cpus", "ram", "exclusive", "device", "gpu-ids", "on"),
+    "Order": ("after-any", "not-before", "priority", "group", "hold"),
     "Failures and limits": (
-        "time-limit",
         "warn",
         "signal",
         "grace",
@@ -98,7 +98,6 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "notify-on",
     ),
     "Names and files": (
-        "name",
         "run",
         "tag",
         "note",
@@ -110,7 +109,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "stderr",
     ),
     "Start and end": ("cwd", "env", "pass-env", "snapshot", "wait", "follow"),
-    "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
+    "Many jobs": ("sweep-flag", "from", "replace", "share", "dry-run"),
     "Search": ("search", "trials", "parallel", "sampler", "pruner", "repeat", "search-seed"),
 }
 

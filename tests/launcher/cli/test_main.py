@@ -59,6 +59,18 @@ def test_error_has_a_traceback_only_on_request(launcher: Launcher, home: Home) -
     assert "Traceback" in launcher("--debug", "status").err
 
 
+def test_help_of_add_begins_with_examples_and_the_five_most_used_options(
+    launcher: Launcher,
+) -> None:
+    page = launcher.well("add", "--help").out
+    headings = re.findall(r"^(\w[\w ]*):(?: |$)", page, re.MULTILINE)
+    assert headings[:4] == ["Usage", "Examples", "Common options", "Resources"]
+    common = page.partition("Common options:")[2].partition("\n\n")[0]
+    names = ["--name", "--gpus", "--after", "--time-limit", "--sweep"]
+    assert re.findall(r"^  (--[\w-]+)", common, re.MULTILINE) == names
+    assert page.index("without a shell") > page.index(common)
+
+
 @pytest.mark.parametrize(
     ("words", "unbuffered"), [(["--help"], ""), (["status"], "1"), (["status", "--json"], "")]
 )
