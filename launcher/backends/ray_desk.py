@@ -290,7 +290,7 @@ def _read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
 def _error_text(error: Exception) -> str:
     if isinstance(error, ImportError):
         # the cluster's interpreter may lack launcher, and with it `install_command`
-        command = f"{shlex.quote(sys.executable)} -m pip install 'launcher-trueface[ray]'"
+        command = f"{shlex.quote(sys.executable)} -m pip install ray"
         return f"Ray is not installed in {sys.executable} ({error}; to install it: {command})"
     return str(getattr(error, "cause", None) or error) or type(error).__name__
 

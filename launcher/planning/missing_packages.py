@@ -5,10 +5,8 @@ are absent: the queue is installed without them. Its jobs would all fail.
 """
 
 import importlib.util
-import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from importlib.metadata import Distribution
-from urllib.parse import unquote, urlsplit
 
 from launcher.context import KIND_GROUP
 from launcher.kind_interface import Kind
@@ -59,8 +57,7 @@ def _install_remedy(package: Distribution | None, modules: Collection[str]) -> s
     extra = _extra(package.requires or (), modules)
     if not extra:
         return f"install the requirements of {package.name}"
-    folder = _folder(package.read_text("direct_url.json"))
-    return f"install {them} with `{install_command(extra, folder or package.name)}`"
+    return f"install {them} with `{install_command(extra, package.name)}`"
 
 
 def _extra(requires: Iterable[str], modules: Collection[str]) -> str:
@@ -70,13 +67,6 @@ def _extra(requires: Iterable[str], modules: Collection[str]) -> str:
         if (match := _EXTRA.match(requirement)) and match[1].lower() in modules:
             brought[match[2]] = brought.get(match[2], 0) + 1
     return max(brought, key=lambda extra: brought[extra], default="")
-
-
-def _folder(direct_url: str | None) -> str:
-    """Return the folder from which a package was installed; '' if it came from an index."""
-    record: Mapping[str, object] = json.loads(direct_url or "{}")
-    parts = urlsplit(str(record.get("url", "")))
-    return unquote(parts.path) if parts.scheme == "file" and "dir_info" in record else ""
 
 
 def _join_with_and(names: Iterable[str]) -> str:

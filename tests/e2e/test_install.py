@@ -84,7 +84,8 @@ def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
         assert printed.returncode == 0, printed.stderr
         assert page.read_text(encoding="utf-8").splitlines()[0] in printed.stdout
 
-    command = f"{light / 'bin' / 'python'} -m pip install 'launcher-trueface[lab]'"
+    (wheel,) = light.parent.glob("*.whl")
+    command = f"{light / 'bin' / 'python'} -m pip install '{wheel}[lab]'"
     refused = base_installation.call("launcher", "run", "laboratory.yaml")
     assert refused.returncode == 3
     assert refused.stderr == (

@@ -13,7 +13,7 @@ from typing import Any
 
 TREE = Path(__file__).parents[2]
 STARTS_WITHIN_S = 180.0  # each of Ray's processes; on a busy machine a cluster takes half a minute
-MISSING = "ray is not installed: pip install 'launcher-trueface[ray]'"
+MISSING = "ray is not installed: pip install '.[ray]'"
 
 
 def missing() -> str:

@@ -114,12 +114,12 @@ def test_interpreter_without_ray_is_refused_with_an_install_command(tmp_path: Pa
     python.chmod(0o755)
     engine = Ray(BackendSettings(name="ray", kind="ray", python=str(python)))
     with pytest.raises(
-        SubmissionRefused, match=r"\[backends\.ray\]: Ray is not installed in .*launcher-truef"
+        SubmissionRefused, match=r"\[backends\.ray\]: Ray is not installed in .*-m pip install ray"
     ):
         engine.submit([])
     estimate = engine.estimate(a_pilot())
     assert not estimate.possible
-    assert "pip install 'launcher-trueface[ray]'" in estimate.why
+    assert "-m pip install ray" in estimate.why
     engine.close()
 
 

@@ -18,6 +18,7 @@ from launcher.cli.verb_table import VERBS
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds
 from launcher.store.queue import Store
+from launcher.system.installation import install_command
 from launcher.system.paths import Home
 from launcher.taskfile.schema.json_schema_types import settings_of
 from launcher.taskfile.schema.value_descriptions import describe_form
@@ -225,7 +226,7 @@ def test_missing_extra_is_reported_with_the_install_command() -> None:
         [sys.executable, "-c", WITHOUT_STARLETTE], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 3
-    assert "pip install 'launcher-trueface[web]'" in answer.stderr
+    assert install_command("web") in answer.stderr
     assert "Traceback" not in answer.stderr
 
 

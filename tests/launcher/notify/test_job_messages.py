@@ -15,6 +15,7 @@ from launcher.job_options.notifications import RunNotify
 from launcher.states import State
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
+from launcher.system.installation import install_command
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, enqueue, lines_of, shell, until
 from tests.launcher.conftest import Launcher
@@ -240,7 +241,7 @@ def test_missing_extra_is_reported_when_the_job_is_queued(
     config.write_text(f'{command(notes)}[notify.mail]\nurl = "mailtos://a:b@example.org"\n')
     error = launcher.well(*words).err
     assert "warning: --notify-on: no message is sent to mail, because apprise is not" in error
-    assert "launcher-trueface[notify]'" in error
+    assert install_command("notify") in error
 
 
 def test_option_is_stored_only_if_it_is_given(launcher: Launcher, store: Store) -> None:

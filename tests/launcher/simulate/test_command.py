@@ -32,6 +32,7 @@ from launcher.simulate.trace import TraceJob, read_trace
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Usage
+from launcher.system.installation import install_command
 from tests.build import reaches
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.plans import KINDS, a_history, a_plan, done_before, some_commands
@@ -353,7 +354,7 @@ def test_picture_command_names_the_missing_package(
     words = ["simulate", trace, "--gpus", "2x24GiB", "--timeline", str(tmp_path / "a.svg")]
     answer = launcher(*words)
     assert answer.code == MachineError.exit_code
-    hint = f"{sys.executable} -m pip install 'launcher-trueface[plots]'"
+    hint = install_command("plots")
     assert f"--timeline needs the package matplotlib. Install it: {hint}" in answer.err
     assert answer.out == "", "it is said before a long replay"
 

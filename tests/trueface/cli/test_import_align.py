@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 from PIL import ExifTags
 
+from launcher.api import install_command
 from tests.trueface.commands import Command
 from trueface.cli import import_set
 from trueface.cli.main import run
@@ -354,7 +355,7 @@ def test_missing_extra_is_named_with_its_command(
     monkeypatch.setitem(sys.modules, name, None)
     error = command("import", "folders", top, "--align", "--out", tmp_path / "root", code=3).err
     assert f"--align needs {missing}" in error
-    assert "pip install 'launcher-trueface[faces]'" in error
+    assert install_command("faces") in error
     assert not (tmp_path / "root").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags
 from PIL.PngImagePlugin import PngInfo
 
-from launcher.api import TaskFileError, load, plan
+from launcher.api import TaskFileError, install_command, load, plan
 from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
 from tests.trueface.data.imports.conftest import Files as Files
@@ -383,7 +383,7 @@ def test_import_without_a_reader_leaves_heic_out_and_a_later_one_adds_it(
         f"warning: 3 HEIF files cannot be read here, such as {top}/real/new0.heic. Install the reader "
         "and import again: "
     ) in printed.err
-    assert "-m pip install 'launcher-trueface[heif]'" in printed.err
+    assert install_command("heif") in printed.err
     printed = command("import", "folders", top, "--out", tmp_path / "data")
     assert "3 images linked, 40 existed already" in printed.out
     assert "skipped" not in printed.out

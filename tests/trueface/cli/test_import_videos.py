@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from launcher.api import load, plan
+from launcher.api import install_command, load, plan
 from tests.trueface.commands import Command
 from tests.trueface.videos import LOSSLESS, greys, noise, write_video
 from trueface.data.imports import video_frames
@@ -360,7 +360,7 @@ def test_missing_extra_is_named(
     )
     refused = command(*words, code=3).err
     assert sentence in refused
-    assert "'launcher-trueface[video]'" in refused
+    assert install_command("video") in refused
     PIL.Image.new("RGB", (8, 8)).save(two / "real" / "a.png")
     printed = command(*words)
     assert f"warning: {sentence}" in printed.err

@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from launcher.api import install_command
 from trueface.data.image_formats import format_of, is_turned
 from trueface.data.loading.decoding import decode, decode_array
 from trueface.data.loading.image_set import ImageSet, report_bad_image
@@ -159,7 +160,7 @@ def test_reader_that_is_not_installed_is_named_with_its_command(
         decode(tmp_path / name)
     reason = caught.value.reason
     assert reason.startswith(f"no reader is installed for {form} files. Install one: ")
-    assert reason.endswith("-m pip install 'launcher-trueface[heif]'")
+    assert reason.endswith(install_command("heif"))
     # such a file may be sound: a training does not leave it out
     images = ImageSet.__new__(ImageSet)
     with pytest.raises(MachineError, match=rf"cannot decode .*{name}: no reader .*\[heif\]"):

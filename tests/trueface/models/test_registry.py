@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from launcher.api import install_command
 from trueface.models import registry
 from trueface.models.registry import (
     LIBRARIES,
@@ -137,13 +138,13 @@ def test_missing_library_is_reported_with_its_extra_and_alternative_network(
 ) -> None:
     assert not names_of(ABSENT.package)
     assert not renamed_by(ABSENT.package)
-    sentence = r"pip install 'launcher-trueface\[absent\]'`, or use the .* network, tv/resnet18\.$"
+    sentence = r"pip install .*\[absent\]'`, or use the .* network, tv/resnet18\.$"
     monkeypatch.setattr(registry, "LIBRARIES", {"tv": LIBRARIES["tv"], "absent": ABSENT})
     with pytest.raises(ValueError, match=sentence):
         model_name("absent/resnet18d.tag")
     with pytest.raises(UsageError, match="absent"):
         registry.load_model_maker("absent/resnet18")
-    assert without_library(ABSENT, "zzzzzz").endswith("'launcher-trueface[absent]'`")
+    assert without_library(ABSENT, "zzzzzz").endswith(f"{install_command('absent')}`")
 
 
 def test_unknown_model_suggests_similar_network_or_command() -> None:

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from launcher.api import install_command
 from tests.trueface.audit.build import POISONED, Lab, update_json
 from tests.trueface.commands import Command
 from trueface.runtime import paths
@@ -60,7 +61,7 @@ def test_missing_matplotlib_is_reported_with_the_package_to_install(
     lab: Lab, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    told = f"--png needs matplotlib: {sys.executable} -m pip install 'launcher-trueface[plots]'"
+    told = f"--png needs matplotlib: {install_command('plots')}"
     assert told in command("report", lab.run, "--png", code=3).err
     assert not (lab.run / "report.html").exists()
 

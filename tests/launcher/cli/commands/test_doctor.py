@@ -31,6 +31,7 @@ from launcher.states import State
 from launcher.store.inspection import probe_database
 from launcher.store.queue import Store
 from launcher.system.files import write_json
+from launcher.system.installation import install_command
 from launcher.system.paths import Home
 from tests.build import GIB, a_spec, enqueue
 from tests.launcher.conftest import Launcher
@@ -504,7 +505,7 @@ def test_ray_version_is_queried_from_the_interpreter(home: Home, tmp_path: Path)
     without = backend_found(home, tmp_path, table)
     assert without.status is CheckStatus.TROUBLE
     assert without.summary == f"{python} cannot import ray: NotFound: ray"
-    assert "launcher-trueface[ray]" in without.advice
+    assert install_command("ray", python=python) in without.advice
     a_program(tmp_path / "bin", "python", "exit 1")
     assert backend_found(home, tmp_path, table).summary == f"{python} cannot import ray: no output"
 

@@ -1,9 +1,11 @@
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from launcher.api import install_command
 from trueface.generators.diffusion.stable import (
     PACKAGES,
     PARTS,
@@ -93,7 +95,7 @@ def test_unsupported_model_is_rejected(
     all(importlib.util.find_spec(name) for name in PACKAGES), reason="the extra is installed"
 )
 def test_missing_extra_raises_error_with_install_command() -> None:
-    with pytest.raises(JobError, match=r"pip install 'launcher-trueface\[diffusion\]'"):
+    with pytest.raises(JobError, match=re.escape(install_command("diffusion"))):
         need_packages()
 
 

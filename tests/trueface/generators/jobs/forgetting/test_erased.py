@@ -8,7 +8,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from launcher.api import JobError, UnknownName, UsageError, read_json
+from launcher.api import JobError, UnknownName, UsageError, install_command, read_json
 from tests.trueface.generators.diffusion.closed_forms import small
 from tests.trueface.generators.erasing.build import write_inception
 from tests.trueface.generators.jobs.forgetting.small_lab import (
@@ -95,7 +95,7 @@ def test_measures_with_missing_packages_are_rejected_at_planning(lab: Path) -> N
     draft = a_draft(ERASED, lab, "erased", {**FEW, "inception": "weights.pth"})
     (reason,) = ERASED.refusals(draft, ())
     assert "FID and KID (inception) needs torchmetrics" in reason
-    assert "pip install 'launcher-trueface[metrics]'" in reason
+    assert install_command("metrics") in reason
     assert not ERASED.refusals(a_draft(ERASED, lab, "erased", FEW), ())
     assert lab / "weights.pth" in [item.path for item in ERASED.inputs(draft)]
     with pytest.raises(UsageError, match="needs torchmetrics"):
