@@ -115,10 +115,28 @@ def options(page: Path) -> Iterator[str]:
         yield from _OPTION.findall(match[1])
 
 
-def links(page: Path) -> Iterator[str]:
-    """Give the targets of a page's links and pictures."""
-    for match in _LINK.finditer(_outside(page)):
-        yield match[1]
+def links(page: Path) -> Iterator[tuple[int, str]]:
+    """Give the targets of a page's links and pictures, each with its line."""
+    text = _outside(page)
+    for match in _LINK.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match[1]
+
+
+def link_fault(page: Path, link: str) -> str:
+    """Return the fault of a link in a page, '' if there is none.
+
+    A link without a heading leads to the top of a page. So a link to the title of a page is a mistake.
+    """
+    target, _, anchor = link.partition("#")
+    path = (page.parent / target).resolve() if target else page
+    if not path.exists():
+        return f"expected: a file, got: no {path.name}"
+    if not anchor or path.suffix != ".md":
+        return "" if target else "expected: a heading, got: nothing"
+    known = headings(path)
+    if anchor not in known:
+        return f"expected: a heading of {path.name}, got: none named {anchor}"
+    return "expected: a section, got: the title of the page" if anchor == known[0] else ""
 
 
 def files(page: Path) -> frozenset[str]:
@@ -131,18 +149,17 @@ def dotted_names(page: Path) -> frozenset[str]:
     return frozenset(_DOTTED.findall(page.read_text(encoding="utf-8")))
 
 
-def anchors(page: Path) -> frozenset[str]:
-    """Return the anchors of a page, the part of a link after '#'."""
+def headings(page: Path) -> list[str]:
+    """Return the anchors of a page, the part of a link after '#'. The first one is that of its title."""
     titles = (match[1] for match in _HEADING.finditer(_outside(page)))
-    return frozenset(
-        re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles
-    )
+    return [re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles]
 
 
 def _outside(page: Path) -> str:
     """Return the text of a page without its fenced blocks."""
     text = page.read_text(encoding="utf-8")
-    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    fenced = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    return fenced.sub(lambda block: "\n" * block[0].count("\n"), text)
 
 
 def _command(words: list[str], line: int) -> Command:

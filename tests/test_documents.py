@@ -35,11 +35,11 @@ from tests.documents import (
     TREE,
     Block,
     Command,
-    anchors,
     blocks,
     commands,
     dotted_names,
     files,
+    link_fault,
     links,
     options,
     quoted,
@@ -641,14 +641,23 @@ def test_readme_has_at_most_200_lines() -> None:
 
 @every_document
 def test_links_have_existing_targets(page: Path) -> None:
-    for link in links(page):
-        if "://" in link:
-            continue
-        target, _, anchor = link.partition("#")
-        path = (page.parent / target).resolve() if target else page
-        assert path.exists(), link
-        if anchor and path.suffix != ".py":
-            assert anchor in anchors(path), link
+    faults = [
+        f"{page_name(page)}:{line}: {link}: {fault}"
+        for line, link in links(page)
+        if "://" not in link and (fault := link_fault(page, link))
+    ]
+    assert not faults
+
+
+def test_a_link_to_nothing_or_to_a_title_is_a_fault(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    other.write_text("# Other page\n\n## A part\n")
+    page.write_text("# A page\n\n```sh\n# no heading\n```\n\n## Its part\n\n[x](gone.md)\n")
+    assert [*links(page)] == [(9, "gone.md")]
+    well = ("other.md", "other.md#a-part", "#its-part", "page.md")
+    assert not [link for link in well if link_fault(page, link)]
+    faulty = ("gone.md", "other.md#none", "#no-heading", "other.md#other-page", "#a-page", "#")
+    assert all(link_fault(page, link).startswith("expected: ") for link in faulty)
 
 
 LINES = re.compile(r"\[`(\w+)`\]\(\.\./([\w/]+\.py)#L(\d+)\)")
