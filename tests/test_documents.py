@@ -480,6 +480,19 @@ def test_makefile_has_all_targets_named_in_pages() -> None:
     assert not [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
+def test_modules_that_pages_run_by_name_can_be_imported() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in (*PAGES, *EXTENDING)]
+    ours = re.compile(r"python -m ((?:tests|benchmarks)\b[\w.]*)")
+    named = {name for text in texts for name in ours.findall(text)}
+    assert not [name for name in named if importlib.util.find_spec(name) is None]
+    modules = sorted(name for name in named if name.startswith("tests."))
+    assert {"tests.test_stored_words", "tests.faults"} <= {*modules}
+    code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    found = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code, *modules], cwd=TREE, env=found, check=False)
+    assert done.returncode == 0
+
+
 def test_every_command_has_an_example() -> None:
     typed = [command.words for page in PAGES for command in shell_commands(page)]
     used = {words[1] for words in typed if words[0] == "launcher"}

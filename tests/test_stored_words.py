@@ -1,6 +1,6 @@
 """Words that users have stored stay as they are: a word that is gone or new is found by a comparison with a file.
 
-`PYTHONPATH=.ci python -m tests.test_stored_words --write` adds new words to the file. Words that are gone on purpose are deleted there
+`python -m tests.test_stored_words --write` adds new words to the file. Words that are gone on purpose are deleted there
 by hand.
 """
 
@@ -17,7 +17,7 @@ from tests.stored_words import Words, collect
 
 FILE = Path(__file__).parent / "data" / "stored_words.json"
 KEEP = "Users have stored this word: keep it, or give the new word an alias."
-WRITE = "PYTHONPATH=.ci python -m tests.test_stored_words --write"
+WRITE = "python -m tests.test_stored_words --write"
 
 
 def removed_words(stored: Words, found: Words) -> Iterator[str]:
