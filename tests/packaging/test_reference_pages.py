@@ -8,6 +8,7 @@ import pytest
 import glossary
 import reference_pages
 from environment_variables import VARIABLES, Purpose
+from launcher.api import JobOptions
 from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
 
 TREE = Path(__file__).parents[2]
@@ -23,6 +24,25 @@ COMPOSED = {"LAUNCHER_COMMAND_OPTION"} | {
 def test_generated_page_matches_the_code(name: str) -> None:
     page = (TREE / "docs" / name).read_text(encoding="utf-8")
     assert page == reference_pages.text_of(name), "python .ci/reference_pages.py --write"
+
+
+def test_api_page_shows_options_with_types_and_defaults() -> None:
+    sections = dict(
+        part.split("\n", 1) for part in reference_pages.text_of("api.md").split("\n### ")[1:]
+    )
+    rows = {
+        "submit": ("`hold` | `bool` | `False`", "`run` | `str` | `'functions'`"),
+        "submit_program": ("`run` | `str` | `'add'`", "`env` | `Mapping[str, str]` | `None`"),
+        "Executor": ("`run` | `str` | `'functions'`",),
+        "JobOptions": ("`cpus` | `int` | `1`", "`grace` | `str \\| float \\| timedelta` | `'30s'`"),
+    }
+    assert not [
+        row for name, shown in rows.items() for row in shown if f"| {row} |" not in sections[name]
+    ]
+    assert "trials: int" in sections["search"]
+    assert "(#joboptions)" in sections["search"]
+    options = set(JobOptions.__annotations__)
+    assert options == set(re.findall(r"^\| `(\w+)` \|", sections["JobOptions"], re.MULTILINE))
 
 
 def test_every_environment_variable_is_documented() -> None:
