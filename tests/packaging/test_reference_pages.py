@@ -79,5 +79,5 @@ def test_term_is_linked_at_its_first_use(text: str, found: list[tuple[int, str]]
     assert [*glossary.unexplained(text, ["pilot", "task file"])] == found
 
 
-def test_glossary_has_at_most_forty_terms() -> None:
+def test_glossary_has_at_most_fifty_terms() -> None:
     assert 20 < len(glossary.terms()) <= glossary.MOST_TERMS
