@@ -76,6 +76,14 @@ VARIABLES = (
     ),
     Variable("LAUNCHER_COMMIT", Purpose.JOB, "Commit of the repository when a snapshot was taken."),
     Variable("LAUNCHER_ATTEMPT", Purpose.JOB, "Folder of the attempt in the queue folder."),
+    Variable("LAUNCHER_HOME", Purpose.JOB, "Queue folder of the queue that runs the job."),
+    Variable("LAUNCHER_CONFIG", Purpose.JOB, "Configuration file, if the scheduler has the variable."),
+    Variable(
+        "LAUNCHER_CLAIMS", Purpose.JOB, "Folder of reservations, if the scheduler has the variable."
+    ),
+    Variable(
+        "CUDA_VISIBLE_DEVICES", Purpose.JOB, "UUIDs of the job's GPUs, or an empty text without a GPU."
+    ),
     Variable("CUDA_DEVICE_ORDER", Purpose.JOB, "PCI_BUS_ID, the order that NVML uses."),
     Variable("OMP_NUM_THREADS", Purpose.JOB, "Number of CPU cores of the job, unless you set it."),
     Variable("MKL_NUM_THREADS", Purpose.JOB, "Number of CPU cores of the job, unless you set it."),

@@ -25,7 +25,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     was = f"{pluralize(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"  # prose: ok, a job is done
     was += _which_code(jobs)
     if not again:
-        return f"{was}. To keep the results: {ACCEPT_CODE}"
+        return f"{was}. {'Its' if len(jobs) == 1 else 'Their'} results are kept"  # by --accept-code
     run = "would run" if dry_run else "runs" if len(jobs) == 1 else "run"
     same = f"{was}, with the same settings and inputs, and {run} again"
     return f"{same}. To keep the results: {ACCEPT_CODE}"

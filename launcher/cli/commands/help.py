@@ -123,4 +123,4 @@ def _print_formatted(text: str) -> None:
     from rich.markdown import Markdown
 
     console = Console(width=terminal_width(), no_color=not uses_colour(sys.stdout), highlight=False)
-    console.print(Markdown(for_terminal(text), hyperlinks=False))
+    console.print(Markdown(for_terminal(text), code_theme="ansi_dark", hyperlinks=False))

@@ -156,6 +156,8 @@ def test_changed_code_is_reported_before_a_job_is_queued(
     launcher.well("run", "--detach", "e.yaml")
     launcher.well("wait")
     (here / "s.sh").write_text("exit 0")
+    planned = launcher.well("run", "--dry-run", "--accept-code", "e.yaml").out
+    assert "other code (s.sh). Its results are kept\n" in planned
     lines = launcher.well("run", "--detach", "e.yaml").err.splitlines()
     assert lines[-2:] == [
         "1 job was done with other code (s.sh), with the same settings and inputs, and runs again. "

@@ -96,6 +96,9 @@ def test_an_unknown_topic_is_refused_with_a_similar_one(launcher: Launcher) -> N
 
 
 def test_a_page_is_formatted_on_a_terminal() -> None:
+    coloured = in_a_terminal("help", "service", columns=70, colour=True)
+    assert "\x1b[" in coloured
+    assert not re.search(r"\x1b\[[0-9;]*48;", coloured)  # no background of our own in code blocks
     shown = in_a_terminal("help", "glossary", columns=70)
     assert "Glossary" in shown
     assert "### " not in shown  # a heading in Markdown
