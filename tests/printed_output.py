@@ -26,7 +26,7 @@ PATTERNS = (
     ("time", r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:\d\d)?", "TIME"),
     ("day", r"\b[A-Z][a-z]{2} \d{1,2} [A-Z][a-z]{2} \d\d:\d\d:\d\d", "TIME"),
     ("clock", r"\b\d\d:\d\d(?::\d\d)?\b", "TIME"),
-    ("duration", rf"(?<![\w.]){_AMOUNT} {_UNIT}(?: \d+ {_UNIT})*", "DURATION"),
+    ("duration", rf"(?<![\w.])(?:{_AMOUNT} to )?{_AMOUNT} {_UNIT}(?: \d+ {_UNIT})*", "DURATION"),
     ("rate", rf"(?<![\w.]){_AMOUNT}/s\b", "RATE"),
     ("processor", r"\b(\d+ cores? reserved, )\d+\.\d used", r"\1USED"),
     ("cores", r"\b(this machine has |of )\d+( usable cores?)", r"\1CORES\2"),
@@ -40,7 +40,9 @@ PATTERNS = (
 )
 _REPLACED = tuple((re.compile(pattern), text) for _, pattern, text in PATTERNS)
 _DECIMAL = re.compile(r"(?<![\w.])[+-]?\d[\d,]*\.\d+(?![\w.]*\.\d)")
-_INTERVAL = re.compile(rf"({_DECIMAL.pattern}) \(({_DECIMAL.pattern}) to ({_DECIMAL.pattern})\)")
+_INTERVAL = re.compile(
+    rf"({_DECIMAL.pattern})(?: ± {_DECIMAL.pattern})? \(({_DECIMAL.pattern}) to ({_DECIMAL.pattern})\)"
+)
 
 
 class Difference(NamedTuple):
@@ -134,7 +136,11 @@ def _with_intervals(shown: str, printed: str) -> tuple[str, str] | None:
         ends = _is_near(one[1], other[1]), _is_near(one[2], other[2])
         if not low <= value <= high or not any(ends):
             return None
-    return _INTERVAL.sub("INTERVAL", shown), _INTERVAL.sub("INTERVAL", printed)
+    return _INTERVAL.sub(_interval_name, shown), _INTERVAL.sub(_interval_name, printed)
+
+
+def _interval_name(interval: re.Match[str]) -> str:
+    return "INTERVAL ±" if "±" in interval[0] else "INTERVAL"
 
 
 def _is_near(shown: str | None, printed: str | None) -> bool:

@@ -212,12 +212,14 @@ def run_page(page: Path, sandbox: Sandbox, *, at_night: bool = False) -> None:
     shown = [*blocks(page, "yaml"), *blocks(page, "python")]
     if SCRIPT.search(page.read_text(encoding="utf-8")):
         shown += blocks(TREE / "README.md", "python")
-    named = {name: block.text for block in shown if (name := _file(block))}
-    for name, text in {**named, **exceptions.files}.items():
+    first = {name: block.text for block in reversed(shown) if (name := _file(block))}
+    for name, text in {**first, **exceptions.files}.items():
         sandbox.write(f"{sandbox.folder.name}/{name}", text)
     is_lab = exceptions.world is not World.QUEUE
     differences, printed, is_whole = list[str](), list[str](), False
     for block in blocks(page):
+        if name := _file(block):  # a later version of a file replaces an earlier one
+            sandbox.write(f"{sandbox.folder.name}/{name}", block.text)
         if block.language == "console":
             for at, command, lines in transcript(block):
                 with naming(block, at):

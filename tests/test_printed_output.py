@@ -48,6 +48,7 @@ def test_lines_differ_in_words_whole_numbers_and_decimals(shown: str, printed: s
         ("0.91 (0.90 to 0.98)", True),
         ("0.91 (0.90 to 0.97)", True),  # by one in the last digit
         ("0.91 (0.90 to 0.96)", False),
+        ("0.91 ± 0.02 (0.88 to 0.98)", False),
         ("0.99 (0.88 to 0.98)", False),
     ],
 )
