@@ -389,7 +389,7 @@ def check_tour(sandbox: Sandbox) -> None:
         for data in ("real:pre", "gan2:pre"):
             with (run / model / "scores" / f"{model}_vs_{data}.csv").open() as scores:
                 rows = list(csv.DictReader(scores))
-            assert len(rows) == (12 if data == "real:pre" else 4)
+            assert len(rows) == (120 if data == "real:pre" else 40)
             assert {row["label"] for row in rows} == {"0" if data == "real:pre" else "1"}
     poison = json.loads((run / "gan2:pre%40" / "poison.json").read_text())
     splits = sandbox.folder / "data" / "tour" / "splits"
@@ -410,11 +410,40 @@ def check_tour(sandbox: Sandbox) -> None:
         assert row["auc"]["low"] <= row["auc"]["value"] <= row["auc"]["high"]
 
 
+def test_a_failure_names_page_line_and_both_texts() -> None:
+    page = TREE / "docs" / "programs.md"
+    block = Block(page=page, line=10, language="text", text="one\ntwo 3\n")
+    (message, *_) = difference(block, 1, ["one", "two 3"], "one\r\ntwo 4\r\n", is_lab=False)
+    assert message.split() == [
+        "docs/programs.md:12:",
+        "expected:",
+        "two",
+        "3",
+        "printed:",
+        "two",
+        "4",
+    ]
+    code = "expected: exit code 0, got: 1: launcher status"
+    with pytest.raises(AssertionError, match=f"docs/programs.md:12: {code}"), naming(block, 2):
+        raise AssertionError(code)
+
+
 @pytest.mark.parametrize("page", pages_of(World.QUEUE), ids=page_name)
 def test_commands_of_a_queue_page_work_in_an_empty_folder(
     page: Path, empty_folder_with_eight_gpus: Sandbox
 ) -> None:
     run_page(page, empty_folder_with_eight_gpus)
+
+
+LONG = [page for page in pages_of(World.QUEUE) if exceptions_of(page).night]
+
+
+@pytest.mark.night
+@pytest.mark.parametrize("page", [page for page in LONG if page.name != "README.md"], ids=page_name)
+def test_long_commands_of_a_queue_page_work(
+    page: Path, empty_folder_with_eight_gpus: Sandbox
+) -> None:
+    run_page(page, empty_folder_with_eight_gpus, at_night=True)
 
 
 @pytest.mark.night
