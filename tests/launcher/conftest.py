@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.main import main
 from launcher.states import State
 from launcher.store import client
 from launcher.store.queue import Store
@@ -74,6 +73,8 @@ class Launcher:
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *words: str) -> Answer:
+        from launcher.cli.main import main  # tests of the queue run without this package, too
+
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:
             main(words)
