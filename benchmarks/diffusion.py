@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.measured import record
 from benchmarks.table import machine, number
-from launcher.screens.text_table import columns
+from launcher.system.text_table import columns
 from trueface.generators.diffusion.diffuser import Diffuser, ddim_sample, ddpm_reverse
 from trueface.generators.diffusion.networks import NetworkShape, build_network
 from trueface.generators.diffusion.schedule import make_schedule

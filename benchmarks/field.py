@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 
 from launcher.cli.option_types import ValueParamType, real, whole
-from launcher.errors import pluralize
 from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
 from launcher.simulate.baselines import Assumptions, run_study
 from launcher.simulate.machine import (
@@ -25,7 +24,8 @@ from launcher.simulate.machine import (
 from launcher.simulate.memory_claims import draw_memory
 from launcher.simulate.queue import RuntimeKnowledge
 from launcher.simulate.trace import TraceJob, read_trace, select_jobs
-from launcher.units import format_seconds
+from launcher.system.errors import pluralize
+from launcher.system.units import format_seconds
 
 PHILLY = Path(__file__).parents[2] / "shared" / "data" / "traces" / "philly_jobs.csv"
 SLOWDOWNS = (1.0, 1.3, 1.6, 2.0)

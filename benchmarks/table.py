@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.measured import record
-from launcher.screens.text_table import columns
+from launcher.system.text_table import columns
 
 
 @dataclass(frozen=True, kw_only=True)

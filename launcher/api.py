@@ -13,16 +13,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from launcher.draft import Draft, Input, condition_of_test, data_of_test, tested
-from launcher.errors import (
-    Error,
-    JobError,
-    MachineError,
-    TaskFileError,
-    UnknownName,
-    UsageError,
-    meant,
-    nearest,
-)
 from launcher.ids import (
     DataId,
     ModelId,
@@ -36,9 +26,19 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
+from launcher.system.errors import (
+    Error,
+    JobError,
+    MachineError,
+    TaskFileError,
+    UnknownName,
+    UsageError,
+    meant,
+    nearest,
+)
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.system.installation import install_command
-from launcher.units import format_bytes, parse_bytes
+from launcher.system.units import format_bytes, parse_bytes
 from launcher.workers.memory_share import Share, VramLimit
 from launcher.workers.worker_job import Entry, Job
 

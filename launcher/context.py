@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
-from launcher.lazy_regex import compile_lazily
 from launcher.system.environment import owners_environment
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
 from launcher.system.program_paths import (
     Start,

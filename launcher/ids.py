@@ -19,7 +19,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
-from launcher.errors import IdError
+from launcher.system.errors import IdError
 from launcher.system.files import Json
 
 # a percentage with more than six decimals means less than one image in a hundred million

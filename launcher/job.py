@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.lazy_regex import compile_lazily
 from launcher.params import params_of
 from launcher.system.files import Json
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.secret_arguments import is_secret_option
 
 CPU = "cpu"

@@ -12,13 +12,13 @@ from pydantic import Field, StringConstraints, field_validator
 
 from launcher.context import INPUTS, KIND_GROUP, OUTPUTS, file_paths
 from launcher.draft import Draft, Input
-from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
 from launcher.params import PARAMS, TEMPLATE
 from launcher.signatures import kind_digest
 from launcher.system.entry_points import find_entry_points
 from launcher.system.environment import variable_fault
+from launcher.system.errors import UsageError
 
 # not a number; editors check this with the pattern
 _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.secret_arguments import is_secret_option
 from launcher.system.text import sanitize_terminal
 

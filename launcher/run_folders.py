@@ -3,8 +3,8 @@
 from functools import lru_cache
 from pathlib import Path
 
-from launcher.errors import UsageError
 from launcher.ids import model_folder_name
+from launcher.system.errors import UsageError
 
 MADE = "made"  # in a run's folder: the outputs of jobs of the role FOLDER
 

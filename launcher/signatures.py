@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from launcher.job import PROGRAM
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 # a separate number: that of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
 _NUMBER = compile_lazily(

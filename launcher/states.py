@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Literal, NamedTuple, assert_never
 
 from launcher.system.files import FileVersion, Json, read_version
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 MemoryKind = Literal["gpu", "ram"]
 

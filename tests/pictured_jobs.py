@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import JobError
 from launcher.job import Resources, Spec, Terms
 from launcher.store.queue import NewJob, Store
+from launcher.system.errors import JobError
 from launcher.workers.worker_job import Job
 from tests.build import a_context
 from tests.e2e.machine import ROOT, Machine

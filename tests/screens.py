@@ -9,8 +9,8 @@ from launcher.screens.gpu_view import GpuJob, GpuView
 from launcher.screens.host import DiskUsage, Host
 from launcher.screens.job_view import GpuMemoryUsage, GroupStatus, JobView
 from launcher.screens.snapshots import QueueSnapshot, SchedulerStatus
-from launcher.screens.text_table import TextLine
 from launcher.states import State
+from launcher.system.text_table import TextLine
 from launcher.workers.progress.steps import ProgressReport
 from tests.build import GIB, a_gpu
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import MachineError
 from launcher.system.daemon_control import exit_code
+from launcher.system.errors import MachineError
 from launcher.system.paths import Home, make_home
 from launcher.system.process_start import spawn_daemon
 from launcher.system.scheduler_start import ensure_scheduler

@@ -45,10 +45,10 @@ STARTED = (  # with -m: by units of systemd, scripts that wait in Slurm, and run
     "launcher.workers.fork_server",
 )
 STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their values and exceptions
-    "launcher.errors:Error",
-    "launcher.errors:JobError",
-    "launcher.errors:MachineError",
-    "launcher.errors:UsageError",
+    "launcher.system.errors:Error",
+    "launcher.system.errors:JobError",
+    "launcher.system.errors:MachineError",
+    "launcher.system.errors:UsageError",
     "launcher.functions.api:submit",
     "launcher.functions.api:submit_many",
     "launcher.functions.entry:call",

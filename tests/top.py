@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from launcher.screens.dashboard.app import Top
 from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.screens.text_table import TextSpan, TextStyle
 from launcher.system.paths import Home
+from launcher.system.text_table import TextSpan, TextStyle
 from tests.build import DEADLINE_S
 
 

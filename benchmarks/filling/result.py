@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.table import number
-from launcher.screens.text_table import columns
+from launcher.system.text_table import columns
 
 SCHEMA = 1
 HEADER = (

@@ -49,7 +49,7 @@ from launcher.system.answering import run_with_timeout
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.system.processes import boot_id
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """On which backends a job may run, and whether a pilot there can ever hold it."""
 
 from launcher.backends.settings import LOCAL, Backends, BackendSettings, read_backend_names
-from launcher.errors import pluralize
 from launcher.job import Resources, Terms
-from launcher.units import format_bytes, format_seconds
+from launcher.system.errors import pluralize
+from launcher.system.units import format_bytes, format_seconds
 
 
 def with_default_backends(terms: Terms, backends: Backends) -> Terms:

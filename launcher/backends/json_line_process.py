@@ -13,8 +13,8 @@ from typing import Any
 from launcher.backends.protocol import EngineError
 from launcher.system.child_process import has_ended, kill_child, spawn_child
 from launcher.system.text import sanitize_terminal
+from launcher.system.units import format_seconds
 from launcher.system.waiting import wait_until
-from launcher.units import format_seconds
 
 _LINES_KEPT = 10  # lines of stderr, for error messages
 _SHOWN = 3

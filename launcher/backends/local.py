@@ -25,12 +25,12 @@ from launcher.backends.protocol import (
     Observation,
 )
 from launcher.backends.settings import BackendSettings, with_prologue
-from launcher.errors import MachineError, pluralize
 from launcher.gpu.monitor import query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.child_process import spawn_child
 from launcher.system.environment import owners_environment
+from launcher.system.errors import MachineError, pluralize
 from launcher.system.files import Json, read_bytes, read_json, write_json
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home

@@ -21,7 +21,7 @@ from launcher.system.environment import SITE_VARIABLE, with_site_changes
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
-from launcher.units import exponential_backoff_s
+from launcher.system.units import exponential_backoff_s
 from launcher.workers.attempt_handles import (
     NO_DESCRIPTOR,
     POLL_S,

@@ -12,11 +12,11 @@ from launcher import __version__
 from launcher.backends.node_gpus import WrongGpus, resolve_visible_gpus
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.pilot_messages import Registered
-from launcher.errors import MachineError, pluralize
 from launcher.gpu.monitor import query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system import memory
+from launcher.system.errors import MachineError, pluralize
 from launcher.system.processes import boot_id
 from launcher.system.waiting import wait_until
 

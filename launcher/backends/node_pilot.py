@@ -35,8 +35,8 @@ from launcher.backends.pilot_messages import (
 )
 from launcher.system import memory
 from launcher.system.paths import Home
+from launcher.system.units import format_seconds
 from launcher.system.wakeup_pipe import WakeupPipe
-from launcher.units import format_seconds
 from launcher.workers import lease
 
 # between two polls for commands: while they arrive, and after a while without

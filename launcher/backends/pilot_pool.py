@@ -15,8 +15,8 @@ from launcher.backends.protocol import BackendFactory, load_backend
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.backends.tracked_pilot import Pilot
 from launcher.backends.waiting_reasons import REMEDY_FOR_LOST_NODE, one_line, why_no_pilot_starts
-from launcher.errors import UsageError
 from launcher.system.answering import run_with_timeout
+from launcher.system.errors import UsageError
 from launcher.system.paths import Home
 
 logger = logging.getLogger(__name__)

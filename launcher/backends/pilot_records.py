@@ -21,10 +21,10 @@ from launcher import __version__
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.protocol import Backend, EngineError, SubmissionRefused
 from launcher.backends.settings import KINDS, BackendSettings
-from launcher.errors import MachineError
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import MachineError
 from launcher.system.files import Json, read_bytes, read_json, sync, write_json
 from launcher.system.home_checks import home_id, machine_identity, resolve_links
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.mounts import file_system, is_remote, read_mountinfo
 from launcher.system.paths import Home
 from launcher.system.stored_fields import (

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from launcher.backends.protocol import AllocationState
-from launcher.units import exponential_backoff_s
+from launcher.system.units import exponential_backoff_s
 
 UNKNOWN_TIMEOUT_S = (
     30.0  # a backend that does not list a pilot may have been restarted, so it is polled again

@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.settings import BackendSettings
-from launcher.errors import MachineError
 from launcher.system.background_query import BackgroundQuery
+from launcher.system.errors import MachineError
 from launcher.system.paths import Home
 
 NO_NODES: Mapping[str, str] = MappingProxyType({})

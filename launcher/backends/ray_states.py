@@ -8,7 +8,7 @@ from launcher.backends.pilot_folder import PilotSpec
 from launcher.backends.protocol import AllocationEndCause, AllocationState, EngineError, Observation
 from launcher.backends.settings import BackendSettings
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 _WAITING = frozenset({"DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING"})
 _ALIVE, _DEAD = "ALIVE", "DEAD"

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from launcher.errors import UsageError
 from launcher.system.config import read_configuration
 from launcher.system.config_tables import (
     ConfigTable,
@@ -23,8 +22,9 @@ from launcher.system.config_tables import (
     register_table,
     unknown_name_text,
 )
+from launcher.system.errors import UsageError
 from launcher.system.prologue import prologue_lines
-from launcher.units import parse_bytes, parse_seconds
+from launcher.system.units import parse_bytes, parse_seconds
 
 TABLE = "backends"
 LOCAL = "local"  # this machine, without pilots: always there

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from launcher.backends.protocol import EngineError
 from launcher.system.child_process import kill_child, spawn_child
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 # variables that reach sbatch reach the job, too: no secrets, and no SBATCH_… or SLURM_… of an enclosing job
 _PASSED_VARIABLES = (

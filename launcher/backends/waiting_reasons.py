@@ -8,7 +8,7 @@ from launcher.backends.backend_pilots import BackendPilots
 from launcher.backends.pilot_rules import FAILURES_BEFORE_BACKOFF, PilotState
 from launcher.backends.tracked_pilot import Pilot
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_estimate, format_seconds
+from launcher.system.units import format_estimate, format_seconds
 
 NEVER_S = 1.0  # an engine that has never responded is late after this time
 MOST_CHARACTERS = 600  # characters of an engine's message

@@ -9,19 +9,19 @@ from dataclasses import replace
 from enum import StrEnum
 
 from launcher.cli.job_selection import EXIT_ABORTED, print_failed_jobs
-from launcher.errors import MachineError, UsageError, pluralize
 from launcher.scheduler.job_wait import JobWait
 from launcher.screens.format import format_job_names
-from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.feed import DELETED, JobTracker
 from launcher.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow, SearchState, end_text
+from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.paths import Home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 FAILED_STATES = ENDED_STATES - {State.DONE}
 

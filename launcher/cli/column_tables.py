@@ -19,7 +19,7 @@ from launcher.results.table import (
     VERDICT,
     RunResults,
 )
-from launcher.screens.text_table import Column, TextTable, line, table_of_texts
+from launcher.system.text_table import Column, TextTable, line, table_of_texts
 
 # the metrics of a detector that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")

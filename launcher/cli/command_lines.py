@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from launcher.errors import (
+from launcher.system.errors import (
     MOST_PROBLEMS,
     Problem,
     Severity,
@@ -17,8 +17,6 @@ from launcher.errors import (
     TaskFileError,
     UsageError,
 )
-from launcher.lazy_regex import compile_lazily
-from launcher.screens.terminal import print_stderr
 from launcher.system.executables import (
     is_assignment,
     missing_program,
@@ -26,6 +24,8 @@ from launcher.system.executables import (
     module_of,
     script_of,
 )
+from launcher.system.lazy_regex import compile_lazily
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument of a program in Linux

@@ -153,8 +153,8 @@ def _query_queue(query: "Callable[[CompletionQueries], Completions]") -> "Comple
     """Query the caller's queue; offer nothing, and print nothing, if that fails."""
     import sqlite3
 
-    from launcher.errors import Error
     from launcher.store.completion_queries import open_completion_queries
+    from launcher.system.errors import Error
     from launcher.system.paths import find_home
 
     try:

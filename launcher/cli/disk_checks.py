@@ -7,7 +7,7 @@ from typing import NamedTuple
 from launcher.cli.findings import Finding, ok, trouble, unknown, warning
 from launcher.system.home_checks import resolve_links
 from launcher.system.mounts import file_system, is_remote
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 GIB = 1 << 30
 RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes

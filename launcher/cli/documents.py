@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import launcher
 from launcher.cli.other_words import places_of
-from launcher.errors import MachineError
+from launcher.system.errors import MachineError
 
 GLOSSARY = "glossary"  # nearly all pages link to it
 INDEX = "pages"  # lists all pages in groups

@@ -12,12 +12,9 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
-from launcher.errors import UsageError, nearest, pluralize, suggestion_or_known_names
 from launcher.job import PROGRAM
 from launcher.screens.format import failure_hold_texts, format_job_names
 from launcher.screens.option_answers import columns_hint
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import columns, tab_separated
 from launcher.screens.usage_errors import set_hint
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import missing_run_text
@@ -25,7 +22,10 @@ from launcher.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, i
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow
+from launcher.system.errors import UsageError, nearest, pluralize, suggestion_or_known_names
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import columns, tab_separated
 
 PATTERN_HELP = (
     "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME, tag:NAME or group:NAME."

@@ -16,8 +16,11 @@ import click
 from launcher import __version__
 from launcher.cli.complete import VARIABLE, complete_line
 from launcher.cli.verb_table import GROUPS, MODULES, OTHER_NAMES, VERBS
-from launcher.errors import Error, MachineError, TaskFileError, UsageError
-from launcher.screens.terminal import (
+from launcher.screens.usage_errors import usage_message
+from launcher.system.config import Options, read_configuration
+from launcher.system.config_tables import Fault, unknown_name_text
+from launcher.system.errors import Error, MachineError, TaskFileError, UsageError
+from launcher.system.terminal import (
     ALWAYS,
     AUTO,
     NEVER,
@@ -25,9 +28,6 @@ from launcher.screens.terminal import (
     choose_colour,
     print_stderr,
 )
-from launcher.screens.usage_errors import usage_message
-from launcher.system.config import Options, read_configuration
-from launcher.system.config_tables import Fault, unknown_name_text
 from launcher.system.text import sanitize_terminal
 
 DOCTOR = "doctor"

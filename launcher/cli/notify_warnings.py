@@ -4,9 +4,9 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-from launcher.errors import UsageError
 from launcher.notify.sending import MISSING
 from launcher.notify.settings import read_configured_notify
+from launcher.system.errors import UsageError
 from launcher.system.installation import install_command
 from launcher.system.text import sanitize_terminal
 

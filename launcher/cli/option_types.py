@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from launcher.errors import UsageError
 from launcher.job_options import value_types
 from launcher.job_options.value_types import LONGEST_SPAN_S, ValueType
 from launcher.states import OPEN_STATES, State
+from launcher.system.errors import UsageError
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from launcher.cli.option_types import Command, json_option
-from launcher.errors import MachineError, UsageError
 from launcher.results.metric import Metric, format_value, read_metric
 from launcher.results.table import distinct_names, replace_surrogates
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.table_formats import latex_text, markdown_text
-from launcher.screens.text_table import TextTable, one_line_text, table_of_texts
+from launcher.system.errors import MachineError, UsageError
 from launcher.system.installation import install_command
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import TextTable, one_line_text, table_of_texts
 
 CellValue = str | int | float | None
 ABSENT = "–"

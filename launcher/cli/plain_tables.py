@@ -8,8 +8,8 @@ from launcher.cli.output import ABSENT
 from launcher.results.metric import format_value, read_metric
 from launcher.results.table import POOLED
 from launcher.screens.format import first_few
-from launcher.screens.text_table import Column, TextTable, width_of
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import Column, TextTable, width_of
 
 Row = Mapping[str, Any]
 NO_RESULTS = "no results yet"

@@ -22,7 +22,6 @@ from launcher.backends.settings import Backends, BackendSettings
 from launcher.cli.disk_checks import GIB, FilesystemInfo
 from launcher.cli.findings import CheckStatus, Finding, Findings, ok, trouble, unknown, warning
 from launcher.cli.gpu_checks import version_text
-from launcher.errors import Error, UsageError, pluralize
 from launcher.gpu.reservation_files import reservations_folder
 from launcher.gpu.reservations import ReservationBoard
 from launcher.notify.notices import read_notification_state
@@ -33,6 +32,7 @@ from launcher.store.recovery import describe_long_log
 from launcher.store.schema import KNOWN_SCHEMA, OLDEST_SQLITE
 from launcher.system.config import Configuration, configuration_file
 from launcher.system.daemon_control import RESTART_WINDOW_S, scheduler_pid
+from launcher.system.errors import Error, UsageError, pluralize
 from launcher.system.files import read_json
 from launcher.system.home_checks import (
     machine_identity,

@@ -8,9 +8,9 @@ from launcher.cli.plain_tables import NO_RESULTS, Row, draw_plain, is_plain
 from launcher.draft import condition_of_test, data_of_test
 from launcher.results.metric import Metric, footnotes, read_metric
 from launcher.results.table import DATA, MODEL, MODIFIER, POOLED
-from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import Column, TextTable, columns, line
+from launcher.system.terminal import FULL_WIDTH
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import Column, TextTable, columns, line
 
 GUIDE = "How to read this table: launcher help results"
 FEW_SOURCES = (

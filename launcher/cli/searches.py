@@ -9,11 +9,9 @@ import click
 
 from launcher.cli.await_jobs import await_search
 from launcher.context import Context
-from launcher.errors import pluralize
 from launcher.functions.programs import SubmitRequest
 from launcher.functions.shared_files import IN_TASK_FILE
 from launcher.planning.plan import Plan
-from launcher.screens.terminal import print_stderr
 from launcher.search.definition import check_extra
 from launcher.search.submission import (
     SearchRequest,
@@ -29,7 +27,9 @@ from launcher.store.client import ensure_scheduler_with_note, note_if_stopped, o
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow
 from launcher.system.daemon_control import wake
+from launcher.system.errors import pluralize
 from launcher.system.paths import Home, find_home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.domains import text_of
 from launcher.workers.progress.file_owners import ON_COMMAND_LINE

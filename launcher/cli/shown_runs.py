@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from launcher.cli.shown_searches import search_lines
-from launcher.errors import pluralize
 from launcher.screens.format import first_line, iso_time, iso_time_or_none, local_time, tally
 from launcher.screens.search_view import search_record
-from launcher.screens.text_table import columns
 from launcher.states import State, strip_state_prefix
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.listings import ListingQueries, RunRecord
 from launcher.store.queue import Store
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import columns
 
 _MOST_FAILURES = 5  # listed jobs; the others are counted
 

@@ -13,13 +13,13 @@ from launcher.context import (
     substitute_folders,
     uses_job_folder,
 )
-from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM
 from launcher.screens.format import format_job_names
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import AcceptedFiles
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import FileVersion
 from launcher.system.folder_contents import FOLDER_END

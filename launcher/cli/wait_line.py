@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from launcher.screens.format import tally, why
-from launcher.screens.live_display import live_area
-from launcher.screens.text_table import line
 from launcher.states import State
 from launcher.store.feed import JobTracker
+from launcher.system.live_display import live_area
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import line
 
 _AFTER_S = 1.0  # a shorter wait needs no line
 _EVERY_S = 1.0  # between two drawings

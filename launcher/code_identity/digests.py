@@ -16,7 +16,7 @@ import platformdirs
 from launcher.code_identity.graph import CodeGraph
 from launcher.code_identity.modules import ABSENT_MODULE, DiskModules
 from launcher.code_identity.text import digest_of
-from launcher.errors import UsageError
+from launcher.system.errors import UsageError
 from launcher.system.file_digests import CacheFile
 
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides

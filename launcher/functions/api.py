@@ -14,7 +14,6 @@ from launcher.backends.eligibility import runs_only_here, with_default_backends
 from launcher.backends.pilot_records import pilots_root
 from launcher.backends.settings import LOCAL, Backends, read_configured_backends
 from launcher.context import Context
-from launcher.errors import UnknownName, UsageError
 from launcher.functions.calls import (
     ENTRY,
     FOLDER,
@@ -33,7 +32,6 @@ from launcher.functions.programs import root_of_run
 from launcher.functions.task_files import After, Run, numbers_of, submit_plan
 from launcher.job import CALLS_BATCH, FUNCTION_RUN, Spec, Terms, run_name_fault
 from launcher.job_options.registry import JobRequest
-from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
 from launcher.states import State
 from launcher.store.client import (
@@ -48,7 +46,9 @@ from launcher.store.replacement import replace_equal_jobs
 from launcher.store.rows import GroupLimit
 from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
+from launcher.system.errors import UnknownName, UsageError
 from launcher.system.paths import Home, find_home, make_home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import is_utf8
 
 if TYPE_CHECKING:  # planning is imported where a task file comes

@@ -6,9 +6,9 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.errors import JobError
 from launcher.functions.pickling import dump, load
 from launcher.functions.private_files import open_private, write_private
+from launcher.system.errors import JobError
 
 VALUE, EXCEPTION = "value.pickle", "exception.pickle"
 _REMEDY = "Return numbers or arrays, for example, or write a file and return its path"

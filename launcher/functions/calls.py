@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from launcher.errors import MachineError
 from launcher.functions.main_module import (
     MAIN,
     CallPickler,
@@ -29,6 +28,7 @@ from launcher.functions.main_module import (
 from launcher.functions.pickling import Nowhere, Writable, dump, load, name_of
 from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.job import FUNCTION
+from launcher.system.errors import MachineError
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 

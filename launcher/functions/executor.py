@@ -12,7 +12,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, SupportsIndex, TypeVar, Unpack
 
-from launcher.errors import Error, UnknownName, UsageError
 from launcher.functions.api import queue_calls
 from launcher.functions.calls import refuse_unpicklable_calls
 from launcher.functions.future import LOOK_S, Future, cancel_jobs, continue_note
@@ -21,12 +20,13 @@ from launcher.functions.pickling import CannotPickle, name_of
 from launcher.job import FUNCTION_RUN, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.scheduler.job_wait import JobWait
-from launcher.screens.terminal import print_stderr
 from launcher.store.client import open_queue
 from launcher.store.executor_groups import new_group_name
 from launcher.store.executors import executor_file, hold_executor, release_executor
 from launcher.store.rows import GroupLimit
+from launcher.system.errors import Error, UnknownName, UsageError
 from launcher.system.paths import Home, find_home, make_home
+from launcher.system.terminal import print_stderr
 
 Value = TypeVar("Value")
 

@@ -14,7 +14,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import JobError, MachineError, UsageError, pluralize
 from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad
@@ -32,6 +31,7 @@ from launcher.store.feed import JobTracker
 from launcher.store.job_selection import SHARED_RUN, words_for_jobs
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
+from launcher.system.errors import JobError, MachineError, UsageError, pluralize
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics, split_reserved

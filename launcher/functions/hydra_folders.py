@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from launcher.context import JOB_FOLDER
-from launcher.errors import pluralize
+from launcher.system.errors import pluralize
 from launcher.system.executables import script_of
 
 OWN_FOLDER = f"hydra.run.dir={JOB_FOLDER}"

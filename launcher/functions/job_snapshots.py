@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.context import Context, entry_context, with_programs
-from launcher.errors import UsageError, pluralize
 from launcher.job import Spec
-from launcher.screens.terminal import print_stderr
 from launcher.snapshots.copies import (
     Manifest,
     Snapshot,
@@ -37,6 +35,7 @@ from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow
 from launcher.system.code_words import has_code_suffix
 from launcher.system.config import read_table
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.executables import is_shell
 from launcher.system.git import uncommitted
 from launcher.system.git_files import find_repository, read_commit
@@ -44,8 +43,9 @@ from launcher.system.paths import Home
 from launcher.system.remembered_variables import filter_environment
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.stored_fields import Unreadable
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 _MOST_NAMES = 5  # files that a note lists
 _MOST_UNCOMMITTED = 1000  # files; their names are in the context of each job

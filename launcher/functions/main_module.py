@@ -21,8 +21,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import cloudpickle
 
-from launcher.errors import UsageError
 from launcher.functions.pickling import Pickler
+from launcher.system.errors import UsageError
 
 MAIN = "__main__"
 CALLS_FILE = "LAUNCHER_CALLS_FILE"  # in the environment of processes that a job spawns

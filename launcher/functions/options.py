@@ -9,7 +9,6 @@ from typing import Any, TypedDict
 
 from launcher.backends.eligibility import runs_only_here, why_impossible_on_backends
 from launcher.backends.settings import Backends
-from launcher.errors import MachineError, UnknownName, UsageError, meant, pluralize
 from launcher.gpu.gpus_file import read_gpu_status
 from launcher.job import CPU, Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
@@ -31,6 +30,7 @@ from launcher.system import memory
 from launcher.system.config import read_table
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import owners_environment
+from launcher.system.errors import MachineError, UnknownName, UsageError, meant, pluralize
 from launcher.system.gpu_sharing import SHARING
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal

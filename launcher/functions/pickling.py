@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 
 import cloudpickle
 
-from launcher.errors import JobError, UsageError
+from launcher.system.errors import JobError, UsageError
 
 _MOST_LEVELS = 12  # levels of nested objects in which the culprit is looked for
 _LONGEST = 200  # characters of an error's own words

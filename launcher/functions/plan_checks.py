@@ -12,7 +12,6 @@ from launcher.backends.pilot_records import make_pilot_spec, new_token
 from launcher.backends.protocol import EngineError, load_backend
 from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.context import OUTPUTS, output_folders, resolve_path
-from launcher.errors import MachineError, UsageError, pluralize
 from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.adoption import (
     find_adoptable_roots,
@@ -41,6 +40,7 @@ from launcher.store.queue import Store
 from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.store.rows import JobRow
 from launcher.system import memory
+from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.files import file_stamp
 from launcher.system.folder_contents import FOLDER_END

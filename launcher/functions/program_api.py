@@ -8,7 +8,6 @@ from typing import Any, Unpack, overload
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import read_configured_backends
 from launcher.context import INPUTS, OUTPUTS
-from launcher.errors import UnknownName, UsageError
 from launcher.functions.future import Future, ProgramResult, follow
 from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, read_request
 from launcher.functions.program_start import (
@@ -31,7 +30,6 @@ from launcher.functions.shared_files import IN_PYTHON
 from launcher.functions.task_files import After, numbers_of
 from launcher.job import PROGRAM, PROGRAM_RUN, SWEEP_BATCH, Spec, run_name_fault
 from launcher.job_options.value_types import SHARE
-from launcher.screens.terminal import print_stderr
 from launcher.store.client import (
     context_to_store,
     ensure_scheduler_with_note,
@@ -40,6 +38,8 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
+from launcher.system.errors import UnknownName, UsageError
+from launcher.system.terminal import print_stderr
 
 Swept = Mapping[str, Iterable[object]] | Sequence[str]
 

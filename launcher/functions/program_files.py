@@ -16,7 +16,6 @@ from launcher.context import (
     resolve_path,
     start_folder,
 )
-from launcher.errors import UsageError, pluralize
 from launcher.job import Spec
 from launcher.params import TEMPLATE
 from launcher.states import OPEN_STATES, State
@@ -25,6 +24,7 @@ from launcher.store.output_index import OutputIndex
 from launcher.store.queue import Store
 from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.store.rows import JobRow
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.executables import program_of
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.file_patterns import (

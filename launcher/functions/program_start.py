@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from launcher.context import FOLDER_PLACEHOLDERS
-from launcher.errors import MOST_LISTED, UsageError
 from launcher.store.tags import TAG_RULE, is_tag
 from launcher.system.environment import OWN_VARIABLES, variable_fault
+from launcher.system.errors import MOST_LISTED, UsageError
 from launcher.system.remembered_variables import is_likely_secret
 from launcher.system.secret_arguments import secret_options
 from launcher.system.text import sanitize_terminal, shell_line

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, Context, file_paths, with_programs
-from launcher.errors import UsageError, pluralize
 from launcher.functions.program_files import (
     check_files,
     expand_inputs,
@@ -19,7 +18,6 @@ from launcher.functions.program_files import (
     replaced_outputs_warning,
 )
 from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
-from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_cost
 from launcher.states import OPEN_STATES, State
 from launcher.store.job_names import queued_name, superseded_name
@@ -35,9 +33,11 @@ from launcher.store.replacement import (
 from launcher.store.rows import JobRow
 from launcher.store.runs import find_run_origin
 from launcher.store.steering import HELD_REASON
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.file_digests import FileDigests
 from launcher.system.file_patterns import is_pattern
 from launcher.system.paths import Home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import is_utf8, sanitize_terminal, shell_line
 
 PREFIX = "command/"  # prefix of every name

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.context import JOB_FOLDER, RUN_FOLDER, start_folder
-from launcher.errors import pluralize
 from launcher.job import Spec
 from launcher.params import TEMPLATE
 from launcher.store.queue import Store
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.file_owners import ON_COMMAND_LINE, own_folder_advice
 

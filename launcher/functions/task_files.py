@@ -20,13 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import read_configured_backends
-from launcher.errors import Error, TaskFileError, UsageError
 from launcher.functions.future import Future
 from launcher.results.metric import interval_columns, read_metric
 from launcher.results.pivot import flatten_record
 from launcher.scheduler.job_wait import JobWait
 from launcher.screens.format import tally
-from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, State
 from launcher.store.client import (
     clear_stop,
@@ -38,7 +36,9 @@ from launcher.store.client import (
     without_own_job,
 )
 from launcher.store.feed import JobTracker
+from launcher.system.errors import Error, TaskFileError, UsageError
 from launcher.system.paths import find_home
+from launcher.system.terminal import print_stderr
 
 if TYPE_CHECKING:
     from launcher.planning.plan import Plan

@@ -8,9 +8,9 @@ from dataclasses import replace
 from math import inf
 from typing import NamedTuple, TypeVar
 
-from launcher.errors import MachineError
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.system.background_query import BackgroundQuery
+from launcher.system.errors import MachineError
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity_lines, read_identity

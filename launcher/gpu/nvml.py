@@ -16,9 +16,9 @@ from typing import Any
 
 import pynvml
 
-from launcher.errors import pluralize
 from launcher.gpu.nvml_faults import XID_FALLEN_OFF_BUS, fault_of, warning_of
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.system.errors import pluralize
 from launcher.system.memory import available_bytes, installed_bytes
 from launcher.system.processes import login_name
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from launcher.accounts import ResourceDemand, ResourceUsage, read_demand, read_resource_usage
 from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
-from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.processes import MOST_PID, Identity, boot_id, identity
 
 MOST_BYTES = 64 << 10  # bytes of a file

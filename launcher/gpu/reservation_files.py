@@ -35,8 +35,8 @@ from launcher.gpu.publication import (
     parse_publication,
     salvage_publication,
 )
-from launcher.lazy_regex import compile_lazily
 from launcher.system.config_tables import absolute_path
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.processes import is_alive, login_name
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, suggestion_or_known_names
+from launcher.system.errors import UsageError, suggestion_or_known_names
 from launcher.system.files import Json
 
 

@@ -20,7 +20,7 @@ from launcher.job_options.value_types import (
     whole,
     whole_or_none,
 )
-from launcher.units import Bytes
+from launcher.system.units import Bytes
 
 MOST_CPUS = 100_000
 MOST_FAILURES = 1_000_000  # more than a command can queue

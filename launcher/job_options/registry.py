@@ -11,9 +11,9 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from launcher import job_options as room
-from launcher.errors import UsageError
 from launcher.job import UUIDS, Resources, Terms
 from launcher.job_options.value_types import ValueType
+from launcher.system.errors import UsageError
 
 
 class JobRequest(NamedTuple):

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError
 from launcher.job import CPU, LONGEST_NOTE, Terms, is_device, names_one_gpu
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import is_utf8
-from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
+from launcher.system.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
 NONE = "none"

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from launcher.errors import UsageError
-from launcher.lazy_regex import compile_lazily
 from launcher.notify.settings import NotifyTarget
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
 
 HIDDEN = "•••"
 MOST_BYTES = 1 << 16

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.job_options.notifications import NotifyEvent
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.run_news import JobEnd, RunEvents, RunFailure
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 # runs of programs and functions, without a task file
 WITHOUT_FOLDER = frozenset({"add", "functions"})

@@ -15,7 +15,7 @@ from launcher.store.run_news import JobEnd, RunEvents
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.stored_fields import restore_fields
-from launcher.units import exponential_backoff_s
+from launcher.system.units import exponential_backoff_s
 
 SCHEMA = 2
 RUN_END_DELAY_S = 5.0  # a run without open jobs has ended after this time: jobs added one by one cause one message

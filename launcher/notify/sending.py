@@ -17,15 +17,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from launcher.errors import UsageError
 from launcher.notify.addresses import read_address, redact_secrets
 from launcher.notify.messages import Message
 from launcher.notify.settings import NotifyTarget
 from launcher.system.child_process import has_ended, kill_child, spawn_child
+from launcher.system.errors import UsageError
 from launcher.system.installation import install_command
 from launcher.system.text import sanitize_terminal
+from launcher.system.units import format_bytes, format_seconds
 from launcher.system.waiting import wait_until
-from launcher.units import format_bytes, format_seconds
 
 DELIVER_COMMAND = (sys.executable, "-P", "-m", "launcher.notify.sending")
 MOST_OUTPUT = 1 << 14  # bytes of the output that are read

@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import Error, UsageError
 from launcher.notify import messages
 from launcher.notify import notices as noted
 from launcher.notify.messages import Message
@@ -29,6 +28,7 @@ from launcher.store.run_news import RunEventReader
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.error_log import EXPECTED_ERRORS, ErrorThrottle, rotate_long_log
+from launcher.system.errors import Error, UsageError
 from launcher.system.file_digests import UNSTABLE_S
 from launcher.system.files import file_stamp, read_json
 from launcher.system.locks import lock_file, mark_in_use

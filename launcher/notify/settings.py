@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError
 from launcher.job_options.notifications import NotifyEvent, RunNotify, read_events
-from launcher.lazy_regex import compile_lazily
 from launcher.system.config import read_configuration
 from launcher.system.config_tables import Fault, absolute_path, read_keys
-from launcher.units import parse_seconds
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
+from launcher.system.units import parse_seconds
 
 TABLE = "notify"
 LONGEST_S = 7 * 86_400.0

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.errors import UsageError
 from launcher.ids import read_words
 from launcher.planning.comparison import (
     ADOPT,
@@ -23,6 +22,7 @@ from launcher.planning.comparison import (
 from launcher.planning.plan import JobIdentity, Plan
 from launcher.states import OPEN_STATES, State
 from launcher.store.rows import JobRow
+from launcher.system.errors import UsageError
 from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import read_last_metrics
 

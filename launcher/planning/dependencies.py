@@ -35,19 +35,8 @@ from launcher.context import (
     folders_above,
 )
 from launcher.draft import Draft, Input
-from launcher.errors import (
-    MOST_PROBLEMS,
-    Error,
-    IdError,
-    Problems,
-    SourceLocation,
-    did_you_mean,
-    list_known_names,
-    nearest,
-)
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
-from launcher.lazy_regex import compile_lazily
 from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
 from launcher.planning.model_graph import (
     Comparable,
@@ -57,8 +46,19 @@ from launcher.planning.model_graph import (
     without_variants,
 )
 from launcher.run_folders import absolute_path
+from launcher.system.errors import (
+    MOST_PROBLEMS,
+    Error,
+    IdError,
+    Problems,
+    SourceLocation,
+    did_you_mean,
+    list_known_names,
+    nearest,
+)
 from launcher.system.file_patterns import existing_files
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.real_paths import RealPaths
 from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies
 from launcher.taskfile.nodes import ScalarNode, as_list

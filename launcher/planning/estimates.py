@@ -17,7 +17,7 @@ from launcher.store.rows import JobRow
 from launcher.store.usage import UsageLookup, no_usage
 from launcher.store.usage_records import program_by
 from launcher.system.files import Json
-from launcher.units import median
+from launcher.system.units import median
 
 MIN_RUNS_FOR_SPREAD = 2  # runs that a spread needs at least
 MOST_PAST_JOBS = 2000  # jobs that ended last; more would take longer to read than they are worth

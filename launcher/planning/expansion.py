@@ -27,11 +27,9 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from launcher.draft import tested
-from launcher.errors import Problems, SourceLocation, did_you_mean, nearest
 from launcher.ids import ModelId, canonical, model_folder_name, parse_data
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
-from launcher.lazy_regex import compile_lazily
 from launcher.planning.model_graph import (
     PlannedModel,
     PlannedModels,
@@ -40,7 +38,9 @@ from launcher.planning.model_graph import (
     same_value,
 )
 from launcher.run_folders import MADE
+from launcher.system.errors import Problems, SourceLocation, did_you_mean, nearest
 from launcher.system.files import Json
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.entries import (
     NO_DEPENDENCIES,
     Entry,

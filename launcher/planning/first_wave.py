@@ -16,7 +16,6 @@ from launcher.accounts import NO_ACCOUNT, FairShareAccount
 from launcher.backends.eligibility import runs_here, runs_only_here, why_impossible_on_backends
 from launcher.backends.settings import LOCAL, Backends
 from launcher.context import WorkerEnvironment
-from launcher.errors import MachineError
 from launcher.gpu.gpus_file import read_known_attempts
 from launcher.gpu.monitor import GpuSample, OwnProcesses, query_gpus_once
 from launcher.gpu.nvml import Nvml
@@ -44,6 +43,7 @@ from launcher.store.usage_records import program_by
 from launcher.system import memory
 from launcher.system.config import read_table
 from launcher.system.environment import owners_environment
+from launcher.system.errors import MachineError
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import SHARING
 from launcher.system.paths import Home

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
-from launcher.errors import Problems
 from launcher.planning.dependencies import (
     FOLDER_SETTING,
     UNKNOWN_JOB_CODE,
@@ -22,6 +21,7 @@ from launcher.planning.dependencies import (
     StepNames,
     named_folders,
 )
+from launcher.system.errors import Problems
 from launcher.system.file_patterns import (
     OUTPUTS_OF,
     RECURSIVE,

@@ -10,9 +10,9 @@ from importlib.metadata import Distribution
 
 from launcher.context import KIND_GROUP
 from launcher.kind_interface import Kind
-from launcher.lazy_regex import compile_lazily
 from launcher.system.entry_points import find_entry_points
 from launcher.system.installation import install_command
+from launcher.system.lazy_regex import compile_lazily
 
 _EXTRA = compile_lazily(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
 

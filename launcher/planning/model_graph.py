@@ -13,7 +13,10 @@ from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
-from launcher.errors import (
+from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
+from launcher.kind_interface import Kind, Role
+from launcher.params import parse_number, read_number
+from launcher.system.errors import (
     MOST_PROBLEMS,
     Problems,
     SourceLocation,
@@ -21,9 +24,6 @@ from launcher.errors import (
     did_you_mean,
     nearest,
 )
-from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
-from launcher.kind_interface import Kind, Role
-from launcher.params import parse_number, read_number
 from launcher.taskfile.entries import (
     FolderEntry,
     Located,

@@ -19,15 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.draft import Draft
-from launcher.errors import (
-    MOST_LISTED,
-    Error,
-    Problem,
-    Problems,
-    Severity,
-    TaskFileError,
-    split_advice,
-)
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
@@ -49,6 +40,15 @@ from launcher.planning.input_patterns import resolve_inputs
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
 from launcher.planning.shared_work import shared_job_request, shares
 from launcher.signatures import program_cost
+from launcher.system.errors import (
+    MOST_LISTED,
+    Error,
+    Problem,
+    Problems,
+    Severity,
+    TaskFileError,
+    split_advice,
+)
 from launcher.system.files import Json
 from launcher.system.real_paths import RealPaths
 from launcher.taskfile.entries import TaskFile, order_problems

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from launcher.backends.settings import Backends
-from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.planning.backend_preview import BackendPreview
@@ -12,8 +11,9 @@ from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.estimates import JobEstimate, RuntimeHistory, estimate_job
 from launcher.planning.first_wave import FirstWave, MachineState, first_wave
 from launcher.planning.plan import Plan
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
-from launcher.units import median
+from launcher.system.units import median
 
 NO_BACKENDS = Backends()
 

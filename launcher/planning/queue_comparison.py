@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, resolve_path
-from launcher.errors import UsageError
 from launcher.job_options.registry import changed_options
 from launcher.kind_interface import REVISIONS, Kind, Role
 from launcher.planning.comparison import ACCEPT_CODE, Action, ComparedJob, Comparison
@@ -30,6 +29,7 @@ from launcher.states import OPEN_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.stored_specs import has_options
+from launcher.system.errors import UsageError
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.files import FileStamp, Json
 from launcher.taskfile.header import WARM_START

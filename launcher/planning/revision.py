@@ -16,16 +16,6 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_paths
-from launcher.errors import (
-    Problem,
-    Problems,
-    Severity,
-    SourceLocation,
-    TaskFileError,
-    UsageError,
-    did_you_mean,
-    nearest,
-)
 from launcher.job import CPU, FUNCTION, Resources, Spec
 from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import in_task_file, terms_fault
@@ -38,6 +28,16 @@ from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import ChangedJob
+from launcher.system.errors import (
+    Problem,
+    Problems,
+    Severity,
+    SourceLocation,
+    TaskFileError,
+    UsageError,
+    did_you_mean,
+    nearest,
+)
 from launcher.system.files import Json
 from launcher.taskfile.entries import variant_name
 from launcher.taskfile.nodes import (

@@ -7,7 +7,6 @@ that have to run repeat it. `launcher.kind_interface` defines how kinds declare 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from launcher.errors import pluralize
 from launcher.ids import Words
 from launcher.job import Terms
 from launcher.job_options.registry import JobRequest
@@ -19,6 +18,7 @@ from launcher.planning.plan import PlannedJob, SharedJobPlan, SharedWorkSavings
 from launcher.planning.queue_comparison import reuse_pending
 from launcher.states import OPEN_STATES, State
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 
 
 class _WorkUser(NamedTuple):

@@ -10,11 +10,11 @@ from enum import Enum
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from launcher.errors import pluralize
 from launcher.results.metric import Metric, read_metric
 from launcher.results.over import lacks_ended_jobs
 from launcher.results.returned_rows import FAILED, INCOMPLETE, PRUNED, TRIAL
 from launcher.results.table import DATA, POOLED, Row, RunResults
+from launcher.system.errors import pluralize
 
 
 class Flaw(Enum):

@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.errors import (
+from launcher.results.database_tables import SCHEMA
+from launcher.system.errors import (
     MachineError,
     UsageError,
 )
-from launcher.results.database_tables import SCHEMA
 
 APPLICATION = 0x6C726573  # "lres": distinguishes the file from databases of other programs
 CACHE_KIB = 64 << 10  # KiB of pages in memory: with less, a large run is written to the disk twice

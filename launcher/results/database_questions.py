@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.errors import (
+from launcher.results.database import connect, database_error
+from launcher.results.database_tables import Cell, quote_name
+from launcher.results.table import (
+    distinct_names,
+)
+from launcher.system.errors import (
     UsageError,
     list_known_names,
     meant,
     pluralize,
     suggestion_or_known_names,
 )
-from launcher.results.database import connect, database_error
-from launcher.results.database_tables import Cell, quote_name
-from launcher.results.table import (
-    distinct_names,
-)
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 
 _READING = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.errors import UsageError
 from launcher.kind_interface import Kind, RanksMetrics
-from launcher.lazy_regex import compile_lazily
 from launcher.results.metric_words import HIGH, LOW, PHRASES, SENSES, Sense
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
 
 
 class Direction(StrEnum):

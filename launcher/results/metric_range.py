@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 _WORD = compile_lazily(r"[a-z]+\d*")
 _PART_WORDS = (

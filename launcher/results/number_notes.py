@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from launcher.errors import pluralize
 from launcher.results.returned_rows import ReturnedValues
+from launcher.system.errors import pluralize
 
 MOST_NAMES = 8  # printed names of a note
 MOST_NOTES = 5  # sentences that are printed; `launcher show` has those of each job

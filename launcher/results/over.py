@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, data_of_test, tested
-from launcher.errors import UsageError, pluralize
 from launcher.ids import Stage
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_range import range_of
@@ -38,6 +37,7 @@ from launcher.results.table import (
     RunResults,
 )
 from launcher.states import State
+from launcher.system.errors import UsageError, pluralize
 
 CONFIDENCE = 0.95
 LEAST_FOR_INTERVAL = 3  # values; that of two is 18 times as wide as their deviation

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, list_known_names, meant
 from launcher.results.metric import Metric, read_metric
 from launcher.results.table import EXPECTED, LIST_COMMAND, NOTE, ROW_KEY_COLUMNS
+from launcher.system.errors import UsageError, list_known_names, meant
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.ids import model_folder_name
 from launcher.job import Spec
 from launcher.kind_interface import Role
@@ -19,6 +18,7 @@ from launcher.store.job_names import newest_by_superseded
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.tags import REMOVED_TAG
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.workers.attempt_spec import read_job_spec

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.draft import condition_of_test
-from launcher.errors import MachineError
 from launcher.job import Spec
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import find_kinds, installed_kinds
@@ -33,6 +32,7 @@ from launcher.results.table import (
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import MachineError
 from launcher.system.paths import Home
 
 

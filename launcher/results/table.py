@@ -3,10 +3,10 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, list_known_names, meant
-from launcher.lazy_regex import compile_lazily
 from launcher.params import read_number
 from launcher.results.metric import read_metric
+from launcher.system.errors import UsageError, list_known_names, meant
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
 
 LIST_COMMAND = "launcher results RUN --json"  # prints all columns and metrics

@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launcher.errors import Error, MachineError
 from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
 from launcher.results.database import ResultsUnavailable, connect, open_for_writing
@@ -54,6 +53,7 @@ from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_queries import RunTotals
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import Error, MachineError
 from launcher.system.files import read_json
 from launcher.system.installation import install_command
 from launcher.system.paths import Home

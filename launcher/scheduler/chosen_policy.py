@@ -2,8 +2,8 @@
 
 import contextlib
 
-from launcher.errors import MachineError, UsageError
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, POLICIES_BY_NAME, SchedulingPolicy
+from launcher.system.errors import MachineError, UsageError
 from launcher.system.files import read_json, write_json
 from launcher.system.paths import Home
 

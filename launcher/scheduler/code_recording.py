@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import StoreError
 from launcher.snapshots.attempts import CodeCopy
 from launcher.snapshots.reference import read_reference
 from launcher.store.queued_code import (
@@ -30,6 +29,7 @@ from launcher.store.queued_code import (
     open_code_recording,
 )
 from launcher.system.code_words import is_other_script
+from launcher.system.errors import StoreError
 from launcher.system.file_digests import CHANGED_DIGEST, FileDigests
 from launcher.system.git import uncommitted
 from launcher.system.paths import Home

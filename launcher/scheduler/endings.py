@@ -36,7 +36,7 @@ from launcher.store.usage import NOT_MEASURED, MeasuredUsage
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 from launcher.workers.program_files import NotDeletedError, restore_or_delete_outputs
 
 MOVE_TIMEOUT_S = 60.0  # longest time to wait for an unresponsive disk

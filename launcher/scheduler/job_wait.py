@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from launcher.errors import MachineError
 from launcher.store.client import enclosing_attempt, open_queue_readonly
 from launcher.store.wait_records import write_wait_record
+from launcher.system.errors import MachineError
 from launcher.system.paths import Home
 
 CHECK_EVERY_S = 2.0  # most waits are shorter, and each check reads the queue

@@ -19,7 +19,6 @@ from functools import partial
 from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
-from launcher.errors import StoreError
 from launcher.gpu.reservation_watch import NOT_WATCHED
 from launcher.gpu.reservations import REFRESH_S, ReservationBoard
 from launcher.gpu.snapshot import GpuSnapshot
@@ -50,6 +49,7 @@ from launcher.store.recovery import queue_database_error
 from launcher.store.retention import delete_attempt_folder
 from launcher.store.rows import Claim
 from launcher.system.error_log import ErrorThrottle
+from launcher.system.errors import StoreError
 from launcher.system.files import read_json
 from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home

@@ -10,7 +10,6 @@ from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.backends.waiting_reasons import one_line
 from launcher.context import entry_context, read_context, uses_job_folder
-from launcher.errors import UsageError
 from launcher.scheduler.attempt_specs import AttemptSpecs
 from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.nodes import Nodes
@@ -25,6 +24,7 @@ from launcher.store.claims import ClaimPlacement
 from launcher.store.lanes import LOCAL_ONLY
 from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
+from launcher.system.errors import UsageError
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, parse_record
 from launcher.system.wakeup_pipe import WakeupPipe

@@ -12,7 +12,6 @@ from math import inf, isfinite
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Registered
 from launcher.context import WorkerEnvironment
-from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.backfill_holds import BackfillHolds
 from launcher.scheduler.cycle import CycleResult
@@ -37,8 +36,9 @@ from launcher.states import Outcome, Reason, ReasonCode
 from launcher.store.lanes import Lane
 from launcher.store.rows import Claim
 from launcher.store.usage import NOT_MEASURED, MeasuredUsage, Usage, UsageLookup
+from launcher.system.errors import pluralize
 from launcher.system.paths import Home
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 from launcher.workers.attempt_handles import AttemptHandle
 from launcher.workers.memory_share import read_report
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from launcher import __version__
 from launcher.backends.settings import read_configured_backends
-from launcher.errors import Error, MachineError, UsageError
 from launcher.gpu.nvml import Nvml
 from launcher.scheduler.loop import Scheduler
 from launcher.store.opening import should_check
@@ -29,6 +28,7 @@ from launcher.system.config import WatchedConfig, read_configuration, read_table
 from launcher.system.daemon_control import start_scheduler
 from launcher.system.environment import owners_environment
 from launcher.system.error_log import ErrorThrottle, rotate_long_log
+from launcher.system.errors import Error, MachineError, UsageError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.gpu_sharing import SHARING
 from launcher.system.inherited_attributes import reset_inherited_attributes

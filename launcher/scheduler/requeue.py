@@ -34,7 +34,7 @@ from launcher.store.transitions import (
     RequeueDecision,
 )
 from launcher.system.files import Json
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 
 NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 # a job of unknown memory fails when memory was short so often: it was queued again four times before

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from launcher.accounts import CORES_PER_GPU, FairShareAccount
-from launcher.errors import pluralize
 from launcher.job import Resources
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.scheduler.policy.model import Running, Waiting
@@ -22,6 +21,7 @@ from launcher.store.runs import (
     open_runs,
     running_placements,
 )
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
 

@@ -5,10 +5,10 @@ Two programs that wait for their own jobs on a full machine wait until one of th
 
 from collections.abc import Iterable, Sequence
 
-from launcher.errors import pluralize
 from launcher.scheduler.policy.co_location import format_job_names
 from launcher.scheduler.policy.model import Decision, Wait
 from launcher.store.rows import Claim
+from launcher.system.errors import pluralize
 from launcher.system.paths import Home
 
 

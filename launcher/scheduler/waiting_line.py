@@ -42,7 +42,7 @@ from launcher.store.lanes import PRIORITY_POINT_S
 from launcher.store.ready_jobs import ReadyJobs
 from launcher.store.rows import ReadyJob
 from launcher.store.usage import UsageLookup
-from launcher.units import median
+from launcher.system.units import median
 
 if TYPE_CHECKING:  # screens read this module, too, and need no nodes
     from launcher.scheduler.node import Node

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, width_of
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, width_of
 from launcher.workers.progress.steps import Point
 
 _BLOCKS = "▁▂▃▄▅▆▇█"

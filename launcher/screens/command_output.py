@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.screens.terminal import print_lines, print_stderr, terminal_width
-from launcher.screens.text_table import TextLine, TextTable, tab_separated
+from launcher.system.terminal import print_lines, print_stderr, terminal_width
+from launcher.system.text_table import TextLine, TextTable, tab_separated
 
 
 class CommandOutput(NamedTuple):

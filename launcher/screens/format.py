@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from launcher.context import entry_variables, start_folder
-from launcher.errors import pluralize
 from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.job_queries import UnmetDependency
 from launcher.store.job_selection import words_for_jobs
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal, shell_line
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 GLYPHS = {
     State.QUEUED: "○",

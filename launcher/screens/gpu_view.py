@@ -16,7 +16,13 @@ from launcher.gpu.monitor import (
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
 from launcher.screens.chart import blocks
-from launcher.screens.text_table import (
+from launcher.store.rows import Claim
+from launcher.system.daemon_control import scheduler_pid
+from launcher.system.files import Json
+from launcher.system.paths import Attempt, Home
+from launcher.system.processes import Identity, is_alive
+from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import (
     GAP,
     Cell,
     Column,
@@ -28,13 +34,7 @@ from launcher.screens.text_table import (
     shorten,
     width_of,
 )
-from launcher.store.rows import Claim
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import Json
-from launcher.system.paths import Attempt, Home
-from launcher.system.processes import Identity, is_alive
-from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 from launcher.workers.memory_share import MemoryReport, read_report
 
 OURS, OTHERS, RESERVED, FREE = "▓▒░·"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import click
 
-from launcher.screens.terminal import in_ascii, terminal_size
-from launcher.screens.text_table import line
 from launcher.system.file_digests import HashProgress, progress_text
+from launcher.system.terminal import in_ascii, terminal_size
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import line
 
 _TO_END = "\x1b[K"  # clears the rest of the line
 _DRAW_AFTER_S = 0.5  # a digest that takes less is not worth a line

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from launcher.errors import pluralize
-from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.states import ReasonCode
 from launcher.store.failure_groups import FailureGroup
 from launcher.store.history_report import (
@@ -15,9 +13,11 @@ from launcher.store.history_report import (
     NodeSummary,
     RunSummary,
 )
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
+from launcher.system.units import format_bytes, format_seconds
 
 DAY, RUN, CAUSE, MEMORY, NODE = SECTIONS = ("day", "run", "cause", "memory", "node")
 _PARTS = dict(zip(SECTIONS, HistoryReport._fields, strict=True))  # section → field of the report

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, join_spans, width_of
 from launcher.system.files import Json
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, join_spans, width_of
 
 HOME, RUNS = "home", "runs"  # uses of a disk
 OVERLOADED = 2.0  # tasks for each core, from which on all of them are slow

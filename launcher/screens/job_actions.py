@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.job_options.value_types import PRIORITY as PRIORITY_VALUES
 from launcher.screens.format import format_job_names
 from launcher.screens.job_changes import (
@@ -24,12 +23,13 @@ from launcher.screens.job_changes import (
     ChangeRule,
     skipped_text,
 )
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten, width_of
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, shorten, width_of
 
 LEAST_NAME = 12  # columns of a job's name in a question
 ANSWERS = "  y/n"

@@ -6,7 +6,6 @@ The command line, `top` and the page print from these rules.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.screens.format import pause_reason, reserved_text
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.client import wake_or_start_scheduler
@@ -14,6 +13,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.steering import JobControl
 from launcher.system.daemon_control import wake
+from launcher.system.errors import pluralize
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from launcher.errors import UsageError, suggestion_or_known_names
 from launcher.params import format_params
 from launcher.screens.format import short_local_time
 from launcher.screens.job_view import job_views
-from launcher.screens.text_table import Column, TextTable
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import UsageError, suggestion_or_known_names
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import Column, TextTable
+from launcher.system.units import format_bytes, format_seconds
 
 _LEAST_TEXT = 12  # columns to which a long text shrinks on a narrow screen
 Record = Mapping[str, Any]  # record of a job, as `launcher.screens.job_records` has it

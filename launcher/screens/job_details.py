@@ -9,7 +9,6 @@ from typing import Any
 
 from launcher.backends.pilot_status import UNKNOWN_PLACE
 from launcher.context import FOLDER_PLACEHOLDERS
-from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels
 from launcher.gpu.snapshot import label_for, short_uuid
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
@@ -25,10 +24,11 @@ from launcher.screens.format import (
 )
 from launcher.states import OPEN_STATES, State, is_signal, strip_state_prefix
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secret_variables, hide_secrets
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 
 # settings by kind that another line shows in readable form: the words of a program, the call of a function
 _SHOWN = {PROGRAM: {"argv", "cwd", "env", TEMPLATE}, FUNCTION: {"arguments", "offset", "identity"}}

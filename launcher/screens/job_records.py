@@ -12,7 +12,6 @@ from typing import Any
 
 from launcher.backends.pilot_status import PastPilot, read_past_pilots
 from launcher.context import job_folder, program_paths, uses_job_folder
-from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
 from launcher.gpu.monitor import recorded_program
 from launcher.job import CPU, FUNCTION, Terms
@@ -30,12 +29,13 @@ from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.usage import Usage
 from launcher.store.usage_records import program_by, similar_key
 from launcher.system.daemon_control import scheduler_pid
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import is_alive
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds, median, quartile
+from launcher.system.units import format_bytes, format_seconds, median, quartile
 from launcher.workers.progress.attempt_progress import (
     NumberNotes,
     read_attempt_progress,

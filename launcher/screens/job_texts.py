@@ -7,12 +7,12 @@ difference is applied.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from launcher.errors import UsageError, pluralize
 from launcher.job import LONGEST_NOTE
 from launcher.screens.format import first_line
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.tags import TAG_RULE, check_note, is_tag
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.text import sanitize_terminal
 
 LONGEST_TAGS = 2000  # characters of all tags of a job, where they are typed in one line

@@ -19,7 +19,6 @@ from launcher.params import (
 from launcher.screens.code_notes import code_change_notes
 from launcher.screens.format import first_line, iso_time, iso_time_or_none, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
-from launcher.screens.text_table import ELLIPSIS
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_prefix
 from launcher.store.job_queries import CompletionEvent, UnmetDependency
 from launcher.store.queue import Store
@@ -30,6 +29,7 @@ from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, is_alive
 from launcher.system.secret_arguments import hide_secrets
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import ELLIPSIS
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.progress.steps import NO_PROGRESS, AttemptProgress, ProgressReport
 

@@ -9,9 +9,9 @@ from textwrap import wrap
 
 from launcher.backends.pilot_status import BackendRow, PilotRow, PilotStatus
 from launcher.screens.format import first_line, iso_time_or_none, time_of_day
-from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.system.files import Json
-from launcher.units import format_seconds
+from launcher.system.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
+from launcher.system.units import format_seconds
 
 LOCAL = "local"  # the name of this machine among nodes, as in `--on`
 _RECORD_NAMES = {"stage": "state", "attempts": "jobs"}  # field → key

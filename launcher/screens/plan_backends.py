@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from launcher.backends.settings import LOCAL, BackendSettings
-from launcher.errors import pluralize
 from launcher.planning.backend_preview import BackendPreview
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
-from launcher.units import LONGEST_ESTIMATE_S, format_bytes, format_estimate, format_seconds
+from launcher.system.units import LONGEST_ESTIMATE_S, format_bytes, format_estimate, format_seconds
 
 
 def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from launcher.errors import pluralize
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, ComparedJob, Comparison, open_jobs
+from launcher.system.errors import pluralize
 
 MOST_DEFINITIONS = 3  # named, of those with other code
 

@@ -8,8 +8,8 @@ from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.preview import KindEstimate, Preview
 from launcher.screens.format import format_range
-from launcher.screens.text_table import TextTable, text_columns
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import TextTable, text_columns
+from launcher.system.units import format_bytes, format_seconds
 
 # shown part of the table's memory and time: 2 with its source, 1 without, 0 nothing
 _TABLES = ((2, 2), (2, 1), (1, 1), (1, 0), (0, 0))

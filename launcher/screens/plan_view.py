@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
-from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.job import CPU
-from launcher.lazy_regex import compile_lazily
 from launcher.planning.comparison import ComparedJob, Comparison, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
@@ -21,10 +19,12 @@ from launcher.screens.format import first_few, format_time
 from launcher.screens.plan_backends import backend_lines
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_kinds import kinds_table
-from launcher.screens.text_table import columns
+from launcher.system.errors import pluralize
 from launcher.system.git import WorkTree
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import columns
+from launcher.system.units import format_bytes, format_seconds
 
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)

@@ -3,7 +3,9 @@
 from launcher.screens.format import ORDER, first_few, format_time
 from launcher.screens.host import host_line
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.screens.text_table import (
+from launcher.states import State
+from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import (
     GAP,
     TextLine,
     TextSpan,
@@ -13,9 +15,7 @@ from launcher.screens.text_table import (
     shorten,
     width_of,
 )
-from launcher.states import State
-from launcher.system.text import sanitize_terminal
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 DAY_S = 86_400.0
 MOST_S = 300 * DAY_S  # longest span for which a date without its year is clear

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from launcher.errors import pluralize
 from launcher.job import PROGRAM
 from launcher.params import params_in_job_name
 from launcher.screens.format import GLYPHS, PAUSED, format_time, time_of_day
@@ -12,7 +11,9 @@ from launcher.screens.pilot_table import LOCAL, draw_pilots
 from launcher.screens.queue_head import DAY_S, head
 from launcher.screens.search_view import search_table
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.screens.text_table import (
+from launcher.states import OPEN_STATES, ReasonCode, State
+from launcher.system.errors import pluralize
+from launcher.system.text_table import (
     Cell,
     Column,
     TextLine,
@@ -22,8 +23,7 @@ from launcher.screens.text_table import (
     line,
     shorten,
 )
-from launcher.states import OPEN_STATES, ReasonCode, State
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 TONES = {
     State.RUNNING: TextStyle.OURS,

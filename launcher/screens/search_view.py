@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from launcher.job import PROGRAM
-from launcher.screens.text_table import Column, TextSpan, TextStyle, TextTable, line
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, SearchState
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_seconds
+from launcher.system.text_table import Column, TextSpan, TextStyle, TextTable, line
+from launcher.system.units import format_seconds
 
 _STYLES = {SearchState.RUNNING: TextStyle.OURS, SearchState.PAUSED: TextStyle.WARN}
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from launcher.errors import pluralize
 from launcher.snapshots.startup.launcher_snapshot.notes import (
     CHANGED,
     CHILD,
@@ -17,6 +16,7 @@ from launcher.snapshots.startup.launcher_snapshot.notes import (
 )
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 
 

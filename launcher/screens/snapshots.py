@@ -57,7 +57,7 @@ from launcher.system.home_checks import network_warning
 from launcher.system.mounts import read_mountinfo
 from launcher.system.paths import Home, check_home
 from launcher.system.text import sanitize_terminal
-from launcher.units import mean
+from launcher.system.units import mean
 from launcher.workers.progress.steps import NO_PROGRESS, ProgressReport
 
 _MOST_COUNTED = 5000  # queued jobs; with more, their kinds are not counted for each snapshot

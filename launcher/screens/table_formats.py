@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from launcher.lazy_regex import compile_lazily
-from launcher.screens.text_table import Cell, TextTable, line, table_of_texts, text_of
+from launcher.system.lazy_regex import compile_lazily
+from launcher.system.text_table import Cell, TextTable, line, table_of_texts, text_of
 
 _SPECIAL = compile_lazily(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
 _ESCAPES = str.maketrans({

@@ -8,7 +8,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 from launcher.workers.termination import ResistingProcess, Termination, read_termination
 
 

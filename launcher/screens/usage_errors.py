@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import click
 
-from launcher.errors import nearest
-from launcher.lazy_regex import compile_lazily
 from launcher.screens.option_answers import other_command, other_spelling, swapped_words
+from launcher.system.errors import nearest
+from launcher.system.lazy_regex import compile_lazily
 
 _PAIR = compile_lazily(r"[A-Za-z_][\w.-]*=[^ ]+")
 

@@ -31,21 +31,21 @@ from launcher.screens.job_columns import (
     table_of_columns,
 )
 from launcher.screens.job_view import WAITING, format_numbers, job_views, read_final_metrics
-from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
 from launcher.screens.queue_view import TONES, job_table, running_table, snapshot_lines
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.screens.terminal import terminal_size
-from launcher.screens.text_table import TextLine, TextStyle, line, tab_separated, width_of
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.client import check_database_current
 from launcher.store.feed import JobEvent, JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.live_display import alternate_screen, live_area
 from launcher.system.paths import Home
+from launcher.system.terminal import terminal_size
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import TextLine, TextStyle, line, tab_separated, width_of
+from launcher.system.units import format_seconds
 from launcher.system.waiting import wait_until
-from launcher.units import format_seconds
 
 DRAW_INTERVAL_S = 0.5
 POLL_INTERVAL_S = 0.1  # at the window's size

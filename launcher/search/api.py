@@ -9,13 +9,11 @@ from typing import Any, NamedTuple, Unpack
 
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import read_configured_backends
-from launcher.errors import UsageError
 from launcher.functions.options import JobOptions, check_request, read_request
 from launcher.functions.program_start import read_variables
 from launcher.functions.programs import SubmitRequest, check_name
 from launcher.functions.shared_files import IN_PYTHON
 from launcher.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
-from launcher.screens.terminal import print_stderr
 from launcher.search.submission import (
     commit_search,
     program_search,
@@ -33,6 +31,8 @@ from launcher.store.client import (
 )
 from launcher.store.searches import CANCELLED, SearchRow, end_text
 from launcher.system.daemon_control import wake
+from launcher.system.errors import UsageError
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.domains import choice_of, text_of, value_of
 from launcher.taskfile.foreign_values import OwnSpelling, own_spelling, repr_of

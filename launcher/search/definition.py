@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import JOB_FOLDER, OUTPUTS
-from launcher.errors import UsageError, nearest
 from launcher.job import PROGRAM, Spec
 from launcher.params import TEMPLATE
 from launcher.results.metric_direction import (
@@ -21,6 +20,7 @@ from launcher.results.metric_direction import (
 )
 from launcher.search.words import CMAES, GRID, MEDIAN, NONE, PRUNERS, SAMPLERS, TPE, SearchWords
 from launcher.stored_specs import SpecWriter, read_spec
+from launcher.system.errors import UsageError, nearest
 from launcher.system.files import Json
 from launcher.system.installation import install_command
 from launcher.system.stored_fields import Unreadable, parse_record

@@ -2,9 +2,9 @@
 
 import time
 
-from launcher.errors import Error, TaskFileError
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
+from launcher.system.errors import Error, TaskFileError
 from launcher.system.paths import Home
 
 

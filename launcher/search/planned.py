@@ -11,7 +11,6 @@ from typing import Any
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import read_configured_backends
 from launcher.context import Context
-from launcher.errors import UnknownName, UsageError
 from launcher.functions.plan_checks import compare
 from launcher.job import Spec
 from launcher.kind_interface import Kind, ReportsValidation
@@ -27,6 +26,7 @@ from launcher.search.definition import (
 )
 from launcher.search.words import TPE, SearchWords
 from launcher.store.queue import Store
+from launcher.system.errors import UnknownName, UsageError
 from launcher.system.files import Json
 from launcher.taskfile.domains import (
     IN_FILE,

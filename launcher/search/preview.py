@@ -6,18 +6,18 @@ from contextlib import suppress
 import click
 
 from launcher.context import program_words
-from launcher.errors import pluralize
 from launcher.functions.programs import PREFIX
-from launcher.screens.terminal import print_stderr
 from launcher.search.definition import SearchDefinition
 from launcher.search.study import Exhausted, SearchStudy
 from launcher.search.submission import SearchRequest, count_asked, find_continued
 from launcher.search.trial_jobs import program_of_trial
 from launcher.store.queue import Store
 from launcher.store.searches import NewTrial
+from launcher.system.errors import pluralize
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
+from launcher.system.units import format_seconds
 from launcher.taskfile.domains import Value
-from launcher.units import format_seconds
 
 SHOWN = 5  # trials; the values of later ones depend on results
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import Error, MachineError, StoreError, pluralize
 from launcher.search.definition import SearchDefinition, close_metric, read_definition
 from launcher.search.endings import end_failed, reason_of_error
 from launcher.search.files import journal_path, study_name
@@ -39,6 +38,7 @@ from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
 from launcher.system.daemon_control import wake
+from launcher.system.errors import Error, MachineError, StoreError, pluralize
 from launcher.system.files import Json
 from launcher.system.locks import lock_file
 from launcher.system.paths import Home

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, Context, with_programs
-from launcher.errors import UsageError, pluralize
 from launcher.functions.program_start import check_folders
 from launcher.functions.programs import PREFIX, SubmitRequest, check_programs
 from launcher.job import Spec, Terms
-from launcher.screens.terminal import print_stderr
 from launcher.search.definition import (
     SearchDefinition,
     check_continuation,
@@ -27,6 +25,8 @@ from launcher.search.words import SearchWords
 from launcher.signatures import program_cost
 from launcher.store.queue import Store
 from launcher.store.searches import CANCELLED, NewTrial, SearchRow
+from launcher.system.errors import UsageError, pluralize
+from launcher.system.terminal import print_stderr
 from launcher.taskfile.domains import Range, text_of
 from launcher.taskfile.programs import LONGEST_SWEPT_NAME, swept_command, terms_with_braces
 

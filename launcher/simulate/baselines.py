@@ -14,10 +14,8 @@ from multiprocessing.context import ForkProcess
 from textwrap import wrap
 from typing import NamedTuple, cast
 
-from launcher.errors import JobError, UsageError, pluralize
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY as OUR_DISCIPLINE
 from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME, SJF
-from launcher.screens.text_table import table_of_texts
 from launcher.simulate.machine import (
     JobSpan,
     PolicyResult,
@@ -34,8 +32,10 @@ from launcher.simulate.queue import (
     RuntimeKnowledge,
 )
 from launcher.simulate.trace import TraceJob
+from launcher.system.errors import JobError, UsageError, pluralize
 from launcher.system.files import Json
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import table_of_texts
+from launcher.system.units import format_bytes, format_seconds
 
 DEFAULT_POLICY_NAME = OUR_DISCIPLINE.name
 POLICIES = tuple(POLICIES_BY_NAME)

@@ -12,10 +12,10 @@ from itertools import count, groupby
 from math import ceil, inf
 from typing import NamedTuple, Protocol, TypeVar
 
-from launcher.errors import UsageError
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.simulate.trace import TraceJob
-from launcher.units import format_bytes, parse_bytes
+from launcher.system.errors import UsageError
+from launcher.system.units import format_bytes, parse_bytes
 
 MOST_GPUS = 10_000  # more is a slip
 LARGEST_BYTES = 16 * 1024**4  # a larger GPU is a typing error, too

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from launcher.errors import pluralize
 from launcher.simulate.baselines import DEFAULT_POLICY_NAME, Study, describe_sharing
 from launcher.simulate.machine import JobSpan
+from launcher.system.errors import pluralize
 
 MOST_BARS = 6000  # with more jobs, the bars are an image, because none would be wider than a line
 WIDTHS = (  # largest number of GPUs, in words, and the colour of such jobs

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.planning.estimates import RuntimeHistory, estimate_job, seconds_on_cpu
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.simulate.trace import TraceJob
 from launcher.store.usage_records import program_by
-from launcher.units import format_seconds, median
+from launcher.system.errors import pluralize
+from launcher.system.units import format_seconds, median
 
 
 class DurationSource(StrEnum):

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.errors import MOST_PROBLEMS, UsageError, pluralize
 from launcher.store.lanes import rank_of
-from launcher.units import parse_bytes
+from launcher.system.errors import MOST_PROBLEMS, UsageError, pluralize
+from launcher.system.units import parse_bytes
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "submitted": ("submit_s", "submit_time"),

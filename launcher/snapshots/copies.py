@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.errors import MachineError
 from launcher.snapshots.source_files import (
     MOST_FILES,
     ProjectFile,
@@ -28,6 +27,7 @@ from launcher.snapshots.source_files import (
 )
 from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, write_index
 from launcher.snapshots.startup.launcher_snapshot.notes import append_text, coarse_now
+from launcher.system.errors import MachineError
 from launcher.system.file_digests import DigestCache
 from launcher.system.files import open_descriptor, read_all, read_json, sync, write_all, write_json
 from launcher.system.locks import mark_in_use

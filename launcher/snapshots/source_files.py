@@ -5,12 +5,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from launcher.errors import UsageError
-from launcher.lazy_regex import compile_lazily
 from launcher.system.code_words import has_code_suffix
+from launcher.system.errors import UsageError
 from launcher.system.git import LIST_TIMEOUT_S, run_git
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 MOST_FILES = 20_000  # files and links of a copy
 MOST_BYTES = 200_000_000  # bytes of all copied files

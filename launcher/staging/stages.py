@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.paths import Attempt
 
 STAGES_FOLDER = ".attempts"  # in a run's folder

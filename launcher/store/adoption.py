@@ -6,13 +6,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.context import Context
-from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.states import ENDED_STATES, Reason, State
 from launcher.store.connection import reason_columns
 from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
 from launcher.store.queue import NewJob, Store
 from launcher.stored_specs import SpecWriter
+from launcher.system.errors import UsageError
 from launcher.system.files import Json
 
 _COUNT = (

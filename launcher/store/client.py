@@ -11,13 +11,13 @@ from pathlib import Path
 
 from launcher import __version__
 from launcher.context import Context, current_context
-from launcher.errors import MachineError, UsageError, suggestion_or_known_names
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.recovery import missing_database_text, queue_database_error, refuse_damaged
 from launcher.store.relocation import count_held_in_copy
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import scheduler_pid, start_scheduler, wake
+from launcher.system.errors import MachineError, UsageError, suggestion_or_known_names
 from launcher.system.files import device_and_inode, read_json
 from launcher.system.home_checks import relocation
 from launcher.system.paths import Attempt, Home, check_home, find_home, make_home

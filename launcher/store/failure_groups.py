@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
-from launcher.lazy_regex import compile_lazily
 from launcher.states import ReasonCode
+from launcher.system.lazy_regex import compile_lazily
 
 ERROR_LENGTH = 200  # characters of an error by which groups are distinguished
 # numbers that say what an error is stay: of an address, an exit code, errno, HTTP, an error's own

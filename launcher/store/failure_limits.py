@@ -7,12 +7,12 @@ count each one once.
 
 from typing import Any
 
-from launcher.errors import pluralize
 from launcher.job import FUNCTION
 from launcher.states import FAILED_PREFIX, Reason, ReasonCode, State
 from launcher.store.connection import Connection, known_code
 from launcher.store.failure_groups import ERROR_LENGTH, without_numbers
 from launcher.store.rows import Claim
+from launcher.system.errors import pluralize
 
 FIRST_FAILURES = 5  # with one cause, before any sibling is done: a mistake in the command
 _SIBLINGS = (  # a damaged spec has no limit

@@ -19,7 +19,7 @@ from launcher.store.history_report import (
     summarize_runs,
 )
 from launcher.store.rows import PILOT_TOKEN_SQL, WAS_DONE_SQL
-from launcher.units import median
+from launcher.system.units import median
 
 # --- records of the queue, summed up by the database because there may be a million jobs
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from launcher.states import State
 from launcher.store.failure_groups import FailureGroup
 from launcher.store.usage import margin_of
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 GIB = 1 << 30
 HOUR_S = 3600.0

@@ -6,7 +6,6 @@ import sqlite3
 import time
 from pathlib import Path
 
-from launcher.errors import StoreError
 from launcher.store.connection import Connection
 from launcher.store.readonly import readonly_uri
 from launcher.store.recovery import (
@@ -19,6 +18,7 @@ from launcher.store.recovery import (
 )
 from launcher.store.relocation import follow_relocation
 from launcher.store.schema import KNOWN_SCHEMA, check_sqlite, migrate, read_schema
+from launcher.system.errors import StoreError
 from launcher.system.files import sync
 from launcher.system.paths import Home, refuse_development_version
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import OUTPUTS, Context, file_paths
-from launcher.errors import StoreError
 from launcher.job import PROGRAM, Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED_STATES, Reason, ReasonCode, State
@@ -30,6 +29,7 @@ from launcher.store.steering import JobControl
 from launcher.store.transitions import Transitions
 from launcher.store.usage_records import UsageRecords
 from launcher.stored_specs import SpecWriter
+from launcher.system.errors import StoreError
 from launcher.system.files import device_and_inode
 from launcher.system.paths import Home
 

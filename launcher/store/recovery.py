@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.errors import StoreError
 from launcher.store.backups import backups, file_timestamp
 from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.system.errors import StoreError
 from launcher.system.files import Json, read_json, sync, write_json
 from launcher.system.locks import lock_file
 from launcher.system.paths import Home
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 
 LOCK_TIMEOUT_S = (
     60.0  # another process that checks the same damage now may have to read a large file

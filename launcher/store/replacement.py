@@ -6,9 +6,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, Context
-from launcher.errors import UsageError
 from launcher.job import FUNCTION, PROGRAM, Spec
-from launcher.lazy_regex import compile_lazily
 from launcher.params import params_of
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.job_names import newest_by_superseded, queued_name, superseded_name
@@ -16,6 +14,8 @@ from launcher.store.lanes import rank_of
 from launcher.store.queue import NewJob, Store
 from launcher.store.queued_code import QueuedCode
 from launcher.store.rows import JobRow
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
 
 IDENTITY = "identity"  # the setting of a function that equal calls share; '' if no call is equal
 REPLACED_REASON = Reason(code=ReasonCode.EDITED, text="replaced by `launcher add --replace`")

@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from launcher.errors import StoreError
 from launcher.store.backups import back_up
+from launcher.system.errors import StoreError
 from launcher.system.paths import APPLICATION_ID, SCHEMA, Home, development_version_error
 
 Step = Callable[[sqlite3.Connection], None]

@@ -10,7 +10,6 @@ from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 from launcher.context import read_context
-from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.params import (
     filled_options,
@@ -46,6 +45,7 @@ from launcher.store.transitions import (
     SEARCH_ENDED_REASON,
 )
 from launcher.stored_specs import SpecWriter
+from launcher.system.errors import UsageError
 from launcher.system.files import FileVersion
 from launcher.system.stored_fields import Unreadable, parse_record
 

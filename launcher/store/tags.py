@@ -1,8 +1,8 @@
 """Tags and notes that owners give to jobs: what can be one."""
 
-from launcher.errors import UsageError
 from launcher.job import LONGEST_NOTE
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import is_utf8
 
 LONGEST_TAG = 64  # characters

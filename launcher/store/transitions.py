@@ -31,7 +31,7 @@ from launcher.store.usage import NOT_MEASURED, MeasuredUsage
 from launcher.store.usage_records import UsageRecords
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
-from launcher.units import exponential_backoff_s, format_seconds
+from launcher.system.units import exponential_backoff_s, format_seconds
 
 REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine

@@ -1,4 +1,5 @@
-"""Facts about the operating system, and small files: nothing here knows of jobs.
+"""The operating system: processes, files, memory, config.toml and terminals. Nothing here knows jobs.
 
-Start reading at `paths.Home`, then `files.write_atomic`.
+`errors` has the errors that users see, `units` sizes and times, and `text_table` lines of text.
+Start reading at `files.write_atomic`, then `processes`.
 """

@@ -12,8 +12,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.lazy_regex import compile_lazily
 from launcher.system.files import open_descriptor, read_bytes
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.mounts import parse_mounts, read_mountinfo
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import Identity, boot_id, is_alive

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 _OTHER_SCRIPTS = frozenset({".sh", ".bash", ".r", ".jl", ".pl", ".rb", ".lua", ".js"})
 CODE_SUFFIXES = frozenset(

@@ -34,7 +34,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import UsageError
 from launcher.system.config_tables import (
     CONFIG_TABLES,
     ConfigTable,
@@ -42,6 +41,7 @@ from launcher.system.config_tables import (
     absolute_path,
     unknown_name_text,
 )
+from launcher.system.errors import UsageError
 from launcher.system.files import file_stamp
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it

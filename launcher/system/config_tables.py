@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from launcher.errors import UsageError, suggestion_or_known_names
+from launcher.system.errors import UsageError, suggestion_or_known_names
 
 Part = TypeVar("Part")
 Fault = tuple[tuple[str, ...], str]  # key, error

@@ -8,7 +8,7 @@ import sys
 import time
 from functools import partial
 
-from launcher.errors import MachineError
+from launcher.system.errors import MachineError
 from launcher.system.files import open_descriptor, read_json, write_json
 from launcher.system.locks import lock_file, lock_holder
 from launcher.system.paths import Home

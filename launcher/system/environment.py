@@ -5,8 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.lazy_regex import compile_lazily
 from launcher.system.files import read_record
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 
 RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]

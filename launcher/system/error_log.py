@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from launcher.errors import StoreError
+from launcher.system.errors import StoreError
 
 LOG_EVERY_S = 60.0  # shortest time between two log lines about the same error
 EXPECTED_ERRORS = (OSError, StoreError, sqlite3.Error)  # a full disk, most of all

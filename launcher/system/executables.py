@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 _MOST_HEAD_BYTES = 256  # bytes that Linux reads of the first line of a script
 _ELF = b"\x7fELF"

@@ -16,7 +16,6 @@ from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from launcher.lazy_regex import compile_lazily
 from launcher.system.files import (
     PLAIN_FOLDER_STAMP,
     FileStamp,
@@ -33,7 +32,8 @@ from launcher.system.folder_contents import (
     newest_change_ns,
     stamp_of,
 )
-from launcher.units import format_bytes
+from launcher.system.lazy_regex import compile_lazily
+from launcher.system.units import format_bytes
 
 MISSING_DIGEST = ""  # the digest of a file that is not there, or cannot be read
 CHANGED_DIGEST = "changed"  # instead of the digest of a file that changed while a program ran

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from glob import glob
 
-from launcher.lazy_regex import compile_lazily
 from launcher.system.folder_contents import FOLDER_END
+from launcher.system.lazy_regex import compile_lazily
 
 _WILDCARD = compile_lazily(r"[*?\[]")
 RECURSIVE = "**"  # has no meaning here

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launcher.errors import UsageError
 from launcher.system.config_tables import ConfigTable, Fault, read_keys, register_table
-from launcher.units import parse_bytes, parse_seconds
+from launcher.system.errors import UsageError
+from launcher.system.units import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
     pass

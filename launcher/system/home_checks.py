@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import MachineError
+from launcher.system.errors import MachineError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.mounts import file_system, is_remote
 from launcher.system.processes import boot_id, login_name, pid_namespace

@@ -6,7 +6,7 @@ import os
 import struct
 from pathlib import Path
 
-from launcher.errors import MachineError
+from launcher.system.errors import MachineError
 from launcher.system.files import open_descriptor
 from launcher.system.waiting import wait_until
 

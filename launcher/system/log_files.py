@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 BLOCK_BYTES = 1 << 16
 MOST_BYTES = 16 << 20  # a log may be 10 GB long, and have no line end in it

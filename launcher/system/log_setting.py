@@ -1,8 +1,8 @@
 """The size limit of logs: the key `log_limit` of config.toml."""
 
-from launcher.errors import UsageError
 from launcher.system.config_tables import ConfigTable, Fault, register_table
-from launcher.units import format_bytes, parse_bytes
+from launcher.system.errors import UsageError
+from launcher.system.units import format_bytes, parse_bytes
 
 KEY = "log_limit"
 DEFAULT_LIMIT = 1 << 30  # bytes; logs of trainings have megabytes

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.lazy_regex import compile_lazily
 from launcher.system.files import read_bytes
+from launcher.system.lazy_regex import compile_lazily
 
 _NETWORK = (
     r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|panfs"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from launcher.system.background_query import BackgroundQuery
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 QuestionResult = TypeVar("QuestionResult")
 

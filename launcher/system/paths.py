@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import StoreError
 from launcher.system.config import read_configuration, user_folder
 from launcher.system.config_tables import absolute_path
+from launcher.system.errors import StoreError
 from launcher.system.home_checks import (
     check_machine,
     check_owner,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import translate
 from functools import cache
 
-from launcher.errors import UsageError, meant
+from launcher.system.errors import UsageError, meant
 
 # as in the documentation, in any case of letters
 SECRET_PATTERNS = (

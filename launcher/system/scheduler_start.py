@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import launcher
-from launcher.errors import MachineError
 from launcher.system.daemon_control import exit_code, scheduler_pid, start_scheduler, wake
+from launcher.system.errors import MachineError
 from launcher.system.files import Json, read_json
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home, check_home

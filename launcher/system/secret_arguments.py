@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.remembered_variables import is_likely_secret, is_secret_value
 
 HIDDEN = "***"

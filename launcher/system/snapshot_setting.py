@@ -1,8 +1,8 @@
 """The largest file that a snapshot copies: the key `snapshot_file_limit` of config.toml."""
 
-from launcher.errors import UsageError
 from launcher.system.config_tables import ConfigTable, Fault, register_table
-from launcher.units import parse_bytes
+from launcher.system.errors import UsageError
+from launcher.system.units import parse_bytes
 
 KEY = "snapshot_file_limit"
 DEFAULT_FILE_LIMIT = 10 << 20  # bytes; a larger file holds data

@@ -2,7 +2,7 @@
 
 import re
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
 
 _OSC = rb"\x1b[\]P^_X][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)"  # a title, a link, a device's own string

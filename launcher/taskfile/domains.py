@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from launcher.errors import UsageError
 from launcher.ids import is_variant_value
-from launcher.lazy_regex import compile_lazily
 from launcher.params import parse_number
+from launcher.system.errors import UsageError
 from launcher.system.files import Json
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.foreign_values import own_spelling, with_decimal_points
 from launcher.taskfile.path_names import short_path_names
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from launcher.errors import Problem, Severity, SourceLocation
 from launcher.ids import DataId, ModelId, Poison, Words
 from launcher.job_options.notifications import RunNotify
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
+from launcher.system.errors import Problem, Severity, SourceLocation
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import LegacyAction
 from launcher.taskfile.nodes import GivenSetting, ScalarNode

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 LOG = ":log"
 LEAST_RATIO = 1000  # two bounds without a scale and with this ratio mean a logarithmic range

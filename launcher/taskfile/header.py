@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
-from launcher.errors import UsageError, did_you_mean, list_known_names, nearest
 from launcher.job import run_name_fault
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
 from launcher.system.environment import variable_fault
+from launcher.system.errors import UsageError, did_you_mean, list_known_names, nearest
 from launcher.taskfile.language import Reuse, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.nodes import (

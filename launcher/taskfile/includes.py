@@ -13,8 +13,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problem, Problems, SourceLocation, TaskFileError, UsageError, nearest
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import (
+    Problem,
+    Problems,
+    SourceLocation,
+    TaskFileError,
+    UsageError,
+    nearest,
+)
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, as_list, is_null
 from launcher.taskfile.yaml_tree import read_document, wide_colons
 

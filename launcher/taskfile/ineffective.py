@@ -8,8 +8,8 @@ A value without effect gives the model of the setting's default, so a sweep over
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.errors import Problems, SourceLocation
 from launcher.kind_interface import Kind
+from launcher.system.errors import Problems, SourceLocation
 from launcher.taskfile.entries import (
     Entry,
     FolderEntry,

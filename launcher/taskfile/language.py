@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.errors import Problem, Problems
 from launcher.job import MOST_RUN_NAME
 from launcher.job_options.registry import job_options, old_option_names
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
+from launcher.system.errors import Problem, Problems
 from launcher.taskfile.legacy_names import OLD_WORDS
 from launcher.taskfile.nodes import GivenSetting, Node, ScalarNode
 from launcher.taskfile.schema.json_schema_types import (

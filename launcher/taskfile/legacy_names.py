@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from launcher.errors import Problem, Problems
 from launcher.kind_interface import Kind, Role
+from launcher.system.errors import Problem, Problems
 from launcher.taskfile.includes import merge_files
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, is_null
 from launcher.taskfile.scope import with_current_names

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from launcher.draft import variant_value
-from launcher.errors import Problems
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind, Role
+from launcher.system.errors import Problems
 from launcher.system.files import Json
 from launcher.taskfile.language import settings_among
 from launcher.taskfile.nodes import (

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from launcher.errors import SourceLocation
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import SourceLocation
+from launcher.system.lazy_regex import compile_lazily
 
 # booleans of YAML 1.1 or 1.2, in lower case
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})

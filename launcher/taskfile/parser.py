@@ -26,7 +26,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import (
+from launcher.ids import NO_WORDS, Words
+from launcher.kind_interface import Kind, Role
+from launcher.system.errors import (
     MOST_LISTED,
     MOST_LISTED_ALWAYS,
     Problem,
@@ -34,8 +36,6 @@ from launcher.errors import (
     TaskFileError,
     UsageError,
 )
-from launcher.ids import NO_WORDS, Words
-from launcher.kind_interface import Kind, Role
 from launcher.taskfile.entries import (
     Entry,
     FolderEntry,

@@ -8,7 +8,6 @@ entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. The request of 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import Problems, Severity, SourceLocation, UsageError
 from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import (
     TimeInPast,
@@ -17,6 +16,7 @@ from launcher.job_options.value_types import (
     terms_fault,
 )
 from launcher.kind_interface import Kind, Role
+from launcher.system.errors import Problems, Severity, SourceLocation, UsageError
 from launcher.taskfile.nodes import (
     GivenSetting,
     GivenSettings,

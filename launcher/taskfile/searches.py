@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from launcher.errors import (
+from launcher.kind_interface import Kind, Role
+from launcher.system.errors import (
     Problems,
     SourceLocation,
     did_you_mean,
     list_known_names,
     nearest,
 )
-from launcher.kind_interface import Kind, Role
 from launcher.system.files import Json
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain_value
 

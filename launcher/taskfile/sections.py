@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
-from launcher.errors import Problem, Problems, SourceLocation, UsageError
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, ReadsImages, Role
-from launcher.lazy_regex import compile_lazily
 from launcher.system.environment import variable_fault
+from launcher.system.errors import Problem, Problems, SourceLocation, UsageError
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.entries import (
     NO_DEPENDENCIES,
     Entry,

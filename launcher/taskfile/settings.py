@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from launcher.errors import (
+from launcher.kind_interface import Kind, NamesConstants
+from launcher.system.errors import (
     Problem,
     Problems,
     SourceLocation,
@@ -19,9 +20,8 @@ from launcher.errors import (
     nearest,
     pluralize,
 )
-from launcher.kind_interface import Kind, NamesConstants
-from launcher.lazy_regex import compile_lazily
 from launcher.system.files import Json
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.nodes import (
     GivenSetting,
     GivenSettings,

@@ -3,7 +3,7 @@
 import re
 
 from launcher.ids import is_variant_value
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.foreign_values import own_spelling
 
 _NUMBER = r"[-+]?\d{1,18}(?:\.\d{1,18})?"

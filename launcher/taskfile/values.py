@@ -7,16 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from launcher.errors import (
-    IdError,
-    Problem,
-    Problems,
-    TaskFileError,
-    UnknownName,
-    UsageError,
-    did_you_mean,
-    nearest,
-)
 from launcher.ids import (
     DataId,
     ModelId,
@@ -28,7 +18,17 @@ from launcher.ids import (
     parse_poison,
 )
 from launcher.kind_interface import Kind, Role
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import (
+    IdError,
+    Problem,
+    Problems,
+    TaskFileError,
+    UnknownName,
+    UsageError,
+    did_you_mean,
+    nearest,
+)
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.entries import Located
 from launcher.taskfile.language import ALL_POISONED
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, as_list, is_null

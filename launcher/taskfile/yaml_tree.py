@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from launcher.errors import Problem, Problems, Severity, SourceLocation, TaskFileError
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import Problem, Problems, Severity, SourceLocation, TaskFileError
+from launcher.system.lazy_regex import compile_lazily
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, SourceFile, as_list
 
 MOST_BYTES = 4 * 2**20  # 10,000 entries take about 1 MiB

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from launcher.errors import Error
+from launcher.system.errors import Error
 from launcher.web.access import Credentials
 from launcher.web.chart_library import (
     ADDRESS,

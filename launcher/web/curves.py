@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from launcher.errors import pluralize
 from launcher.params import format_params, varying_names
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.web.chart_library import missing_library
 from launcher.web.page import Address, PageContent

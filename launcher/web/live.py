@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from launcher.errors import Error
 from launcher.screens.job_actions import one_line
 from launcher.screens.snapshots import read_scheduler_status
 from launcher.system.error_log import ErrorThrottle
+from launcher.system.errors import Error
 from launcher.system.files import file_stamp
 from launcher.web.page import Address, WebPage, render
 from launcher.web.view import QueueReader, QueueView

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from launcher.errors import pluralize
 from launcher.screens.gpu_view import GpuView, notes
 from launcher.screens.host import host_line
 from launcher.screens.pilot_table import draw_pilots
 from launcher.screens.queue_view import recent_table, running_table, waiting_table
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.units import format_bytes
+from launcher.system.errors import pluralize
+from launcher.system.units import format_bytes
 from launcher.web.page import Address, PageContent
 from launcher.web.view import QueueView
 

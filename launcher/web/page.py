@@ -19,12 +19,12 @@ from markupsafe import Markup
 from launcher.screens.format import GLYPHS, PAUSED, local_under, time_of_day, utc_offset
 from launcher.screens.queue_head import DAY_S
 from launcher.screens.snapshots import read_scheduler_status, short_path
-from launcher.screens.text_table import Cell, TextTable, text_of
 from launcher.states import OPEN_STATES, ReasonCode
 from launcher.store.listings import ListedPage
 from launcher.system.terminal_codes import PlainTextFilter, apply_backspaces
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import Cell, TextTable, text_of
+from launcher.system.units import format_bytes, format_seconds
 from launcher.web.chart_library import chart_library
 from launcher.web.view import QueueView
 

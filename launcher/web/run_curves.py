@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
-from launcher.errors import pluralize
 from launcher.params import LONGEST_VALUE, format_params, read_number, to_param_value, varying_names
 from launcher.results.model_columns import settings_of, swept_settings
 from launcher.results.over import mean_with_interval
@@ -23,10 +22,11 @@ from launcher.states import OPEN_STATES, State
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import pluralize
 from launcher.system.files import file_stamp
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 from launcher.web.plots import (
     COLOURS,
     Line,

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.errors import Error
 from launcher.results.result_jobs import ResultJob, result_jobs
 from launcher.results.table import RunResults
 from launcher.screens.job_actions import one_line
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
+from launcher.system.errors import Error
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.web.comparison import RunComparison, compare_runs

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from launcher.errors import UsageError
 from launcher.store.listings import ListingQueries
+from launcher.system.errors import UsageError
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 from launcher.web.page import parse_number
 from launcher.web.run_data import REPORT_BYTES, REPORT_SUFFIX
 from launcher.web.run_pictures import MOST_BYTES, RUN_FOLDER, folders_of, open_below, type_of

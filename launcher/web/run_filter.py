@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from launcher.errors import list_known_names, meant
 from launcher.job import Spec
 from launcher.params import to_param_value
 from launcher.results.model_columns import settings_of
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
+from launcher.system.errors import list_known_names, meant
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 

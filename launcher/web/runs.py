@@ -3,12 +3,12 @@
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from launcher.errors import pluralize
 from launcher.screens.format import ORDER
 from launcher.screens.job_view import job_views
 from launcher.screens.queue_view import job_table
 from launcher.states import State
 from launcher.store.listings import ListingQueries, RunRecord
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.web.curves import is_log, scale_values, smoothing_of
 from launcher.web.page import Address, PageContent

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from launcher.errors import MachineError, UsageError
+from launcher.system.errors import MachineError, UsageError
 from launcher.system.paths import Home
 from launcher.web.access import new_credentials
 from launcher.web.application import Application

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from launcher.errors import Error, UsageError
 from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens.job_actions import one_line
@@ -23,6 +22,7 @@ from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.background_query import BackgroundQuery
+from launcher.system.errors import Error, UsageError
 from launcher.system.paths import Home
 from launcher.web.run_curves import CurveChoice, RunCurves, RunCurvesReader
 from launcher.web.run_data import RunData, read_runs

@@ -18,7 +18,7 @@ from launcher.states import (
 )
 from launcher.system.files import Json, is_disk_full, read_file_end, read_json
 from launcher.system.paths import RESULT, Attempt
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 from launcher.workers.progress.attempt_progress import end_named_files, read_last_metrics
 from launcher.workers.progress.printed_lines import last_line
 from launcher.workers.shortage import TAIL_BYTES, find_oom_in_log

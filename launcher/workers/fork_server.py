@@ -27,8 +27,8 @@ from functools import partial
 from pathlib import Path
 
 from launcher import __version__
-from launcher.lazy_regex import compile_all
 from launcher.system.daemon_control import restart_scheduler
+from launcher.system.lazy_regex import compile_all
 from launcher.system.locks import mark_in_use
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import adopt_orphans

@@ -19,7 +19,7 @@ from launcher.job import SEPARATE
 from launcher.system.files import LOG_RESERVE_BYTES, open_descriptor, read_bytes
 from launcher.system.log_setting import NO_LIMIT
 from launcher.system.paths import SPEC, Attempt
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.reported_numbers import NumbersReader
 

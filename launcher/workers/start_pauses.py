@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from launcher.states import Reason, ReasonCode
-from launcher.units import exponential_backoff_s
+from launcher.system.units import exponential_backoff_s
 
 logger = logging.getLogger(__name__)
 

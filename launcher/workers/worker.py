@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from launcher.context import KIND_GROUP, entry_variables
-from launcher.errors import Error, MachineError
 from launcher.ids import model_folder_name, read_words
 from launcher.job import PROGRAM, Spec
 from launcher.params import PARAMS
@@ -29,6 +28,7 @@ from launcher.system.environment import (
     attempt_environment,
     with_site_changes,
 )
+from launcher.system.errors import Error, MachineError
 from launcher.system.files import ABSENT_ERRORS, Json, write_atomic, write_json, write_when_possible
 from launcher.system.paths import Attempt
 from launcher.system.process_limits import changes_for

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import JobError
 from launcher.ids import Words, model_folder_name
 from launcher.run_folders import absolute_path, model_folder
+from launcher.system.errors import JobError
 from launcher.system.files import ABSENT_ERRORS, Json, write_when_possible
 from launcher.system.paths import Attempt
 from launcher.workers.memory_share import Share

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import pluralize
+from launcher.system.errors import pluralize
 from tests.build import shell, supervisor_of, until
 from tests.e2e.machine import CORES, HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, Devices

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Comparison
@@ -16,6 +15,7 @@ from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done
 from launcher.store.queue import Store
+from launcher.system.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.system.files import FileStamp
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.parser import ParseContext, parse

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.errors import split_advice
+from launcher.system.errors import split_advice
 
 
 @pytest.mark.parametrize(

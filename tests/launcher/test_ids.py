@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher import draft
-from launcher.errors import IdError
 from launcher.ids import (
     DataId,
     ModelId,
@@ -22,6 +21,7 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
+from launcher.system.errors import IdError
 
 ALPHABET = "abcXYZ019"
 

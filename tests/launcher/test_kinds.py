@@ -11,11 +11,11 @@ import pytest
 
 from launcher import api
 from launcher.draft import Draft
-from launcher.errors import TaskFileError, UsageError
 from launcher.ids import Words, parse_data
 from launcher.kinds import COMMAND, find_kinds, installed_kinds
 from launcher.planning.load import load, plan
 from launcher.planning.missing_packages import missing_packages
+from launcher.system.errors import TaskFileError, UsageError
 from tests.launcher.conftest import Launcher
 
 TOYLAB = Path(__file__).with_name("toylab.py")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher.lazy_regex import compile_all, compile_lazily
+from launcher.system.lazy_regex import compile_all, compile_lazily
 
 
 @pytest.fixture

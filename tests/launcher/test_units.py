@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import (
+from launcher.system.errors import (
     MOST_PROBLEMS,
     WIDTH,
     Error,
@@ -25,7 +25,7 @@ from launcher.errors import (
     nearest,
     pluralize,
 )
-from launcher.units import (
+from launcher.system.units import (
     DAY_S,
     exponential_backoff_s,
     format_bytes,

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.errors import StoreError
 from launcher.states import OPEN_STATES
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
+from launcher.system.errors import StoreError
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import end_everything

@@ -31,7 +31,6 @@ from launcher.context import (
     entry_context,
     program_words,
 )
-from launcher.errors import UsageError, pluralize
 from launcher.functions.options import absent_gpu_warning, check_request, make_request
 from launcher.functions.program_start import (
     check_folders,
@@ -64,7 +63,6 @@ from launcher.job import (
 )
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
-from launcher.screens.terminal import print_stderr
 from launcher.search.words import PRUNERS, SAMPLERS, SearchWords
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import (
@@ -77,7 +75,9 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.system.daemon_control import wake
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.paths import Home, find_home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 

@@ -17,7 +17,6 @@ from launcher.cli.main import defaults, options_of, variable_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
 from launcher.cli.verb_table import VERBS
-from launcher.errors import MachineError, UsageError, pluralize
 from launcher.notify.addresses import describe_target
 from launcher.notify.messages import make_trial_message
 from launcher.notify.notices import NotificationState, read_notification_state
@@ -25,18 +24,19 @@ from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import time_of_day
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import TextLine, TextTable, line, table_of_texts, text_columns
 from launcher.system.config import Configuration, read_configuration
 from launcher.system.config_tables import Fault
+from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import SHARING
 from launcher.system.locks import lock_holder
 from launcher.system.log_setting import LOG_LIMIT
 from launcher.system.paths import find_home
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, format_seconds
+from launcher.system.text_table import TextLine, TextTable, line, table_of_texts, text_columns
+from launcher.system.units import format_bytes, format_seconds
 
 NO_TARGETS = (
     "no message is sent. Add a table [notify.NAME] to config.toml (launcher help messages)."

@@ -21,11 +21,18 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import cli, defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.verb_table import VERBS
-from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import read_configured_notify
 from launcher.screens.command_output import CommandOutput, print_output
-from launcher.screens.terminal import supports_unicode
-from launcher.screens.text_table import (
+from launcher.system import cgroups
+from launcher.system.config import Configuration, Options, read_configuration
+from launcher.system.config_tables import Fault
+from launcher.system.environment import owners_environment
+from launcher.system.errors import MachineError, UsageError
+from launcher.system.mounts import read_mountinfo
+from launcher.system.processes import login_name, usable_cores
+from launcher.system.terminal import supports_unicode
+from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import (
     ADVICE,
     Cell,
     TextLine,
@@ -35,13 +42,6 @@ from launcher.screens.text_table import (
     line,
     text_columns,
 )
-from launcher.system import cgroups
-from launcher.system.config import Configuration, Options, read_configuration
-from launcher.system.config_tables import Fault
-from launcher.system.environment import owners_environment
-from launcher.system.mounts import read_mountinfo
-from launcher.system.processes import login_name, usable_cores
-from launcher.system.text import sanitize_terminal
 
 Part = TypeVar("Part")  # a part of the user's file
 STATUS_STYLES = {

@@ -35,9 +35,7 @@ from launcher.cli.job_selection import (
     select,
 )
 from launcher.cli.option_types import Command, flag
-from launcher.errors import MachineError, Problem, TaskFileError, UsageError, pluralize
 from launcher.screens.job_changes import HELD_AGAIN, RETRY
-from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import (
     check_database_current,
@@ -50,8 +48,10 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import trial_changes
 from launcher.system.daemon_control import wake
+from launcher.system.errors import MachineError, Problem, TaskFileError, UsageError, pluralize
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 
 if TYPE_CHECKING:

@@ -24,15 +24,11 @@ from launcher.cli.job_selection import (
     yes_option,
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
-from launcher.errors import MachineError, UsageError, pluralize
 from launcher.job_options.value_types import in_known_zone
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import format_job_names, iso_time, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, history_to_json
-from launcher.screens.live_display import live_count
 from launcher.screens.pilot_table import LOCAL
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import TextLine, TextStyle, line
 from launcher.staging.earlier_stages import remove_attempt_stage
 from launcher.states import ENDED_STATES, State
 from launcher.store.client import open_queue
@@ -58,9 +54,13 @@ from launcher.store.retention import (
     select_deletable,
 )
 from launcher.store.rows import JobRow
+from launcher.system.errors import MachineError, UsageError, pluralize
+from launcher.system.live_display import live_count
 from launcher.system.paths import Attempt, Home, find_home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes, parse_seconds
+from launcher.system.text_table import TextLine, TextStyle, line
+from launcher.system.units import format_bytes, parse_seconds
 
 if TYPE_CHECKING:
     from launcher.kind_interface import Kept

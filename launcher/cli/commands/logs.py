@@ -8,7 +8,6 @@ import click
 
 from launcher.cli.job_selection import pattern_command, required_patterns, select
 from launcher.cli.option_types import json_option, whole
-from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json
 from launcher.screens.follow_logs import (
     LogFollower,
@@ -18,13 +17,14 @@ from launcher.screens.follow_logs import (
     resolve_attempt,
 )
 from launcher.screens.format import failure_hold_texts, format_job_names
-from launcher.screens.terminal import print_stderr
 from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.log_files import MOST_BYTES, data_chunks, tail_offset
 from launcher.system.paths import LOG, STDERR, Home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.buffering import buffering_hint
 

@@ -21,7 +21,6 @@ from launcher.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
 from launcher.cli.job_selection import dry_run_option, print_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
-from launcher.errors import MachineError, UsageError, nearest, pluralize
 from launcher.functions.options import check_groups
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
@@ -29,19 +28,20 @@ from launcher.scheduler.run_places import runs_of
 from launcher.screens.command_output import print_table
 from launcher.screens.format import first_few, format_job_names
 from launcher.screens.job_view import GroupStatus, limited_groups
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import State
 from launcher.store.client import open_queue, wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.system.errors import MachineError, UsageError, nearest, pluralize
 from launcher.system.files import write_atomic, write_json
 from launcher.system.paths import Home, find_home, make_home
 from launcher.system.scheduler_start import ensure_scheduler
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
+from launcher.system.text_table import TextTable, text_columns
+from launcher.system.units import format_seconds
 from launcher.system.waiting import wait_until
-from launcher.units import format_seconds
 
 UNIT = "launcher.service"
 SYSTEMCTL = ("systemctl", "--user")

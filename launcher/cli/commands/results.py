@@ -21,7 +21,6 @@ from launcher.cli.output import (
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
 from launcher.cli.search_results import jobs_of_rows, repeated_names, repeating_command
-from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM, PROGRAM_RUN
 from launcher.kind_interface import Kind
 from launcher.results.best import best_rows, rank_trials
@@ -63,8 +62,6 @@ from launcher.results.table import (
 from launcher.results.write import query_all_runs, write_run
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import TextTable, line
 from launcher.search.run_trials import RunSearches
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_names import newest_by_superseded
@@ -72,8 +69,11 @@ from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import SearchRow, end_text
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.paths import Home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
+from launcher.system.text_table import TextTable, line
 
 MOST_NOTES = 5  # notes on means from which values are missing; each row has its own
 TIME_LIMIT = "60s"  # time limit of a query

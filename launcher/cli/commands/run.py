@@ -36,7 +36,6 @@ from launcher.cli.searches import (
     print_planned_searches,
 )
 from launcher.context import Context, current_context
-from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
 from launcher.functions.program_start import stored_secrets_warning
@@ -64,7 +63,6 @@ from launcher.screens.command_output import print_json
 from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
-from launcher.screens.terminal import print_stderr, terminal_width
 from launcher.search.submission import SearchRequest
 from launcher.states import OPEN_STATES, State
 from launcher.store.client import (
@@ -76,6 +74,7 @@ from launcher.store.client import (
 )
 from launcher.store.queue import Store
 from launcher.store.runs import find_account
+from launcher.system.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.system.executables import (
     missing_program,
     module_of,
@@ -84,6 +83,7 @@ from launcher.system.executables import (
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
+from launcher.system.terminal import print_stderr, terminal_width
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.legacy_names import LegacyAction
 

@@ -12,11 +12,9 @@ import click
 from launcher.cli.complete import offer_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import SIZE, ValueParamType, flag, json_option, real, span, whole
-from launcher.errors import MachineError, UsageError, pluralize
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.command_output import print_json
-from launcher.screens.terminal import print_stderr, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, run_study
 from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
 from launcher.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
@@ -24,12 +22,14 @@ from launcher.simulate.planned_jobs import PlannedTrace, trace_from_plans
 from launcher.simulate.queue import MemoryKnowledge, RuntimeKnowledge
 from launcher.simulate.trace import TraceJob, read_trace, select_jobs
 from launcher.store.client import open_queue
+from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.files import write_atomic
 from launcher.system.installation import install_command
 from launcher.system.paths import find_home
 from launcher.system.processes import usable_cores
+from launcher.system.terminal import print_stderr, terminal_width
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # values of a planned job about which nothing is known
 MANY_JOBS = 5000  # with fewer jobs, all policies are replayed before other processes are there

@@ -20,7 +20,6 @@ from launcher.cli.job_selection import (
     select,
 )
 from launcher.cli.option_types import States, ValueParamType, json_option
-from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.screen_order import screen_order
 from launcher.screens.command_output import print_json
@@ -38,8 +37,6 @@ from launcher.screens.job_columns import (
     values_of,
 )
 from launcher.screens.job_view import RECENT, WAITING, job_views, limited_groups
-from launcher.screens.terminal import print_lines, print_stderr, width
-from launcher.screens.text_table import tab_separated
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import open_queue, restart_scheduler_if_dead
 from launcher.store.job_names import newest_by_superseded
@@ -48,11 +45,14 @@ from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.searches import end_text
+from launcher.system.errors import UsageError
 from launcher.system.files import Json
 from launcher.system.home_checks import network_warning
 from launcher.system.mounts import read_mountinfo
 from launcher.system.paths import Home, find_home
-from launcher.units import parse_seconds
+from launcher.system.terminal import print_lines, print_stderr, width
+from launcher.system.text_table import tab_separated
+from launcher.system.units import parse_seconds
 
 EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise

@@ -25,7 +25,6 @@ from launcher.cli.job_selection import (
 from launcher.cli.option_types import PRIORITY as PRIORITY_VALUE
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.touched_files import check_outputs, read_accepted_files, with_outputs
-from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json, print_table
 from launcher.screens.format import ORDER, first_line, format_job_names
 from launcher.screens.hashing_progress import watch_hashing
@@ -42,8 +41,6 @@ from launcher.screens.job_changes import (
     ChangeRule,
     skipped_text,
 )
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import State
 from launcher.store.client import note_if_stopped, open_queue
 from launcher.store.queue import Store
@@ -51,9 +48,12 @@ from launcher.store.rows import JobRow
 from launcher.store.searches import CANCELLED, SearchRow, SearchState
 from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
+from launcher.system.errors import UsageError, pluralize
 from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
+from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
+from launcher.system.text_table import TextTable, text_columns
 
 _FEW = 5  # jobs that a note names
 _EXAMPLE = "such as launcher tag 12 +paper"

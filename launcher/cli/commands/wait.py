@@ -17,15 +17,15 @@ from launcher.cli.job_selection import (
     select_with_searches,
 )
 from launcher.cli.option_types import flag, span
-from launcher.errors import UsageError
 from launcher.screens.command_output import print_json
 from launcher.screens.format import failure_hold_texts
 from launcher.screens.job_records import job_records
-from launcher.screens.terminal import print_stderr
-from launcher.screens.text_table import tab_separated
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import JobTracker
+from launcher.system.errors import UsageError
+from launcher.system.terminal import print_stderr
+from launcher.system.text_table import tab_separated
 
 
 @pattern_command(

@@ -11,15 +11,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 
-from launcher.errors import Error, pluralize
 from launcher.functions.calls import CallLabel, function_identity, plain_value
 from launcher.functions.executor import Executor
 from launcher.functions.future import Future, cancel_jobs, continue_note
 from launcher.job import CALLS_BATCH
 from launcher.plugins.hydra.options import CANCEL, SweepOptions, read_options
 from launcher.plugins.hydra.task import App, TaskResult
-from launcher.screens.terminal import print_stderr
+from launcher.system.errors import Error, pluralize
 from launcher.system.files import Json
+from launcher.system.terminal import print_stderr
 
 LOG = logging.getLogger(__name__)
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended

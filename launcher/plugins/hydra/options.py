@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher.errors import UnknownName, UsageError
 from launcher.job_options.registry import job_options
+from launcher.system.errors import UnknownName, UsageError
 
 CONTINUE, CANCEL = "continue", "cancel"  # effects of Ctrl-C on the jobs
 DEFAULTS: Mapping[str, Any] = {

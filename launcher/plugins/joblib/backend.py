@@ -14,7 +14,6 @@ from joblib._parallel_backends import (
     ThreadingBackend,
 )
 
-from launcher.errors import Error, MachineError, UnknownName, UsageError
 from launcher.functions.calls import refuse_unpicklable_calls
 from launcher.functions.executor import Executor
 from launcher.functions.future import LOOK_S, Future, cancel_jobs
@@ -23,6 +22,7 @@ from launcher.functions.pickling import CannotPickle, name_of
 from launcher.job_options.registry import JobRequest
 from launcher.plugins.joblib.batches import BatchResult, run_batch
 from launcher.store.client import cores_for_jobs
+from launcher.system.errors import Error, MachineError, UnknownName, UsageError
 from launcher.system.paths import find_home
 
 OWN = ("name", "run")  # options of an executor's jobs, besides those of all jobs

@@ -1,7 +1,7 @@
 """`launcher.api.register_joblib`."""
 
-from launcher.errors import MachineError
 from launcher.plugins.joblib.batches import NAME, is_running
+from launcher.system.errors import MachineError
 from launcher.system.installation import install_command
 
 

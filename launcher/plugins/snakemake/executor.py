@@ -59,9 +59,9 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # base class of an extra
         Raises:
             WorkflowError: a resource has a wrong value, or the queue cannot be used.
         """
-        from launcher.errors import Error
         from launcher.functions.program_api import submit_program
         from launcher.plugins.snakemake.requests import job_request, mistyped_resources
+        from launcher.system.errors import Error
 
         resources = dict(job.resources.items())
         for name, likely in mistyped_resources(resources):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from launcher.errors import nearest
 from launcher.job_options.registry import job_options
+from launcher.system.errors import nearest
 
 MB, MIB = 10**6, 2**20
 # resource of Snakemake → option, and the bytes or seconds of one

@@ -11,8 +11,8 @@ from typing import Any
 from submitit.core.core import PicklingExecutor
 from submitit.core.utils import DelayedSubmission
 
-from launcher.errors import UnknownName
 from launcher.plugins.submitit.job import LauncherJob
+from launcher.system.errors import UnknownName
 
 
 class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is optional
@@ -68,7 +68,7 @@ class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is o
             find_dropped_parameters,
             ignored_parameters_note,
         )
-        from launcher.screens.terminal import print_stderr
+        from launcher.system.terminal import print_stderr
 
         dropped = set(find_dropped_parameters()) - self._noted
         self._noted |= dropped

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from submitit.core.core import InfoWatcher, Job
 from submitit.core.utils import UncompletedJobError
 
-from launcher.errors import Error, UsageError
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
+from launcher.system.errors import Error, UsageError
 from launcher.system.paths import Home, find_home
 
 if TYPE_CHECKING:  # processes of jobs import this module, and open no queue

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from submitit.core.job_environment import JobEnvironment
 
-from launcher.errors import UsageError
 from launcher.functions.options import read_request
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.plugins.submitit.job import LauncherJob
+from launcher.system.errors import UsageError
 
 GENERIC = (
     *("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node"),

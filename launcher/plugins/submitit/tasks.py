@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NamedTuple
 
-from launcher.errors import JobError
+from launcher.system.errors import JobError
 
 NAME = "launcher"  # name of the cluster
 EXECUTOR = "SUBMITIT_EXECUTOR"

@@ -18,7 +18,7 @@ from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
 from launcher.scheduler.policy.gpu_slot import growth_margin_of
 from launcher.states import EndCause
 from launcher.store.rows import Claim
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 LONGEST_LOSS_S = 60.0  # seconds; a job that cannot resume is evicted for others only if it has run for at most this long
 LASTING_S = 5.0  # a queue has by then published what its jobs use of their reservations

@@ -14,7 +14,7 @@ from launcher.store.rows import Claim
 from launcher.store.usage import LONGEST_S, NOT_MEASURED, MeasuredUsage, slowdown_per_job
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.units import median
+from launcher.system.units import median
 from launcher.workers.progress.steps import ProgressReport, read_newest_report
 
 LONGEST_GAP_S = (

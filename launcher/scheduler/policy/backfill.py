@@ -9,7 +9,7 @@ from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad
 from launcher.scheduler.policy.gpu_slot import EndTime, GpuState, RoomBeside
 from launcher.scheduler.policy.inventory import Inventory, format_cores
 from launcher.scheduler.policy.model import Decision, GpuRequest, Running, Wait, Waiting
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 BACKFILL_S = (
     300.0  # seconds for which later jobs of ours start, so that nothing idles because of it

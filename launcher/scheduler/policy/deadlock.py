@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.job import Resources
 from launcher.scheduler.policy.co_location import format_job_names
-from launcher.units import format_bytes
+from launcher.system.errors import pluralize
+from launcher.system.units import format_bytes
 
 
 class Holding(NamedTuple):

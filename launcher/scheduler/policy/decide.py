@@ -48,7 +48,7 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.states import ReasonCode
 from launcher.store.lanes import PRIORITY_POINT_S
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 
 
 def decide(

@@ -46,7 +46,7 @@ from launcher.scheduler.policy.model import (
     gpu_request_of,
 )
 from launcher.states import ReasonCode
-from launcher.units import exponential_backoff_s, format_bytes, format_seconds
+from launcher.system.units import exponential_backoff_s, format_bytes, format_seconds
 
 STARVING_S = 300.0
 UNUSED_S = 10.0

@@ -12,7 +12,6 @@ from itertools import groupby, islice
 from math import inf
 from typing import Any
 
-from launcher.errors import pluralize
 from launcher.gpu.resources import EXCLUSIVE, JOBS, resource_name
 from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
 from launcher.job import is_gpu_uuid
@@ -29,7 +28,8 @@ from launcher.scheduler.policy.co_location import (
 )
 from launcher.scheduler.policy.model import GpuRequest, Machine, Running
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, QUIET_SHARE
-from launcher.units import format_bytes, format_seconds
+from launcher.system.errors import pluralize
+from launcher.system.units import format_bytes, format_seconds
 
 # when a job ends, and if that is unknown, which of those started first
 EndTime = tuple[float, int]

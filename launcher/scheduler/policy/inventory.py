@@ -14,7 +14,6 @@ from math import inf
 from typing import NamedTuple
 
 from launcher.accounts import ResourceKind
-from launcher.errors import pluralize
 from launcher.gpu.resources import MEMORY, ForeignReservation, shares_cores
 from launcher.job import CPU, Resources, is_gpu_uuid
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD
@@ -28,8 +27,9 @@ from launcher.scheduler.policy.model import (
     gpu_request_of,
 )
 from launcher.states import ReasonCode
+from launcher.system.errors import pluralize
 from launcher.system.files import Json
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 WAITING_FOR = "waiting for "  # with it begin the reasons of waiting jobs
 

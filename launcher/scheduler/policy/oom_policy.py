@@ -35,7 +35,7 @@ GPUs.
 from typing import Literal, NamedTuple
 
 from launcher.states import MemoryKind, OomReport
-from launcher.units import format_bytes
+from launcher.system.units import format_bytes
 
 BlamedOn = Literal["ours", "neighbour", "machine"]
 

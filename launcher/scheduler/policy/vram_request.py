@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
-from launcher.errors import pluralize
 from launcher.scheduler.policy.memory_evidence import find_evidence
 from launcher.store.usage import Numbers, SimilarUsage, Usage, margin_of
-from launcher.units import format_bytes
+from launcher.system.errors import pluralize
+from launcher.system.units import format_bytes
 
 OTHER_MACHINE_MARGIN = (
     0.25  # fraction of the measured usage: another driver or GPU uses more for itself

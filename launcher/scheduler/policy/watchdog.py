@@ -25,7 +25,7 @@ from launcher.scheduler.policy.model import (
     Waiting,
 )
 from launcher.states import ReasonCode
-from launcher.units import format_bytes, format_seconds
+from launcher.system.units import format_bytes, format_seconds
 
 PATIENCE_S = 30.0  # seconds; effects of just ended processes and late readings have passed by then
 # reasons caused by our other jobs, other queues or the machine; without these there is no cause

@@ -22,7 +22,6 @@ from types import FrameType
 from textual.app import App, ComposeResult
 from textual.events import Event, Key, Paste, Resize
 
-from launcher.errors import Error, pluralize
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
 from launcher.screens.dashboard.keys import CHANGE_KEYS, KEY_ALIASES, help_page, hints
 from launcher.screens.dashboard.overview_page import Overview
@@ -33,10 +32,11 @@ from launcher.screens.format import command_text, first_line
 from launcher.screens.job_actions import KEYS, READ_ONLY, ProposedChange, one_line, propose
 from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, read_job_text, write_texts
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import Error, pluralize
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, shorten
 
 POLL_INTERVAL_S = 1.0
 TERMINATED = 128 + signal.SIGTERM

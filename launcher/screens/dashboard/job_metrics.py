@@ -4,9 +4,9 @@ import time
 
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.keys import METRICS_HINTS
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line
 from launcher.system.paths import Attempt
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, line
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import RATE, STEP, Point, curves, unit_of
 

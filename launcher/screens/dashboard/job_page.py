@@ -22,12 +22,12 @@ from launcher.screens.job_details import (
 from launcher.screens.job_records import record_of
 from launcher.screens.queue_view import TONES
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.states import OPEN_STATES, State
 from launcher.store.feed import QueueVersion
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
 
 PAGES = ("overview", "log", "metrics")
 OVERVIEW, LOG, METRICS = range(len(PAGES))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
+from launcher.system.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
 
 # keys that mean what another does
 KEY_ALIASES = {"down": "j", "up": "k", "space": "pagedown", "home": "g", "end": "G"}

@@ -6,8 +6,8 @@ from launcher.screens.dashboard.keys import LOG_HINTS
 from launcher.screens.dashboard.log_search import LogSearch
 from launcher.screens.dashboard.log_tail import LogTail
 from launcher.screens.dashboard.page import RunInBackground, Window, highlight_line
-from launcher.screens.text_table import TextLine, TextStyle, line, shorten
 from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import TextLine, TextStyle, line, shorten
 
 _SHOWN = 16  # columns of the search text in the bottom line
 _ABOVE = 3  # a match is shown one third of the window below its top

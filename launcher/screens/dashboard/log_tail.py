@@ -4,11 +4,11 @@ from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.screens.text_table import fold
 from launcher.system.log_files import LINE_END, FilePart, read_file_part
 from launcher.system.terminal_codes import apply_backspaces
 from launcher.system.text import sanitize_terminal
-from launcher.units import format_bytes
+from launcher.system.text_table import fold
+from launcher.system.units import format_bytes
 
 MOST_BYTES = 1 << 20  # bytes that are read at once
 TAB = 8

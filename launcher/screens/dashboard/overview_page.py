@@ -1,6 +1,5 @@
 """The first page of `launcher top`: GPUs, running, waiting and ended jobs, and a cursor."""
 
-from launcher.errors import pluralize
 from launcher.screens import queue_head, queue_view
 from launcher.screens.dashboard.keys import HINTS
 from launcher.screens.dashboard.list_order import ORDERS, QUEUE_ORDER, sort_snapshot
@@ -12,7 +11,8 @@ from launcher.screens.dashboard.page import (
     lay_out_sections,
 )
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line
+from launcher.system.errors import pluralize
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, line
 
 MARGIN = 2  # columns before each line, for the cursor and the marks
 CURSOR, MARK = "▸", "◆"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
-from launcher.screens.text_table import TextLine, TextStyle, line, width_of
+from launcher.system.text_table import TextLine, TextStyle, line, width_of
 
 RunInBackground = Callable[[Callable[[], None]], None]  # runs a function that may take seconds
 LONGEST = 200  # characters of typed text

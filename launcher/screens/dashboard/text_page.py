@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from launcher.screens.dashboard.page import Window
-from launcher.screens.text_table import TextLine, TextStyle, fold, line
+from launcher.system.text_table import TextLine, TextStyle, fold, line
 
 _TEXT_HINTS = (("q", "back"), ("j k", "scroll"))
 _COPIED = (

@@ -13,8 +13,8 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from launcher.screens.dashboard.page import Prompt
-from launcher.screens.terminal import STYLES
-from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, width_of
+from launcher.system.terminal import STYLES
+from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, width_of
 
 _LEAST_ROOM = 8  # columns for the typed text at any width
 

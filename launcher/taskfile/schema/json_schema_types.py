@@ -27,7 +27,7 @@ _VALUE = r"[A-Za-z0-9_.+\-]+"
 _PAIR = rf"[A-Za-z_][A-Za-z0-9_.]*={_VALUE}"
 _DATA = rf"{WORD}:{WORD}(?:&{WORD}:{WORD})*"
 _STAGE = rf"{_DATA}(?:%{_LABELS})?(?:~{WORD})*(?:@{_PAIR}(?:,{_PAIR})*)?"
-# Amounts and times as launcher.units reads them.
+# Amounts and times as launcher.system.units reads them.
 _SIZE = r"\s*(?:[0-9]{1,15}(?:\.[0-9]{1,9})? ?(?:[KkMmGgTt][Ii])?[Bb]|0(?:\.0{1,9})?)\s*"
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _TIME = r"\s*(?=[0-9])" + "".join(rf"(?:{_NUMBER} ?{unit} ?)?" for unit in "dhms") + r"\s*"

@@ -6,7 +6,7 @@ from pathlib import Path
 from launcher.system.executables import without_wrappers
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
-from launcher.units import format_seconds
+from launcher.system.units import format_seconds
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.attempt_progress import start_time
 

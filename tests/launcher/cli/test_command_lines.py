@@ -15,7 +15,7 @@ from launcher.cli.command_lines import (
     read_commands,
     split_line,
 )
-from launcher.errors import MOST_PROBLEMS, TaskFileError, UsageError
+from launcher.system.errors import MOST_PROBLEMS, TaskFileError, UsageError
 
 
 def words_of(text: str) -> list[tuple[str, ...]]:

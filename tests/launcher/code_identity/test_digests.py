@@ -13,9 +13,9 @@ from launcher.code_identity import WHOLE_CODE, CodeIndex, code_digest
 from launcher.code_identity.digests import IMPORTS
 from launcher.code_identity.modules import ABSENT_MODULE
 from launcher.code_identity.text import read_text
-from launcher.errors import UsageError
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds, roots_of
+from launcher.system.errors import UsageError
 from tests.launcher.toylab import laboratory
 
 # a small laboratory, and edits of it: each has the text before and after in a file, or new files

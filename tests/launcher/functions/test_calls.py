@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import MachineError, UsageError
 from launcher.functions import entry
 from launcher.functions.call_results import EXCEPTION, read_value, write_value
 from launcher.functions.calls import (
@@ -43,6 +42,7 @@ from launcher.job_options.registry import job_options
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system import files
+from launcher.system.errors import MachineError, UsageError
 from launcher.system.paths import Home
 from launcher.workers.worker_job import Job
 from tests.build import a_spec, enqueue

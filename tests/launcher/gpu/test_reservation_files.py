@@ -21,7 +21,6 @@ from launcher.accounts import (
     read_demand,
     read_resource_usage,
 )
-from launcher.errors import UsageError
 from launcher.gpu.foreign_reservations import STALE_S
 from launcher.gpu.own_reservations import LAG_S, Reservation
 from launcher.gpu.publication import (
@@ -41,6 +40,7 @@ from launcher.gpu.reservation_files import (
 )
 from launcher.gpu.reservation_watch import NOT_WATCHED, ReservationWatch
 from launcher.gpu.reservations import REFRESH_S, USAGE_DELAY_S, ReservationBoard
+from launcher.system.errors import UsageError
 from launcher.system.processes import MOST_PID, boot_id, identity, pid_namespace
 from tests.build import GIB, Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

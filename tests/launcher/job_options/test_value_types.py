@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import UsageError
 from launcher.job_options.notifications import (
     AS_CONFIGURED,
     NotifyEvent,
@@ -18,6 +17,7 @@ from launcher.job_options.notifications import (
     run_notify_from_record,
 )
 from launcher.job_options.value_types import MOMENT, span
+from launcher.system.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import UsageError
 from launcher.job_options.notifications import NotifyEvent
 from launcher.notify.addresses import HIDDEN, describe_target, read_address, redact_secrets
 from launcher.notify.settings import (
@@ -14,6 +13,7 @@ from launcher.notify.settings import (
     read_notify_table,
 )
 from launcher.system.config_tables import Fault
+from launcher.system.errors import UsageError
 
 DESK = {"command": ["notify-send", "launcher"]}
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import UsageError
 from launcher.functions.plan_checks import compare
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, Comparison
@@ -18,6 +17,7 @@ from launcher.results.returned_rows import read_returned_values
 from launcher.states import Done, Failed, State
 from launcher.store.forgotten_jobs import ForgottenJob, read_forgotten
 from launcher.store.queue import Store
+from launcher.system.errors import UsageError
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import file_stamp
 from launcher.system.paths import Home

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import create_model
 
-from launcher.errors import Problems, UsageError
 from launcher.job import Resources, Terms
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.comparison import Action, ComparedJob
@@ -20,6 +19,7 @@ from launcher.planning.submit import submit
 from launcher.screens.plan_differences import other_options
 from launcher.states import ReasonCode
 from launcher.store.queue import Store
+from launcher.system.errors import Problems, UsageError
 from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.yaml_tree import read_document
 from tests.build import a_context, claimed

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from launcher.draft import Draft, Input
-from launcher.errors import Problem, SourceLocation
 from launcher.job_options.registry import JobRequest
 from launcher.planning.dependencies import DependencyGraph, PlanDisk, PreparedStep
 from launcher.planning.expansion import PlannedStep
 from launcher.planning.plan import Plan
+from launcher.system.errors import Problem, SourceLocation
 from launcher.taskfile.settings import ResolvedSettings
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import ROOT, blamed, job, marked, names, notes, refusal, refusals, told

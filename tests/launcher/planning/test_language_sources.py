@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import Severity
 from launcher.kinds import installed_kinds
 from launcher.planning.plan import Plan
+from launcher.system.errors import Severity
 from tests.launcher.language import (
     a_plan,
     blamed,

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from launcher.errors import Severity, TaskFileError
 from launcher.planning import dependencies
 from launcher.planning.comparison import Action
 from launcher.planning.plan import Plan
 from launcher.planning.submit import submit
 from launcher.store.queue import Store
+from launcher.system.errors import Severity, TaskFileError
 from tests.build import a_context, job_row
 from tests.launcher.folder_toys import KINDS as FOLDER_KINDS
 from tests.launcher.language import (

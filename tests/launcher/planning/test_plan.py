@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import TaskFileError
 from launcher.ids import NO_WORDS, Words
 from launcher.kind_interface import Role
 from launcher.planning.plan import JobCode, JobIdentity, Plan
+from launcher.system.errors import TaskFileError
 from tests.launcher import language
 from tests.launcher.language import ROOT, job, names
 

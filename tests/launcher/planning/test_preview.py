@@ -35,7 +35,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import ReadyJob
 from launcher.store.usage import AttemptPeak, SimilarUsage, Usage
 from launcher.system.paths import Home
-from launcher.units import Bytes
+from launcher.system.units import Bytes
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.plans import (
     GIB,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, ComparedJob, Comparison
@@ -15,6 +14,7 @@ from launcher.planning.shared_work import with_shared_jobs
 from launcher.planning.submit import SubmittedRun, submit
 from launcher.states import Done, Failed, Outcome, State
 from launcher.store.queue import Store
+from launcher.system.errors import TaskFileError, UsageError
 from launcher.system.files import FileStamp
 from tests.build import a_context, claimed, job_row
 from tests.launcher import language

@@ -17,9 +17,9 @@ from hydra_plugins.launcher_queue import (
     QueueLauncher,
 )
 
-from launcher.errors import UsageError
 from launcher.job_options.registry import job_options
 from launcher.plugins.hydra.options import read_options
+from launcher.system.errors import UsageError
 from tests.build import until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.plugins.conftest import DEADLINE_S, page_block, run_peer_suite

@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.errors import UsageError
 from launcher.results.metric_direction import Direction, direction_of, split_direction
+from launcher.system.errors import UsageError
 from tests.launcher.results.scored_toys import TEST
 
 # names by tool or field, each with its right direction

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.results.best import best_rows, rank_trials
 from launcher.results.metric import Metric, read_metric
@@ -23,6 +22,7 @@ from launcher.results.rows import results_of
 from launcher.results.t_distribution import t_quantile
 from launcher.results.table import AbsentRow, RunResults, sort_rows
 from launcher.store.queue import Store
+from launcher.system.errors import UsageError
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from launcher.context import Context
-from launcher.errors import MachineError, StoreError
 from launcher.job import Spec, Terms
 from launcher.scheduler.unrecorded_attempts import find_unrecorded
 from launcher.staging.earlier_stages import find_unaccepted_output
@@ -25,6 +24,7 @@ from launcher.store.backups import back_up, backups
 from launcher.store.client import ensure_scheduler_alive
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.system.errors import MachineError, StoreError
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json
 from launcher.system.paths import Home

@@ -25,9 +25,9 @@ from launcher.screens.pilot_table import (
 )
 from launcher.screens.queue_view import snapshot_lines
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.screens.text_table import width_of
 from launcher.store.rows import PILOT_PREFIX
 from launcher.system.paths import Home
+from launcher.system.text_table import width_of
 from tests.build import GIB, a_claim, a_gpu
 from tests.screens import NOW, a_busy_screen, texts_of
 

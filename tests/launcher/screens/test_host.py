@@ -27,10 +27,10 @@ from launcher.screens.host_reader import (
     process_times,
     tree_ticks,
 )
-from launcher.screens.terminal import in_ascii
-from launcher.screens.text_table import TextLine, TextStyle, width_of
 from launcher.store.rows import Claim
 from launcher.system.processes import boot_id, core_mask
+from launcher.system.terminal import in_ascii
+from launcher.system.text_table import TextLine, TextStyle, width_of
 from tests.build import GIB, until
 from tests.screens import a_host
 

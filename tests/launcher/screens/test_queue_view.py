@@ -23,8 +23,6 @@ from launcher.screens.queue_view import (
     waiting_table,
 )
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.screens.terminal import in_ascii
-from launcher.screens.text_table import TextStyle, width_of
 from launcher.signatures import program_signature
 from launcher.states import Done, Failed, ReasonCode, State
 from launcher.store.queue import Store
@@ -32,6 +30,8 @@ from launcher.store.usage import NO_USAGE, MeasuredUsage, Usage
 from launcher.store.usage_records import UsageRecords
 from launcher.system.files import Json
 from launcher.system.paths import Home
+from launcher.system.terminal import in_ascii
+from launcher.system.text_table import TextStyle, width_of
 from launcher.workers.progress.steps import ProgressReport
 from tests.build import GIB, a_claim, a_spec, claimed, enqueue, job_row
 from tests.launcher.conftest import Launcher

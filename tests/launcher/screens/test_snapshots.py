@@ -22,7 +22,6 @@ from launcher.screens.format import pause_reason
 from launcher.screens.queue_head import progress
 from launcher.screens.queue_view import running_table, snapshot_lines
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader, read_scheduler_status
-from launcher.screens.text_table import TextStyle, text_of
 from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
 from launcher.store.queue import NewJob, Store
 from launcher.store.rows import Claim
@@ -30,6 +29,7 @@ from launcher.store.usage import no_usage
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
+from launcher.system.text_table import TextStyle, text_of
 from tests.build import (
     DEADLINE_S,
     GIB,

@@ -11,9 +11,9 @@ import pytest
 
 from launcher.screens.command_output import print_json
 from launcher.screens.hashing_progress import watch_hashing
-from launcher.screens.live_display import live_count
-from launcher.screens.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from launcher.store.queue import Store
+from launcher.system.live_display import live_count
+from launcher.system.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from tests.build import Clock, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal

@@ -37,8 +37,11 @@ from launcher.screens.job_columns import (
 from launcher.screens.job_view import job_view
 from launcher.screens.queue_view import job_table, running_table, waiting_table
 from launcher.screens.table_formats import latex_text, markdown_text
-from launcher.screens.terminal import TWINS, in_ascii, terminal_width
-from launcher.screens.text_table import (
+from launcher.states import Failed, State
+from launcher.store.queue import Store
+from launcher.system.terminal import TWINS, in_ascii, terminal_width
+from launcher.system.text import sanitize_terminal
+from launcher.system.text_table import (
     GAP,
     Column,
     TextLine,
@@ -54,9 +57,6 @@ from launcher.screens.text_table import (
     text_of,
     width_of,
 )
-from launcher.states import Failed, State
-from launcher.store.queue import Store
-from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.steps import AttemptProgress, ProgressReport
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.cli.commands.test_results import a_row

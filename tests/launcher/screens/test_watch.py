@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from launcher.screens.format import pause_reason
-from launcher.screens.text_table import TextStyle, line, width_of
 from launcher.screens.watch import wrap_message
 from launcher.states import Failed, State
 from launcher.store.backups import back_up
@@ -19,6 +18,7 @@ from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
 from launcher.system.processes import identity
+from launcher.system.text_table import TextStyle, line, width_of
 from tests.build import (
     DEADLINE_S,
     a_spec,

@@ -17,7 +17,6 @@ import pytest
 
 from launcher.api import search
 from launcher.context import current_context
-from launcher.errors import TaskFileError, UsageError
 from launcher.job import Terms
 from launcher.planning.load import load, plan
 from launcher.screens import chart
@@ -49,6 +48,7 @@ from launcher.search.words import SearchWords
 from launcher.states import Done, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.searches import SearchRow, SearchState, TrialRow
+from launcher.system.errors import TaskFileError, UsageError
 from launcher.system.files import Json, read_json
 from launcher.system.paths import Home
 from launcher.taskfile.domains import Choice, text_of

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import JobError, MachineError
 from launcher.planning.estimates import RuntimeHistory
 from launcher.simulate import baselines
 from launcher.simulate.baselines import POLICIES, Study, draw_study, run_study
@@ -32,6 +31,7 @@ from launcher.simulate.trace import TraceJob, read_trace
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.usage import NO_USAGE, Usage
+from launcher.system.errors import JobError, MachineError
 from launcher.system.installation import install_command
 from tests.build import reaches
 from tests.launcher.conftest import Launcher, home, launcher, store

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import Error
 from launcher.snapshots import copies
 from launcher.snapshots.copies import (
     Snapshot,
@@ -24,6 +23,7 @@ from launcher.snapshots.programs import (
 )
 from launcher.snapshots.source_files import MOST_FILES, ProjectFile
 from launcher.snapshots.startup.launcher_snapshot.processes import lost_variables
+from launcher.system.errors import Error
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 from tests.launcher.snapshots.projects import commit, git, write
 

@@ -415,7 +415,7 @@ def test_code_of_other_projects_is_named_once_for_each_package(
     write(other, {"kit/__init__.py": "", "kit/part.py": "", "single.py": ""})
     time.sleep(0.02)
     code = (
-        "import json.tool, sys, launcher.units, pytest\n"
+        "import json.tool, sys, launcher.system.units, pytest\n"
         f"sys.path.append('{other}')\n"
         f"open('{other}/made.py', 'w').close()\n"
         "import kit.part, single, made"

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import StoreError
 from launcher.store.backups import BACKUPS_KEPT, back_up, backups
 from launcher.store.opening import SMALL_BYTES, open_database, open_database_readonly, should_check
 from launcher.store.queue import Store
 from launcher.store.recovery import corruption_error, queue_database_error
 from launcher.store.schema import KNOWN_SCHEMA, Step, migrate, read_schema
+from launcher.system.errors import StoreError
 from launcher.system.files import read_json
 from launcher.system.paths import SCHEMA, Home, make_home
 from tests.build import a_spec, enqueue

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.context import read_context
-from launcher.errors import StoreError
 from launcher.job import Terms
 from launcher.states import (
     ENDED_STATES,
@@ -25,6 +24,7 @@ from launcher.store.lanes import read_lane
 from launcher.store.queue import NewJob, Store
 from launcher.store.schema import check_sqlite
 from launcher.store.steering import HELD_REASON, AcceptedFiles
+from launcher.system.errors import StoreError
 from launcher.system.paths import Home
 from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, one, put, ready, states

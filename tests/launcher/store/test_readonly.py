@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from launcher import __version__
-from launcher.errors import StoreError
 from launcher.job import Terms
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
@@ -26,6 +25,7 @@ from launcher.store import recovery
 from launcher.store.opening import WAL_LIMIT_BYTES
 from launcher.store.queue import Store
 from launcher.store.readonly import connect_readonly
+from launcher.system.errors import StoreError
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from launcher.backends.pilot_records import FolderTaken, acquire_folder
-from launcher.errors import StoreError
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.errors import StoreError
 from launcher.system.home_checks import relocation
 from launcher.system.paths import Home, check_home
 from tests.build import a_seat, a_spec, claimed, enqueue, finished, job_row

@@ -7,7 +7,6 @@ from itertools import combinations
 
 import pytest
 
-from launcher.errors import MachineError
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system import scheduler_start
@@ -18,6 +17,7 @@ from launcher.system.daemon_control import (
     start_scheduler,
     wake,
 )
+from launcher.system.errors import MachineError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import identity

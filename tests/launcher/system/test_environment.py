@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import UsageError
 from launcher.states import State
 from launcher.store.backups import back_up, backups
 from launcher.store.queue import Store
 from launcher.store.retention import find_old_copies
 from launcher.system.environment import with_site_changes
+from launcher.system.errors import UsageError
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.prologue import BEFORE_SITE_VARIABLE, prologue_lines, site_changes

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import MachineError, UsageError
 from launcher.store.queue import Store
+from launcher.system.errors import MachineError, UsageError
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.home_checks import (
     FALLBACK_FOLDERS,

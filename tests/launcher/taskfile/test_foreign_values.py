@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.errors import UsageError
+from launcher.system.errors import UsageError
 from launcher.taskfile.domains import parse_domain
 from launcher.taskfile.foreign_values import own_spelling
 from launcher.taskfile.value_hints import search_hint

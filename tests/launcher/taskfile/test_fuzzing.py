@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as profile
 
-from launcher.errors import Problem, TaskFileError, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND, installed_kinds
 from launcher.planning.plan_builder import build_plan
+from launcher.system.errors import Problem, TaskFileError, UsageError
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import Problem, Problems, TaskFileError, UsageError
 from launcher.job import MOST_RUN_NAME, run_name_fault
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.load import load
 from launcher.planning.plan_builder import build_plan
+from launcher.system.errors import Problem, Problems, TaskFileError, UsageError
 from launcher.taskfile import yaml_tree
 from launcher.taskfile.entries import TaskFile, TrainEntry
 from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain_value

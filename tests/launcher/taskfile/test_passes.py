@@ -7,9 +7,9 @@ from typing import ClassVar
 import pytest
 from pydantic import Field, model_validator
 
-from launcher.errors import Problems, UnknownName
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND
+from launcher.system.errors import Problems, UnknownName
 from launcher.system.files import Json
 from launcher.taskfile.includes import fill_variables, merge_files
 from launcher.taskfile.legacy_names import LegacyAction, translate

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from launcher.errors import TaskFileError
+from launcher.system.errors import TaskFileError
 from launcher.taskfile import matrix
 from tests.launcher.language import a_plan, job, marked, names, refusal, refusals
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from launcher.errors import MachineError
+from launcher.system.errors import MachineError
 from launcher.system.log_files import read_file_part
 from launcher.web.access import new_credentials, refusal
 from launcher.web.logs import WINDOW_BYTES

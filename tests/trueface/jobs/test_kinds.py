@@ -21,8 +21,8 @@ from launcher.api import (
     model_folder_name,
     parse_data,
 )
-from launcher.errors import MachineError
 from launcher.job import Spec
+from launcher.system.errors import MachineError
 from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
 from trueface.cli.classic.request import parse_command_line

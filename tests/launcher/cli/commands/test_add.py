@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import pluralize
 from launcher.job import Resources, Terms
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
+from launcher.system.errors import pluralize
 from launcher.system.files import Json, write_json
 from launcher.system.paths import Home
 from launcher.system.processes import usable_cores

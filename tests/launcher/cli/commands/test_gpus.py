@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import MachineError
 from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
 from launcher.gpu.monitor import query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.screens.gpu_view import GpuJob, GpuView, draw
-from launcher.screens.text_table import width_of
 from launcher.store.queue import Store
+from launcher.system.errors import MachineError
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.system.processes import identity
+from launcher.system.text_table import width_of
 from tests.build import a_seat, enqueue, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, TAKE, Devices, asked_here

@@ -11,7 +11,6 @@ import pytest
 from launcher.cli.commands.ended import parse_since
 from launcher.job import Resources
 from launcher.screens.history_view import columns, draw, headline
-from launcher.screens.text_table import width_of
 from launcher.states import (
     Done,
     Failed,
@@ -41,6 +40,7 @@ from launcher.store.history_report import (
 from launcher.store.queue import Store
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
+from launcher.system.text_table import width_of
 from tests.build import GIB, a_reason, a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of

@@ -22,7 +22,7 @@ from launcher.cli.commands.queue_control import (
     unit,
 )
 from launcher.cli.main import cli
-from launcher.errors import MachineError
+from launcher.system.errors import MachineError
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 

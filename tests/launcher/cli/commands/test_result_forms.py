@@ -30,11 +30,11 @@ from launcher.results.pivot import metrics_of_rows, pivot
 from launcher.results.table import RunResults
 from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
-from launcher.screens.text_table import table_of_texts, width_of
 from launcher.search.run_trials import RunSearches
 from launcher.states import Done
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.system.text_table import table_of_texts, width_of
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 

@@ -17,11 +17,11 @@ from launcher.results.metric import read_metric
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.results.table import RunResults
 from launcher.screens.table_formats import latex_text, markdown_text
-from launcher.screens.text_table import table_of_texts
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
+from launcher.system.text_table import table_of_texts
 from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher

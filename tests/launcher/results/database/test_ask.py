@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import MachineError, UsageError
 from launcher.results.database_questions import run_query
+from launcher.system.errors import MachineError, UsageError
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from launcher.backends.pilot_messages import Drain, Heartbeat, Registered, Start
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.context import WorkerEnvironment
-from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.scheduler import attempt_specs
 from launcher.scheduler.backfill_holds import RECONSIDER_S, BackfillHolds
@@ -31,6 +30,7 @@ from launcher.store.lanes import Lane
 from launcher.store.usage import MeasuredUsage
 from launcher.system.answering import FilesystemTimeout
 from launcher.system.config import WatchedConfig
+from launcher.system.errors import UsageError
 from launcher.workers import fork_server_pool
 from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_pool import CannotStartWorker

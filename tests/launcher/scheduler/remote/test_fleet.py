@@ -16,7 +16,7 @@ from launcher.backends.pilot_messages import Drain
 from launcher.backends.pilot_status import read_pilot_status
 from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
 from launcher.backends.settings import Backends
-from launcher.errors import UsageError
+from launcher.system.errors import UsageError
 from launcher.system.processes import boot_id
 from launcher.workers.lease import is_abandoned
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for

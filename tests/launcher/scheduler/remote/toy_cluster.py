@@ -36,7 +36,7 @@ from launcher.backends.protocol import (
     SubmissionRefused,
 )
 from launcher.backends.settings import Backends, BackendSettings
-from launcher.errors import UsageError
+from launcher.system.errors import UsageError
 from launcher.system.paths import Home
 
 PATIENCE_S = 60.0  # patience of a test for a thread

@@ -10,7 +10,6 @@ import pytest
 
 from launcher.accounts import FairShareAccount
 from launcher.cli.job_selection import select
-from launcher.errors import UsageError
 from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import ENDED_STATES, Done, Failed, OomReport, OutOfMemory, ReasonCode, State
@@ -29,6 +28,7 @@ from launcher.store.queue import Store
 from launcher.store.run_news import MOST_FAILURES, RunEventReader
 from launcher.store.runs import QueueHeads, count_jobs_before, open_runs
 from launcher.store.usage import MeasuredUsage
+from launcher.system.errors import UsageError
 from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import FAILED, end, one, put, ready, seated

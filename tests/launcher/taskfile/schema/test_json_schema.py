@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import create_model
 
-from launcher.errors import Problems, UsageError
 from launcher.ids import parse_data, parse_model, parse_poison
 from launcher.job import run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed_kinds
+from launcher.system.errors import Problems, UsageError
+from launcher.system.units import parse_bytes, parse_seconds
 from launcher.taskfile.entries import TaskFile, kind_of_role
 from launcher.taskfile.language import TOP, words_of
 from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.parser import ParseContext, parse
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.yaml_tree import read_document
-from launcher.units import parse_bytes, parse_seconds
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import JobError
+from launcher.system.errors import JobError
 from launcher.system.files import Json, read_file_end
 from launcher.system.paths import Attempt, Home
 from launcher.workers.attempt_spec import read_attempt_spec

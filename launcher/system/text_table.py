@@ -13,7 +13,7 @@ from itertools import groupby, zip_longest
 from textwrap import wrap
 from typing import Any, NamedTuple
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
 
 ELLIPSIS = "…"

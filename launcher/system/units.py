@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NewType
 
-from launcher.errors import UsageError
-from launcher.lazy_regex import compile_lazily
+from launcher.system.errors import UsageError
+from launcher.system.lazy_regex import compile_lazily
 
 Bytes = NewType("Bytes", int)
 

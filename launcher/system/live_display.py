@@ -11,8 +11,8 @@ from typing import IO
 
 import click
 
-from launcher.screens.terminal import styled_text, terminal_size, uses_colour
-from launcher.screens.text_table import TextLine, TextStyle, line, width_of
+from launcher.system.terminal import styled_text, terminal_size, uses_colour
+from launcher.system.text_table import TextLine, TextStyle, line, width_of
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
 # go to the top; clear to the line's end, below

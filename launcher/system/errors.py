@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Protocol
 
-from launcher.lazy_regex import compile_lazily
+from launcher.system.lazy_regex import compile_lazily
 
 MOST_PROBLEMS = 20  # as in a compiler: more than one screen does not help
 MOST_LISTED_ALWAYS = 9  # known words; if there are more, a message lists the nearest

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from launcher.screens.text_table import TextLine, TextStyle, width_of
+from launcher.system.text_table import TextLine, TextStyle, width_of
 
 TWINS = str.maketrans(
     "●◐○‖✓✗–—·…→▸◆▲×±°µ█▓▒░╸╺━─│┤└▁▂▃▄▅▆▇\u00a0",
