@@ -45,7 +45,6 @@ from launcher.workers.worker_job import Entry, Job
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError
 
-    from launcher.code_identity import code_digest
     from launcher.functions.api import submit, submit_many
     from launcher.functions.executor import Executor
     from launcher.functions.future import Future, ProgramError, ProgramResult, future
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.plugins.joblib.registration import register_joblib
+    from launcher.provenance.code_identity import code_digest
     from launcher.screens.table_formats import latex_table
     from launcher.screens.usage_errors import usage_message
     from launcher.search.api import Search, search
@@ -123,7 +123,7 @@ _LATE = {
     "PlannedJob": "launcher.planning.plan",
     "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.entries",
-    "code_digest": "launcher.code_identity",
+    "code_digest": "launcher.provenance.code_identity",
     "core_share": "launcher.gpu.core_shares",
     "fault_text": "launcher.taskfile.settings",
     "usage_message": "launcher.screens.usage_errors",

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.system.environment import owners_environment
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
 from launcher.system.program_paths import (
@@ -51,7 +51,7 @@ class Context(NamedTuple):
     affinity: tuple[int, ...]
     limits: Mapping[str, int | None] = {}  # soft limits; a missing one is that of the supervisor
     niceness: int | None = None  # None: the supervisor's
-    # from which its code comes, see `launcher.snapshots.SnapshotReference`; empty: the working folder
+    # from which its code comes, see `launcher.provenance.snapshots.SnapshotReference`; empty: the working folder
     snapshot: Mapping[str, Any] = {}
     # name of a program → its path when the job was queued, see `launcher.system.program_paths`
     programs: Mapping[str, str] = {}

@@ -253,7 +253,7 @@ def missing_code(argv: Sequence[str], folder: Path, environment: Mapping[str, st
     """
     if not module_of(argv):
         return missing_script(argv, folder)
-    from launcher.system.project_imports import missing_module  # it parses code
+    from launcher.provenance.project_imports import missing_module  # it parses code
 
     return missing_module(argv, folder, environment)
 

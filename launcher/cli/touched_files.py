@@ -14,15 +14,15 @@ from launcher.context import (
     uses_job_folder,
 )
 from launcher.job import PROGRAM
+from launcher.provenance.file_digests import FileDigests
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.screens.format import format_job_names
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import AcceptedFiles
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.file_digests import FileDigests
 from launcher.system.files import FileVersion
-from launcher.system.folder_contents import FOLDER_END
 from launcher.workers.program_files import read_files, stamp_of_output, with_absent_inputs
 
 MOST_NAMED = 5  # missing outputs in one message

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from launcher.context import Context, entry_context, with_programs
 from launcher.job import Spec
-from launcher.snapshots.copies import (
+from launcher.provenance.code_words import has_code_suffix
+from launcher.provenance.git import uncommitted
+from launcher.provenance.git_files import find_repository, read_commit
+from launcher.provenance.snapshots.copies import (
     Manifest,
     Snapshot,
     Source,
@@ -21,24 +24,21 @@ from launcher.snapshots.copies import (
     read_manifest,
     take_snapshot,
 )
-from launcher.snapshots.programs import (
+from launcher.provenance.snapshots.programs import (
     StartedProgram,
     check_program,
     find_top,
     unheld_script,
 )
-from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.startup.launcher_snapshot.processes import lost_variables
+from launcher.provenance.snapshots.reference import SnapshotReference
+from launcher.provenance.snapshots.startup.launcher_snapshot.processes import lost_variables
 from launcher.store.client import context_to_store
 from launcher.store.queue import Store
 from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
 from launcher.store.rows import JobRow
-from launcher.system.code_words import has_code_suffix
 from launcher.system.config import read_table
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.executables import is_shell
-from launcher.system.git import uncommitted
-from launcher.system.git_files import find_repository, read_commit
 from launcher.system.paths import Home
 from launcher.system.remembered_variables import filter_environment
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT

@@ -32,6 +32,8 @@ from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, refusals
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
+from launcher.provenance.file_digests import FileDigests, HashProgress
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.scheduler.policy.model import Machine
 from launcher.states import OPEN_STATES
 from launcher.store.client import cores_for_jobs
@@ -41,9 +43,7 @@ from launcher.store.replaced_folders import find_replaced_folder, named_output_f
 from launcher.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.errors import MachineError, UsageError, pluralize
-from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.files import file_stamp
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.parallel_calls import run_questions_with_timeout
 from launcher.system.paths import Home, find_home
 from launcher.system.real_paths import RealPaths

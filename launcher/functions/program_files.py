@@ -18,16 +18,8 @@ from launcher.context import (
 )
 from launcher.job import Spec
 from launcher.params import TEMPLATE
-from launcher.states import OPEN_STATES, State
-from launcher.store.connection import known_record
-from launcher.store.output_index import OutputIndex
-from launcher.store.queue import Store
-from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
-from launcher.store.rows import JobRow
-from launcher.system.errors import UsageError, pluralize
-from launcher.system.executables import program_of
-from launcher.system.file_digests import FileDigests, current_digests, file_changes
-from launcher.system.file_patterns import (
+from launcher.provenance.file_digests import FileDigests, current_digests, file_changes
+from launcher.provenance.file_patterns import (
     OUTPUTS_OF,
     RECURSIVE,
     existing_files,
@@ -36,8 +28,16 @@ from launcher.system.file_patterns import (
     matching_paths,
     name_from,
 )
+from launcher.provenance.folder_contents import FOLDER_END
+from launcher.states import OPEN_STATES, State
+from launcher.store.connection import known_record
+from launcher.store.output_index import OutputIndex
+from launcher.store.queue import Store
+from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
+from launcher.store.rows import JobRow
+from launcher.system.errors import UsageError, pluralize
+from launcher.system.executables import program_of
 from launcher.system.files import file_stamp
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.real_paths import RealPaths
 from launcher.system.text import sanitize_terminal
 

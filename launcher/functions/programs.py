@@ -18,6 +18,8 @@ from launcher.functions.program_files import (
     replaced_outputs_warning,
 )
 from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
+from launcher.provenance.file_digests import FileDigests
+from launcher.provenance.file_patterns import is_pattern
 from launcher.signatures import program_cost
 from launcher.states import OPEN_STATES, State
 from launcher.store.job_names import queued_name, superseded_name
@@ -34,8 +36,6 @@ from launcher.store.rows import JobRow
 from launcher.store.runs import find_run_origin
 from launcher.store.steering import HELD_REASON
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.file_digests import FileDigests
-from launcher.system.file_patterns import is_pattern
 from launcher.system.paths import Home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import is_utf8, sanitize_terminal, shell_line
@@ -244,7 +244,7 @@ def split_finished_programs(
     """
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs, {}
-    from launcher.screens.hashing_progress import watch_hashing  # few programs name outputs
+    from launcher.provenance.hashing_progress import watch_hashing  # few programs name outputs
 
     digests, folder = FileDigests(home.digests, watch_hashing()), request.context.folder
     paths = {path for spec in specs for path in file_paths(OUTPUTS, spec, folder, 0)}

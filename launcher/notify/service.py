@@ -23,13 +23,13 @@ from launcher.notify.messages import Message
 from launcher.notify.notices import DeadLetter, NotificationState, write_notification_state
 from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
+from launcher.provenance.file_digests import UNSTABLE_S
 from launcher.store.opening import open_database_readonly
 from launcher.store.run_news import RunEventReader
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.error_log import EXPECTED_ERRORS, ErrorThrottle, rotate_long_log
 from launcher.system.errors import Error, UsageError
-from launcher.system.file_digests import UNSTABLE_S
 from launcher.system.files import file_stamp, read_json
 from launcher.system.locks import lock_file, mark_in_use
 from launcher.system.paths import Home

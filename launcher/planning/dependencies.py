@@ -45,6 +45,8 @@ from launcher.planning.model_graph import (
     has_values,
     without_variants,
 )
+from launcher.provenance.file_patterns import existing_files
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.run_folders import absolute_path
 from launcher.system.errors import (
     MOST_PROBLEMS,
@@ -56,8 +58,6 @@ from launcher.system.errors import (
     list_known_names,
     nearest,
 )
-from launcher.system.file_patterns import existing_files
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.real_paths import RealPaths
 from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies

@@ -21,8 +21,7 @@ from launcher.planning.dependencies import (
     StepNames,
     named_folders,
 )
-from launcher.system.errors import Problems
-from launcher.system.file_patterns import (
+from launcher.provenance.file_patterns import (
     OUTPUTS_OF,
     RECURSIVE,
     folder_around,
@@ -31,8 +30,9 @@ from launcher.system.file_patterns import (
     matching_paths,
     name_from,
 )
+from launcher.provenance.folder_contents import FOLDER_END
+from launcher.system.errors import Problems
 from launcher.system.files import Json
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.real_paths import RealPaths
 from launcher.taskfile.nodes import Node, SequenceNode, as_list
 from launcher.taskfile.settings import ResolvedSettings, replace_values

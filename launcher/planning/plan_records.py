@@ -9,9 +9,9 @@ from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
+from launcher.provenance.git import WorkTree
 from launcher.system.errors import Problem
 from launcher.system.files import Json
-from launcher.system.git import WorkTree
 from launcher.system.text import shell_line
 
 _FIRST_FIELDS = ("name", "kind", "role", "model", "base", "data", "images")

@@ -25,12 +25,12 @@ from launcher.planning.hash_changes import (
 )
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
+from launcher.provenance.file_digests import FileDigests, current_digests, file_changes
 from launcher.states import OPEN_STATES, ReasonCode, State, strip_state_prefix
 from launcher.store.connection import known_record
 from launcher.store.rows import JobRow
 from launcher.stored_specs import has_options
 from launcher.system.errors import UsageError
-from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.files import FileStamp, Json
 from launcher.taskfile.header import WARM_START
 from launcher.taskfile.language import Reuse

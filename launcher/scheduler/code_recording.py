@@ -15,8 +15,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.snapshots.attempts import CodeCopy
-from launcher.snapshots.reference import read_reference
+from launcher.provenance.code_words import is_other_script
+from launcher.provenance.file_digests import CHANGED_DIGEST, FileDigests
+from launcher.provenance.git import uncommitted
+from launcher.provenance.project_imports import (
+    MOST_MODULES,
+    ImportFinder,
+    ProjectFolders,
+    is_project_path,
+    named_code_files,
+    project_folders,
+)
+from launcher.provenance.snapshots.attempts import CodeCopy
+from launcher.provenance.snapshots.reference import read_reference
 from launcher.store.queued_code import (
     MOST_BYTES,
     ONLY_IMPORTS,
@@ -28,19 +39,8 @@ from launcher.store.queued_code import (
     commit_of,
     open_code_recording,
 )
-from launcher.system.code_words import is_other_script
 from launcher.system.errors import StoreError
-from launcher.system.file_digests import CHANGED_DIGEST, FileDigests
-from launcher.system.git import uncommitted
 from launcher.system.paths import Home
-from launcher.system.project_imports import (
-    MOST_MODULES,
-    ImportFinder,
-    ProjectFolders,
-    is_project_path,
-    named_code_files,
-    project_folders,
-)
 
 PAUSE_S = 1.0  # a project is compared at most as often
 NICENESS = 10  # jobs come first

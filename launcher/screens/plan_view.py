@@ -15,12 +15,12 @@ from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
+from launcher.provenance.git import WorkTree
 from launcher.screens.format import first_few, format_time
 from launcher.screens.plan_backends import backend_lines
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_kinds import kinds_table
 from launcher.system.errors import pluralize
-from launcher.system.git import WorkTree
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import columns

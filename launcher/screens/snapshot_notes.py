@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from launcher.snapshots.startup.launcher_snapshot.notes import (
+from launcher.provenance.snapshots.startup.launcher_snapshot.notes import (
     CHANGED,
     CHILD,
     EDITED,

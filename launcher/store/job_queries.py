@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from launcher.context import Context, read_context
 from launcher.job import PROGRAM
-from launcher.snapshots.reference import SnapshotReference, read_reference
+from launcher.provenance.snapshots.reference import SnapshotReference, read_reference
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
 from launcher.store.connection import (
     NOT_STARTS,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from launcher.context import OUTPUTS, folders_above, output_folders
 from launcher.job import Spec
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import Connection, known_record, reason_columns
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.real_paths import RealPaths
 
 WHILE_RUNNING = 2  # in `needs.any_end`: the job waits only for the end of the attempt that runs

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, Context, resolve_path, start_folder
 from launcher.job import Spec
-from launcher.snapshots.reference import read_reference
+from launcher.provenance.code_words import code_words
+from launcher.provenance.file_digests import FileDigests
+from launcher.provenance.git_files import find_repository, read_commit
+from launcher.provenance.snapshots.reference import read_reference
 from launcher.store.connection import Connection
-from launcher.system.code_words import code_words
 from launcher.system.executables import find_program, module_of, script_of, without_wrappers
-from launcher.system.file_digests import FileDigests
-from launcher.system.git_files import find_repository, read_commit
 from launcher.system.stored_fields import Unreadable
 
 MOST_BYTES = 16 << 20  # bytes of a file of code; a larger file holds data

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.context import JOB_FOLDER, OUTPUTS, folders_above, resolve_path
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.folder_contents import FOLDER_END
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.real_paths import RealPaths
 

@@ -22,9 +22,7 @@ SNAPSHOT_VARIABLE = (
     "LAUNCHER_SNAPSHOT"  # folder of the snapshot that Python follows, or `SNAPSHOT_OFF`
 )
 SNAPSHOT_OFF = "off"  # the only value that a user sets
-_STARTUP_END = (
-    "/launcher/snapshots/startup"  # last parts of the path of a folder in the PYTHONPATH of jobs
-)
+_STARTUP_END = "/launcher/provenance/snapshots/startup"  # last parts of the path of a folder in the PYTHONPATH of jobs
 _PYTHON_PATH = "PYTHONPATH"
 
 _VARIABLE = compile_lazily(r"[A-Za-z_][A-Za-z0-9_]*")

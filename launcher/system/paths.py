@@ -132,7 +132,9 @@ class Home:
     policy = _NamedFile("policy.json")  # policy that decides what starts, if it is not our own
     wake_pipe = _NamedFile("wake")  # named pipe: a byte in it wakes the scheduler
     attempts = _NamedFile("attempts")  # a folder per attempt
-    snapshots = _NamedFile("snapshots")  # copies of the code of projects, see `launcher.snapshots`
+    snapshots = _NamedFile(
+        "snapshots"
+    )  # copies of the code of projects, see `launcher.provenance.snapshots`
     executors = _NamedFile("executors")  # a file for each Executor of Python that has a limit
     searches = _NamedFile("searches")  # a folder per run with a search: its study for Optuna
     backups = _NamedFile("backups")  # the database as it was before it was brought to a newer shape

@@ -31,9 +31,9 @@ from launcher.job import Terms
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.params import PARAMS, TEMPLATE, parse_number
+from launcher.provenance.file_patterns import is_pattern_or_outputs
 from launcher.system.environment import SWEEP_VARIABLE
 from launcher.system.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
-from launcher.system.file_patterns import is_pattern_or_outputs
 from launcher.system.files import Json
 from launcher.taskfile.domains import (
     IN_FILE,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from launcher.context import Context, entry_context, read_context
 from launcher.job import CPU, NUMBERS, Spec
-from launcher.snapshots.reference import read_reference
+from launcher.provenance.snapshots.reference import read_reference
 from launcher.stored_specs import read_spec
 from launcher.system.environment import HOME_VARIABLE
 from launcher.system.files import write_whole
@@ -20,7 +20,7 @@ from launcher.system.log_setting import DEFAULT_LIMIT
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 if TYPE_CHECKING:
-    from launcher.snapshots.attempts import CodeCopy
+    from launcher.provenance.snapshots.attempts import CodeCopy
 
 
 class AttemptSpec(NamedTuple):
@@ -51,7 +51,7 @@ class AttemptSpec(NamedTuple):
         """The snapshot from which its code comes; None if it comes from the working folder."""
         if not self.context.snapshot:
             return None
-        from launcher.snapshots.attempts import CodeCopy  # few jobs have one
+        from launcher.provenance.snapshots.attempts import CodeCopy  # few jobs have one
 
         reference = read_reference(self.context.snapshot)
         home = self.queue_variables.get(HOME_VARIABLE)

@@ -6,9 +6,9 @@ The attempt's supervisor reads the files after the program's end, where they are
 import contextlib
 import os
 
+from launcher.provenance.file_digests import FileDigests, HashingStopped
 from launcher.staging.stages import stage_of
 from launcher.states import Done
-from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import FileVersion
 from launcher.system.paths import Attempt
 from launcher.workers.attempt_spec import AttemptSpec

@@ -24,9 +24,8 @@ from launcher.context import (
     resolve_path,
 )
 from launcher.job import Spec
-from launcher.states import Done, Failed
-from launcher.system.code_words import code_words
-from launcher.system.file_digests import (
+from launcher.provenance.code_words import code_words
+from launcher.provenance.file_digests import (
     ABSENT_DIGEST,
     CHANGED_DIGEST,
     MISSING_DIGEST,
@@ -35,8 +34,9 @@ from launcher.system.file_digests import (
     HashingStopped,
     is_stamp,
 )
+from launcher.provenance.folder_contents import FOLDER_END, folder_stamp
+from launcher.states import Done, Failed
 from launcher.system.files import ABSENT_ERRORS, FileStamp, FileVersion, file_stamp
-from launcher.system.folder_contents import FOLDER_END, folder_stamp
 from launcher.system.paths import Attempt
 from launcher.workers.attempt_spec import AttemptSpec
 

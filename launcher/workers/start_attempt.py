@@ -24,11 +24,11 @@ from launcher.context import (
     substitute_folders,
 )
 from launcher.params import PARAMS
-from launcher.snapshots.programs import StartedProgram
+from launcher.provenance.file_digests import FileDigests
+from launcher.provenance.snapshots.programs import StartedProgram
 from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage
 from launcher.states import Failed, NeverStarted
 from launcher.system import cgroups, memory
-from launcher.system.file_digests import FileDigests
 from launcher.system.files import (
     AWAY_TIMEOUT_S,
     DISK_FULL_ERRORS,

@@ -20,10 +20,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.provenance.file_digests import FileDigests, HashingStopped
 from launcher.states import Done, Failed, Lost, NeverStarted, Stopped
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import restart_scheduler, wake
-from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import AWAY_TIMEOUT_S, DISK_FULL_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import adopt_orphans, send_signal, terminate

@@ -14,10 +14,10 @@ from launcher.backends.local import make
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.settings import BackendSettings
 from launcher.notify.notices import read_notification_state
+from launcher.provenance.file_digests import FileDigests
 from launcher.states import ENDED_STATES, Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.file_digests import FileDigests
 from launcher.system.files import read_json
 from launcher.system.locks import lock_holder
 from launcher.system.paths import make_home

@@ -54,13 +54,14 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_records import plan_commands, plan_json
 from launcher.planning.preview import preview_plan
 from launcher.planning.submit import SubmittedRun, starting_specs, submit
+from launcher.provenance.git import WorkTree, worktree
+from launcher.provenance.hashing_progress import watch_hashing
 from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import print_json
-from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.search.submission import SearchRequest
@@ -81,7 +82,6 @@ from launcher.system.executables import (
     script_of,
 )
 from launcher.system.files import Json
-from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_stderr, terminal_width
 from launcher.system.text import sanitize_terminal

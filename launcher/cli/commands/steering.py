@@ -25,9 +25,10 @@ from launcher.cli.job_selection import (
 from launcher.cli.option_types import PRIORITY as PRIORITY_VALUE
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.touched_files import check_outputs, read_accepted_files, with_outputs
+from launcher.provenance.file_digests import FileDigests
+from launcher.provenance.hashing_progress import watch_hashing
 from launcher.screens.command_output import print_json, print_table
 from launcher.screens.format import ORDER, first_line, format_job_names
-from launcher.screens.hashing_progress import watch_hashing
 from launcher.screens.job_changes import (
     CANCEL,
     ENDED,
@@ -49,7 +50,6 @@ from launcher.store.searches import CANCELLED, SearchRow, SearchState
 from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line

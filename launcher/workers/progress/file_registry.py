@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
 
-from launcher.system.file_patterns import is_pattern
+from launcher.provenance.file_patterns import is_pattern
 from launcher.system.files import Json, read_all, write_all
 from launcher.system.locks import LOCK_POLL_S, SHORT_LOCK_S, lock_descriptor
 from launcher.system.paths import Attempt

@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from launcher.system.file_digests import progress_text
+from launcher.provenance.file_digests import progress_text
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 

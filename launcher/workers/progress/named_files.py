@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.context import JOB_FOLDER, attempt_job_folder
-from launcher.system.file_patterns import is_pattern
+from launcher.provenance.file_patterns import is_pattern
 from launcher.system.files import (
     Json,
     open_descriptor,

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launcher.code_identity import WHOLE_CODE, CodeIndex, code_digest
-from launcher.code_identity.digests import IMPORTS
-from launcher.code_identity.modules import ABSENT_MODULE
-from launcher.code_identity.text import read_text
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds, roots_of
+from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex, code_digest
+from launcher.provenance.code_identity.digests import IMPORTS
+from launcher.provenance.code_identity.modules import ABSENT_MODULE
+from launcher.provenance.code_identity.text import read_text
 from launcher.system.errors import UsageError
 from tests.launcher.toylab import laboratory
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.code_identity import WHOLE_CODE, CodeIndex
+from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex
 
 Files = Mapping[str, str]
 

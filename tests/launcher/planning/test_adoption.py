@@ -13,12 +13,12 @@ from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, Comparison
 from launcher.planning.plan import Plan
 from launcher.planning.submit import submit
+from launcher.provenance.file_digests import FileDigests
 from launcher.results.returned_rows import read_returned_values
 from launcher.states import Done, Failed, State
 from launcher.store.forgotten_jobs import ForgottenJob, read_forgotten
 from launcher.store.queue import Store
 from launcher.system.errors import UsageError
-from launcher.system.file_digests import FileDigests
 from launcher.system.files import file_stamp
 from launcher.system.paths import Home
 from tests.build import a_context, claimed, job_row

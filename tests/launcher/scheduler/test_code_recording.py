@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api import submit
+from launcher.provenance.file_digests import CHANGED_DIGEST
 from launcher.scheduler.code_recording import CodeHelper, FileState, code_changes
 from launcher.screens.code_notes import code_change_notes, code_record, different_code_notes
 from launcher.states import State
@@ -28,7 +29,6 @@ from launcher.store.queued_code import (
 )
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import scheduler_pid
-from launcher.system.file_digests import CHANGED_DIGEST
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from tests.build import a_context, a_spec, claimed, finished, gone, job_row, until

@@ -17,6 +17,7 @@ import pytest
 
 from launcher.context import Context
 from launcher.job import Spec, Terms
+from launcher.provenance.file_digests import FileDigests
 from launcher.scheduler.unrecorded_attempts import find_unrecorded
 from launcher.staging.earlier_stages import find_unaccepted_output
 from launcher.states import ENDED_STATES, State
@@ -25,7 +26,6 @@ from launcher.store.client import ensure_scheduler_alive
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.errors import MachineError, StoreError
-from launcher.system.file_digests import FileDigests
 from launcher.system.files import write_json
 from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal

@@ -17,12 +17,12 @@ from launcher.planning.plan_records import plan_commands, plan_json
 from launcher.planning.preview import preview_plan, refusals
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
+from launcher.provenance.git import WorkTree
 from launcher.scheduler.policy.model import Running
 from launcher.screens.plan_view import MOST_LISTED, draw_plan
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.git import WorkTree
 from launcher.system.paths import Home
 from tests.build import a_context, in_state, until
 from tests.launcher.conftest import Launcher

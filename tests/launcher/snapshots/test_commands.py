@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from launcher.api import submit, wait
+from launcher.provenance.snapshots import copies
 from launcher.scheduler.code_recording import CodeHelper
-from launcher.snapshots import copies
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.queued_code import open_code_recording

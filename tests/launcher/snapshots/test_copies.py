@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.snapshots import copies
-from launcher.snapshots.copies import (
+from launcher.provenance.snapshots import copies
+from launcher.provenance.snapshots.copies import (
     Snapshot,
     changed_file,
     delete_unused,
@@ -15,14 +15,14 @@ from launcher.snapshots.copies import (
     keep_snapshots,
     take_snapshot,
 )
-from launcher.snapshots.programs import (
+from launcher.provenance.snapshots.programs import (
     StartedProgram,
     check_program,
     find_top,
     unheld_script,
 )
-from launcher.snapshots.source_files import MOST_FILES, ProjectFile
-from launcher.snapshots.startup.launcher_snapshot.processes import lost_variables
+from launcher.provenance.snapshots.source_files import MOST_FILES, ProjectFile
+from launcher.provenance.snapshots.startup.launcher_snapshot.processes import lost_variables
 from launcher.system.errors import Error
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 from tests.launcher.snapshots.projects import commit, git, write
@@ -89,7 +89,7 @@ def test_submodules_are_copied_and_large_files_are_left_out(project: Path, tmp_p
 def test_data_that_is_not_tracked_is_left_out_if_all_files_are_too_many(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.snapshots.source_files.MOST_FILES", 4)
+    monkeypatch.setattr("launcher.provenance.snapshots.source_files.MOST_FILES", 4)
     write(project, {"new.py": "", "x.csv": "", "y.csv": "12"})
     source = describe_source(project.parent / "home/snapshots", str(project))
     assert source.left_out == {"x.csv": 0, "y.csv": 2}
@@ -178,7 +178,7 @@ def test_too_large_a_project_is_refused(project: Path, monkeypatch: pytest.Monke
         with (project / f"{number}.json").open("wb") as file:
             file.truncate(DEFAULT_FILE_LIMIT)
     assert "its files have 210 MiB, and the limit is 200 MB" in refused(project)
-    monkeypatch.setattr("launcher.snapshots.source_files.MOST_FILES", 3)
+    monkeypatch.setattr("launcher.provenance.snapshots.source_files.MOST_FILES", 3)
     assert "it has more than 3 files" in refused(project)
     assert MOST_FILES == 20_000
 

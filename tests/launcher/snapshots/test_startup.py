@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.screens.snapshot_notes import describe_notes
-from launcher.snapshots.attempts import STARTUP_FOLDER, CodeCopy
-from launcher.snapshots.copies import describe_source, keep_snapshots, note_queueing, take_snapshot
-from launcher.snapshots.programs import StartedProgram
-from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.startup.launcher_snapshot.notes import (
+from launcher.provenance.snapshots.attempts import STARTUP_FOLDER, CodeCopy
+from launcher.provenance.snapshots.copies import (
+    describe_source,
+    keep_snapshots,
+    note_queueing,
+    take_snapshot,
+)
+from launcher.provenance.snapshots.programs import StartedProgram
+from launcher.provenance.snapshots.reference import SnapshotReference
+from launcher.provenance.snapshots.startup.launcher_snapshot.notes import (
     ABSENT,
     ENDED,
     NOTES,
@@ -23,6 +27,7 @@ from launcher.snapshots.startup.launcher_snapshot.notes import (
     STARTED,
     read_notes,
 )
+from launcher.screens.snapshot_notes import describe_notes
 from tests.launcher.snapshots.projects import commit, make_environment, write
 
 VALUES = {

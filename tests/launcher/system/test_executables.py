@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from launcher.provenance.project_imports import missing_module
 from launcher.system.executables import (
     missing_program,
     program_of,
     script_of,
 )
-from launcher.system.project_imports import missing_module
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system import files
-from launcher.system.file_digests import (
+from launcher.provenance.file_digests import (
     CHUNK_BYTES,
     LARGE_BYTES,
     MISSING_DIGEST,
     CacheFile,
     FileDigests,
 )
+from launcher.system import files
 from launcher.system.files import (
     FileVersion,
     append_whole,

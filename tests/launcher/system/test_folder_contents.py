@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.file_digests import LARGE_FOLDER, FileDigests, HashingStopped
+from launcher.provenance.file_digests import LARGE_FOLDER, FileDigests, HashingStopped
+from launcher.provenance.folder_contents import FOLDER_END, folder_stamp, list_folder
 from launcher.system.files import PLAIN_FOLDER_STAMP, FileVersion
-from launcher.system.folder_contents import FOLDER_END, folder_stamp, list_folder
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
 OLD_NS = 10**18  # a file that does not change any more

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import launcher
-from launcher.system.git import worktree
+from launcher.provenance.git import worktree
 
 MODULE = "toymodule_of_a_test"
 

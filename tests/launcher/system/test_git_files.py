@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.git import uncommitted
-from launcher.system.git_files import find_repository, read_commit
+from launcher.provenance.git import uncommitted
+from launcher.provenance.git_files import find_repository, read_commit
 
 LONG = "a" * 200
 

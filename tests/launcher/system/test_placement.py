@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from launcher.gpu.own_reservations import Reservation
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
+from launcher.provenance.snapshots.attempts import STARTUP_FOLDER
 from launcher.scheduler.policy.decide import decide
 from launcher.scheduler.policy.model import Machine, Start
-from launcher.snapshots.attempts import STARTUP_FOLDER
 from launcher.system.config import WatchedConfig, read_table
 from launcher.system.config_tables import Fault
 from launcher.system.environment import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.project_imports import (
+from launcher.provenance.project_imports import (
     ImportFinder,
     ProjectFolders,
     project_folders,

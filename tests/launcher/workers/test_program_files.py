@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from launcher.context import LONGEST_OUTPUT_NAME, named_files
+from launcher.provenance.file_digests import ABSENT_DIGEST, CHANGED_DIGEST, MOST_READ, FileDigests
 from launcher.states import Done, Failed, NeverStarted, State, Stopped
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
-from launcher.system.file_digests import ABSENT_DIGEST, CHANGED_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.system.processes import state_of

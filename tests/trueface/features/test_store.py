@@ -19,7 +19,7 @@ import torch
 
 import trueface
 from launcher.api import UsageError
-from launcher.code_identity import CodeIndex
+from launcher.provenance.code_identity import CodeIndex
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import (
     COUNT,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import trueface
-from launcher.code_identity import WHOLE_CODE, CodeIndex
 from launcher.kinds import installed_kinds, roots_of
+from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex
 
 TASK = """\
 name: x

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher.provenance.file_patterns import existing_files, matches
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.file_patterns import existing_files, matches
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
 

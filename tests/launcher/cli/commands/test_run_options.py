@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from launcher.job import Resources, Terms
+from launcher.provenance.file_digests import CHUNK_BYTES
 from launcher.states import State
 from launcher.store.queue import Store
-from launcher.system.file_digests import CHUNK_BYTES
 from launcher.system.paths import Home
 from tests.build import job_row
 from tests.launcher.conftest import Launcher

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.touched_files import read_accepted_files
+from launcher.provenance.file_digests import FileDigests
 from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.steering import ConcurrentChange
 from launcher.system.errors import UsageError
-from launcher.system.file_digests import FileDigests
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import FAILED, end, one, seated

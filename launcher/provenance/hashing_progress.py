@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from launcher.system.file_digests import HashProgress, progress_text
+from launcher.provenance.file_digests import HashProgress, progress_text
 from launcher.system.terminal import in_ascii, terminal_size
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import line

@@ -5,8 +5,8 @@ from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
-from launcher.code_identity.modules import DiskModules, top_package
-from launcher.code_identity.text import BELOW, LAUNCHER, ModuleText
+from launcher.provenance.code_identity.modules import DiskModules, top_package
+from launcher.provenance.code_identity.text import BELOW, LAUNCHER, ModuleText
 
 API_MODULE = "launcher.api"
 # modules of the launcher that decide results: which images and models an ID names

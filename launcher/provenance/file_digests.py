@@ -16,6 +16,14 @@ from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from launcher.provenance.folder_contents import (
+    FOLDER_END,
+    digest_entries,
+    folder_stamp,
+    list_folder,
+    newest_change_ns,
+    stamp_of,
+)
 from launcher.system.files import (
     PLAIN_FOLDER_STAMP,
     FileStamp,
@@ -23,14 +31,6 @@ from launcher.system.files import (
     file_stamp,
     read_json,
     write_atomic,
-)
-from launcher.system.folder_contents import (
-    FOLDER_END,
-    digest_entries,
-    folder_stamp,
-    list_folder,
-    newest_change_ns,
-    stamp_of,
 )
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.units import format_bytes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.git_files import Repository, find_repository
+from launcher.provenance.git_files import Repository, find_repository
 
 GIT_TIMEOUT_S = 2.0  # a listing does not wait longer for a slow disk
 LIST_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not know

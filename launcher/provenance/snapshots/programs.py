@@ -5,9 +5,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.snapshots.copies import Manifest
-from launcher.snapshots.source_files import snapshot_error
-from launcher.snapshots.startup.launcher_snapshot.notes import PYTHON_PATH
+from launcher.provenance.git_files import find_repository
+from launcher.provenance.project_imports import is_project_path
+from launcher.provenance.snapshots.copies import Manifest
+from launcher.provenance.snapshots.source_files import snapshot_error
+from launcher.provenance.snapshots.startup.launcher_snapshot.notes import PYTHON_PATH
 from launcher.system.executables import (
     is_python,
     module_of,
@@ -15,8 +17,6 @@ from launcher.system.executables import (
     script_of,
     without_wrappers,
 )
-from launcher.system.git_files import find_repository
-from launcher.system.project_imports import is_project_path
 
 _HEAD_BYTES = 512  # a script that pip has written names its interpreter in them
 _IGNORING = "EIS"  # options of Python that ignore PYTHONPATH, or `sitecustomize`

@@ -7,7 +7,7 @@ Whether a planned job is done or stale is decided in `launcher.planning`. The fi
 recorded by `launcher.scheduler.code_recording`; nothing there enters a digest.
 """
 
-from launcher.code_identity.digests import WHOLE_CODE as WHOLE_CODE
-from launcher.code_identity.digests import CodeIndex as CodeIndex
-from launcher.code_identity.digests import code_digest as code_digest
-from launcher.code_identity.digests import user_cache_file as user_cache_file
+from launcher.provenance.code_identity.digests import WHOLE_CODE as WHOLE_CODE
+from launcher.provenance.code_identity.digests import CodeIndex as CodeIndex
+from launcher.provenance.code_identity.digests import code_digest as code_digest
+from launcher.provenance.code_identity.digests import user_cache_file as user_cache_file

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import platformdirs
 
-from launcher.code_identity.graph import CodeGraph
-from launcher.code_identity.modules import ABSENT_MODULE, DiskModules
-from launcher.code_identity.text import digest_of
+from launcher.provenance.code_identity.graph import CodeGraph
+from launcher.provenance.code_identity.modules import ABSENT_MODULE, DiskModules
+from launcher.provenance.code_identity.text import digest_of
+from launcher.provenance.file_digests import CacheFile
 from launcher.system.errors import UsageError
-from launcher.system.file_digests import CacheFile
 
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: about five versions of two plugin packages

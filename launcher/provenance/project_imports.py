@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.system.code_words import has_code_suffix
+from launcher.provenance.code_words import has_code_suffix
+from launcher.provenance.module_files import ModuleFiles
 from launcher.system.executables import find_program, module_of, without_wrappers
 from launcher.system.files import FileStamp, file_stamp
-from launcher.system.module_files import ModuleFiles
 
 MOST_MODULES = 20_000  # modules of one script
 MOST_BYTES = 4 << 20  # bytes of a module; a larger one holds data

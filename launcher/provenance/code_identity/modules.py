@@ -9,9 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from launcher.code_identity.text import LAUNCHER, Element, ModuleText, opaque_text, read_text
-from launcher.system.file_digests import CacheFile
-from launcher.system.module_files import ModuleFiles
+from launcher.provenance.code_identity.text import (
+    LAUNCHER,
+    Element,
+    ModuleText,
+    opaque_text,
+    read_text,
+)
+from launcher.provenance.file_digests import CacheFile
+from launcher.provenance.module_files import ModuleFiles
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there
 _COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")

@@ -57,7 +57,7 @@ _MOST_LINKS = 40  # links of a path, as in Linux
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 _CACHES = ("/.cache/", "/.triton/", "/torchinductor_")  # in paths of code that libraries generate
 _LIBRARY = os.__file__.rpartition("/")[0]
-_OWN = __file__.partition("/snapshots/startup/")[0]  # launcher itself
+_OWN = __file__.partition("/provenance/snapshots/startup/")[0]  # launcher itself
 
 _getcwd, _stat, _readlink = posix.getcwd, posix.stat, posix.readlink
 

@@ -5,9 +5,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from launcher.system.code_words import has_code_suffix
+from launcher.provenance.code_words import has_code_suffix
+from launcher.provenance.git import LIST_TIMEOUT_S, run_git
 from launcher.system.errors import UsageError
-from launcher.system.git import LIST_TIMEOUT_S, run_git
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 from launcher.system.units import format_bytes

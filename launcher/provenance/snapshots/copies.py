@@ -17,7 +17,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.snapshots.source_files import (
+from launcher.provenance.file_digests import DigestCache
+from launcher.provenance.snapshots.source_files import (
     MOST_FILES,
     ProjectFile,
     folders_of,
@@ -25,10 +26,9 @@ from launcher.snapshots.source_files import (
     snapshot_error,
     source_file,
 )
-from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, write_index
-from launcher.snapshots.startup.launcher_snapshot.notes import append_text, coarse_now
+from launcher.provenance.snapshots.startup.launcher_snapshot.held_files import INDEX, write_index
+from launcher.provenance.snapshots.startup.launcher_snapshot.notes import append_text, coarse_now
 from launcher.system.errors import MachineError
-from launcher.system.file_digests import DigestCache
 from launcher.system.files import open_descriptor, read_all, read_json, sync, write_all, write_json
 from launcher.system.locks import mark_in_use
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT

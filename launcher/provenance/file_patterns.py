@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from glob import glob
 
-from launcher.system.folder_contents import FOLDER_END
+from launcher.provenance.folder_contents import FOLDER_END
 from launcher.system.lazy_regex import compile_lazily
 
 _WILDCARD = compile_lazily(r"[*?\[]")

@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from launcher.snapshots.copies import MANIFEST, Manifest, Snapshot, changed_file, read_manifest
-from launcher.snapshots.programs import StartedProgram, relative_name, runs_python
-from launcher.snapshots.reference import SnapshotReference
-from launcher.snapshots.startup.launcher_snapshot import follow
-from launcher.snapshots.startup.launcher_snapshot.held_files import INDEX, HeldFiles
-from launcher.snapshots.startup.launcher_snapshot.notes import (
+from launcher.provenance.snapshots.copies import (
+    MANIFEST,
+    Manifest,
+    Snapshot,
+    changed_file,
+    read_manifest,
+)
+from launcher.provenance.snapshots.programs import StartedProgram, relative_name, runs_python
+from launcher.provenance.snapshots.reference import SnapshotReference
+from launcher.provenance.snapshots.startup.launcher_snapshot import follow
+from launcher.provenance.snapshots.startup.launcher_snapshot.held_files import INDEX, HeldFiles
+from launcher.provenance.snapshots.startup.launcher_snapshot.notes import (
     ABSENT,
     COMMIT_VARIABLE,
     CURRENT,
