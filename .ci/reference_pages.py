@@ -24,7 +24,7 @@ from launcher.functions.api import CallOptions, queue_calls
 from launcher.functions.executor import ExecutorOptions
 from launcher.functions.options import JobOptions
 from launcher.functions.program_api import ProgramOptions
-from launcher.job_options.registry import job_options
+from launcher.queue.job_options.registry import job_options
 from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -259,7 +259,7 @@ def _first_paragraph(thing: object) -> str:
 
 def _plain(thing: object) -> str:
     text = str(thing)
-    for prefix in ("typing.", "collections.abc.", "launcher.workers.worker_job."):
+    for prefix in ("typing.", "collections.abc.", "launcher.queue.workers.worker_job."):
         text = text.replace(prefix, "")
     return text
 

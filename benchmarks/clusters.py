@@ -19,11 +19,11 @@ import click
 
 from benchmarks.clusters_peers import hyperqueue, missing, submitit
 from benchmarks.table import Row, machine, publish
-from launcher.context import current_context
-from launcher.job import Resources, Spec, Terms
-from launcher.store.client import wake_or_start_scheduler
-from launcher.store.queue import NewJob, Store
-from launcher.system.paths import make_home
+from launcher.queue.home.paths import make_home
+from launcher.queue.jobs.context import current_context
+from launcher.queue.jobs.job import Resources, Spec, Terms
+from launcher.queue.store.client import wake_or_start_scheduler
+from launcher.queue.store.queue import NewJob, Store
 from tests.clusters.census import left_behind
 from tests.clusters.proof import end_scheduler, settled
 from tests.clusters.ray_site import on_ray

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from launcher.workers.progress.steps import ProgressWriter
+from launcher.queue.workers.progress.steps import ProgressWriter
 
 BIN = Path(sys.executable).parent
 ROUNDS = 15

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from launcher.cli.option_types import ValueParamType, real, whole
-from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
+from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME
 from launcher.simulate.baselines import Assumptions, run_study
 from launcher.simulate.machine import (
     PolicyResult,

@@ -19,21 +19,21 @@ import psutil
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
 from launcher.cli.job_selection import gc_paused
-from launcher.context import current_context
-from launcher.job import Resources, Spec
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.context import current_context
+from launcher.queue.jobs.job import Resources, Spec
+from launcher.queue.jobs.states import Done, State
+from launcher.queue.store.claims import ClaimPlacement
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.rows import Claim
 from launcher.screens.job_view import RECENT, WAITING
-from launcher.states import Done, State
-from launcher.store.claims import ClaimPlacement
-from launcher.store.queue import NewJob, Store
-from launcher.store.rows import Claim
-from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import file_stamp
-from launcher.system.paths import Home, make_home
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import boot_id
-from launcher.system.scheduler_start import ensure_scheduler
 
 BIN = Path(sys.executable).parent
 RUN = "benchmark"

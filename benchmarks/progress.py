@@ -16,9 +16,12 @@ from pathlib import Path
 from benchmarks.commands import BIN, median_ms
 from benchmarks.measured import record
 from benchmarks.table import number
-from launcher.store.queue import Store
-from launcher.system.paths import Home, make_home
-from launcher.workers.progress.attempt_progress import read_attempt_progress, read_reported_steps
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.attempt_progress import (
+    read_attempt_progress,
+    read_reported_steps,
+)
 from tests.build import a_spec, an_attempt, claimed, enqueue
 from tests.launcher.workers.progress.event_writer import event, simple, write_events
 

@@ -18,7 +18,7 @@ from benchmarks.measured import record
 from benchmarks.regret_workloads import Case, cases
 from benchmarks.table import number
 from launcher.cli.option_types import real, whole
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, EASY, FIFO, FIRST_FIT
+from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, EASY, FIFO, FIRST_FIT
 from launcher.simulate.baselines import Assumptions, run_study
 from launcher.simulate.machine import PolicyResult, select_feasible
 from launcher.simulate.queue import RuntimeKnowledge

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.table import Row, machine, publish
-from launcher.context import current_context
-from launcher.job import Spec
-from launcher.states import State
-from launcher.store.queue import NewJob, Store
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.context import current_context
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import NewJob, Store
 from launcher.system.files import Json
-from launcher.system.paths import Home, make_home
 from trueface.data.settings import TestSettings
 from trueface.evaluation import results
 from trueface.evaluation.results import KEPT, KEPT_SCHEMA

@@ -18,10 +18,10 @@ import psutil
 from benchmarks import ours
 from benchmarks.commands import median_ms
 from benchmarks.table import Row
-from launcher.job import Spec
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 
 BULK_JOBS = 50_000  # jobs of one transaction
 CLAIMS = 200

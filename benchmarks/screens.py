@@ -20,10 +20,10 @@ import psutil
 from benchmarks.commands import BIN, median_ms
 from benchmarks.ours import insert
 from benchmarks.table import Row, machine, publish
-from launcher.states import Done, Failed
-from launcher.store.queue import Store
-from launcher.system.paths import Home, make_home
-from launcher.workers.progress.steps import ProgressWriter
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.states import Done, Failed
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed
 from tests.terminal import in_a_terminal, seen
 

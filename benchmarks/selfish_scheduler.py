@@ -5,9 +5,9 @@ python -m benchmarks.selfish_scheduler HOME CORES
 
 import sys
 
-from launcher.scheduler.gpus.gpu_state import SchedulerGpus
-from launcher.scheduler.policy.fair_share import YieldPolicy
-from launcher.scheduler.policy.model import Machine
+from launcher.queue.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.queue.scheduler.policy.fair_share import YieldPolicy
+from launcher.queue.scheduler.policy.model import Machine
 from tests.nvml import scheduler
 
 

@@ -14,9 +14,9 @@ import click
 
 from benchmarks.table import Row, machine, publish
 from launcher.cli.option_types import ValueParamType
-from launcher.job import Resources
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
 from launcher.simulate.baselines import Assumptions, run_study
 from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
 from launcher.simulate.memory_claims import MEMORY_SIZES, draw_memory

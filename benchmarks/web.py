@@ -18,8 +18,8 @@ import psutil
 from benchmarks.commands import median_ms
 from benchmarks.screens import ENDED, at_work, fill
 from benchmarks.table import Row, machine, publish
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from tests.launcher.web.browser import Page, served
 
 FIRST = ENDED + 1  # first of the jobs that run

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.commands import median_ms
 from benchmarks.table import Row, machine, publish
-from launcher.states import Done
-from launcher.store.queue import NewJob, Store
-from launcher.system.paths import Home, make_home
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.queue import NewJob, Store
 from tests.build import a_context, a_spec, claimed
 from tests.launcher.web.browser import Page, served
 

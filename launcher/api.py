@@ -26,6 +26,8 @@ from launcher.ids import (
     parse_model,
     parse_poison,
 )
+from launcher.queue.workers.memory_share import Share, VramLimit
+from launcher.queue.workers.worker_job import Entry, Job
 from launcher.system.errors import (
     Error,
     JobError,
@@ -39,8 +41,6 @@ from launcher.system.errors import (
 from launcher.system.files import Json, read_json, write_atomic, write_json
 from launcher.system.installation import install_command
 from launcher.system.units import format_bytes, parse_bytes
-from launcher.workers.memory_share import Share, VramLimit
-from launcher.workers.worker_job import Entry, Job
 
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from launcher.functions.options import JobOptions
     from launcher.functions.program_api import submit_program
     from launcher.functions.task_files import Run, results, unfinished_models, wait
-    from launcher.gpu.core_shares import CoreShare, core_share
     from launcher.kind_interface import (
         HasEpochs,
         InheritsSettings,
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
     from launcher.planning.plan import Plan, PlannedJob
     from launcher.plugins.joblib.registration import register_joblib
     from launcher.provenance.code_identity import code_digest
+    from launcher.queue.gpu.core_shares import CoreShare, core_share
     from launcher.screens.table_formats import latex_table
     from launcher.screens.usage_errors import usage_message
     from launcher.search.api import Search, search
@@ -116,7 +116,7 @@ _LATE = {
         "launcher.kind_interface",  # it imports pydantic
     ),
     "CancelledError": "concurrent.futures",
-    "CoreShare": "launcher.gpu.core_shares",
+    "CoreShare": "launcher.queue.gpu.core_shares",
     "Future": "launcher.functions.future",
     "JobOptions": "launcher.functions.options",
     "Plan": "launcher.planning.plan",
@@ -124,7 +124,7 @@ _LATE = {
     "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.entries",
     "code_digest": "launcher.provenance.code_identity",
-    "core_share": "launcher.gpu.core_shares",
+    "core_share": "launcher.queue.gpu.core_shares",
     "fault_text": "launcher.taskfile.settings",
     "usage_message": "launcher.screens.usage_errors",
     "future": "launcher.functions.future",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from launcher.ids import Words
-from launcher.run_folders import MADE, absolute_path, model_folder
+from launcher.queue.jobs.run_folders import MADE, absolute_path, model_folder
 from launcher.system.lazy_regex import compile_lazily
 
 _NOT_A_VALUE = compile_lazily(r"[^A-Za-z0-9_.+\-]+")

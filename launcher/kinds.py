@@ -10,12 +10,12 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
-from launcher.context import INPUTS, KIND_GROUP, OUTPUTS, file_paths
 from launcher.draft import Draft, Input
-from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
-from launcher.params import PARAMS, TEMPLATE
-from launcher.signatures import kind_digest
+from launcher.queue.jobs.context import INPUTS, KIND_GROUP, OUTPUTS, file_paths
+from launcher.queue.jobs.job import PROGRAM, Spec
+from launcher.queue.jobs.params import PARAMS, TEMPLATE
+from launcher.queue.jobs.signatures import kind_digest
 from launcher.system.entry_points import find_entry_points
 from launcher.system.environment import variable_fault
 from launcher.system.errors import UsageError

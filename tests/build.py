@@ -13,18 +13,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launcher.context import Context, WorkerEnvironment
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources, Spec, Terms
-from launcher.scheduler.policy.model import Decision, Start, Wait, Waiting
-from launcher.states import Done, Outcome, Reason, ReasonCode, State
-from launcher.store.claims import ClaimPlacement
-from launcher.store.queue import NewJob, Store
-from launcher.store.rows import Claim, JobRow
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.context import Context, WorkerEnvironment
+from launcher.queue.jobs.job import Resources, Spec, Terms
+from launcher.queue.jobs.states import Done, Outcome, Reason, ReasonCode, State
+from launcher.queue.scheduler.policy.model import Decision, Start, Wait, Waiting
+from launcher.queue.store.claims import ClaimPlacement
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.rows import Claim, JobRow
+from launcher.queue.workers.attempt_handles import (
+    AdoptedAttempt,
+    AttemptHandle,
+    SupervisedAttempt,
+    UnreadableAttempt,
+    inspect_attempt,
+    probe_attempt,
+)
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.workers.attempt_spec import attempt_spec_text
+from launcher.queue.workers.fork_server_handles import ForkServer
 from launcher.system.files import Json, write_json, write_whole
 from launcher.system.locks import lock_holder
-from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import descendants, send_signal
 from launcher.system.processes import (
     boot_id,
@@ -33,17 +44,6 @@ from launcher.system.processes import (
     identity_lines,
     parent_of,
 )
-from launcher.workers.attempt_handles import (
-    AdoptedAttempt,
-    AttemptHandle,
-    SupervisedAttempt,
-    UnreadableAttempt,
-    inspect_attempt,
-    probe_attempt,
-)
-from launcher.workers.attempt_journal import read_recorded_outcome
-from launcher.workers.attempt_spec import attempt_spec_text
-from launcher.workers.fork_server_handles import ForkServer
 
 DEADLINE_S = (
     60.0  # for anything that must happen; a busy machine needs many times what a quiet one does
@@ -385,7 +385,7 @@ def fork_servers_of(home: Home) -> list[int]:
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-            if words[3:5] == [b"launcher.workers.fork_server", os.fsencode(home.folder)]:
+            if words[3:5] == [b"launcher.queue.workers.fork_server", os.fsencode(home.folder)]:
                 who = identity(int(entry.name))
                 found[int(entry.name)] = parent_of(who) if who else None
     return [pid for pid, parent in found.items() if parent not in found]

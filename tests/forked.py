@@ -50,8 +50,8 @@ NVML = "libnvidia-ml.so.1"
 BEGIN = "begin_preloaded"  # function of a preloaded library that reads its variables once
 DAEMONS = (
     "launcher.scheduler",
-    "launcher.scheduler.code_recording",
-    "launcher.workers.fork_server",
+    "launcher.queue.scheduler.code_recording",
+    "launcher.queue.workers.fork_server",
     "launcher.notify",
 )
 SEARCH = ("launcher.search", "launcher.search.process")  # imported once a search is started

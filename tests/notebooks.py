@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.build import end_everything
 
 NOTEBOOKS = Path(__file__).parents[1] / "docs" / "notebooks"

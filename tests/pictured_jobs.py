@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from launcher.job import Resources, Spec, Terms
-from launcher.store.queue import NewJob, Store
+from launcher.queue.jobs.job import Resources, Spec, Terms
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.workers.worker_job import Job
 from launcher.system.errors import JobError
-from launcher.workers.worker_job import Job
 from tests.build import a_context
 from tests.e2e.machine import ROOT, Machine
 from tests.nvml.standin import GIB, Devices

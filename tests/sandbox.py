@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.build import end_everything
 from tests.documents import TREE, Command
 from tests.forked import BIN, LAUNCHER, Process, call_launcher, start

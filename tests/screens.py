@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.gpu.snapshot import GpuProcess
+from launcher.queue.jobs.states import State
+from launcher.queue.workers.progress.steps import ProgressReport
 from launcher.screens.gpu_view import GpuJob, GpuView
 from launcher.screens.host import DiskUsage, Host
 from launcher.screens.job_view import GpuMemoryUsage, GroupStatus, JobView
 from launcher.screens.snapshots import QueueSnapshot, SchedulerStatus
-from launcher.states import State
 from launcher.system.text_table import TextLine
-from launcher.workers.progress.steps import ProgressReport
 from tests.build import GIB, a_gpu
 
 NOW = datetime(2026, 11, 20, 14, 32, 7).timestamp()  # noqa: DTZ001  # local: what screens show

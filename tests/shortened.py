@@ -18,41 +18,41 @@ QUICK_MESSAGES = {
 }
 # a scheduler that soon misses a pilot; it asks the engine whether that lives
 QUICK_PILOTS = {
-    "launcher.backends.backend_pilots.ACTIVE_POLL_S": 0.2,
-    "launcher.backends.pilot_rules.LEAST_SILENCE_S": 0.6,
-    "launcher.scheduler.pilot_events.IDLE_POLL_S": 0.1,
-    "launcher.scheduler.pilot_events.ORPHAN_POLL_S": 0.1,
-    "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
+    "launcher.queue.backends.backend_pilots.ACTIVE_POLL_S": 0.2,
+    "launcher.queue.backends.pilot_rules.LEAST_SILENCE_S": 0.6,
+    "launcher.queue.scheduler.pilot_events.IDLE_POLL_S": 0.1,
+    "launcher.queue.scheduler.pilot_events.ORPHAN_POLL_S": 0.1,
+    "launcher.queue.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
 }
 # a job whose supervisor was killed runs again sooner, and a program that was killed has ended sooner
 QUICK_KILLS = {
-    "launcher.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
-    "launcher.scheduler.running_attempts.POLL_S": 0.2,
-    "launcher.scheduler.running_attempts.REMIND_S": 0.2,
-    "launcher.workers.attempt_handles.POLL_S": 0.2,
-    "launcher.workers.exit_outcome.SIGNALLED_WAIT_S": 0.3,
+    "launcher.queue.store.transitions.SIGNALLED_BACKOFF_S": 0.3,
+    "launcher.queue.scheduler.running_attempts.POLL_S": 0.2,
+    "launcher.queue.scheduler.running_attempts.REMIND_S": 0.2,
+    "launcher.queue.workers.attempt_handles.POLL_S": 0.2,
+    "launcher.queue.workers.exit_outcome.SIGNALLED_WAIT_S": 0.3,
 }
 # a program that failed has ended sooner: nobody shuts the machine down
-QUICK_FAILURES = {"launcher.workers.exit_outcome.FAILED_WAIT_S": 0.05}
+QUICK_FAILURES = {"launcher.queue.workers.exit_outcome.FAILED_WAIT_S": 0.05}
 # writes that wait for room on a disk, or for a folder that is away, are tried again sooner
 QUICK_WRITES = {
-    "launcher.backends.outbox.RETRY_S": 0.2,
+    "launcher.queue.backends.outbox.RETRY_S": 0.2,
     "launcher.system.files.DISK_FULL_PAUSE_S": 0.2,
-    "launcher.workers.supervisor.DISK_FULL_PAUSE_S": 0.2,
+    "launcher.queue.workers.supervisor.DISK_FULL_PAUSE_S": 0.2,
 }
 # programs and interpreters that are missing count as gone sooner
 QUICK_LOSSES = {
-    "launcher.workers.fork_server_pool.AWAY_TIMEOUT_S": 0.3,
-    "launcher.workers.fork_server_pool.MISSING_POLL_S": 0.1,
-    "launcher.workers.start_attempt.AWAY_TIMEOUT_S": 0.3,
+    "launcher.queue.workers.fork_server_pool.AWAY_TIMEOUT_S": 0.3,
+    "launcher.queue.workers.fork_server_pool.MISSING_POLL_S": 0.1,
+    "launcher.queue.workers.start_attempt.AWAY_TIMEOUT_S": 0.3,
 }
 # a scheduler that looks at GPUs more often, and shows sooner what it has seen
 QUICK_LOOKS = {
-    "launcher.gpu.gpus_file.SHOW_EVERY_S": 0.3,
-    "launcher.gpu.monitor.POLL_S": 0.2,
-    "launcher.scheduler.admission.POLL_S": 0.2,
-    "launcher.scheduler.local_node.POLL_S": 0.2,
-    "launcher.scheduler.loop.POLL_S": 0.2,
+    "launcher.queue.gpu.gpus_file.SHOW_EVERY_S": 0.3,
+    "launcher.queue.gpu.monitor.POLL_S": 0.2,
+    "launcher.queue.scheduler.admission.POLL_S": 0.2,
+    "launcher.queue.scheduler.local_node.POLL_S": 0.2,
+    "launcher.queue.scheduler.loop.POLL_S": 0.2,
 }
 
 

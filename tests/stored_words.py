@@ -21,28 +21,29 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec
-from launcher.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
-from launcher.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS
-from launcher.backends.pilot_rules import PilotState
-from launcher.backends.pilot_status import BackendRow, PastPilot, PilotRow
-from launcher.backends.protocol import AllocationEndCause, AllocationState
-from launcher.backends.settings import _KEY_READERS as BACKEND_KEYS
-from launcher.backends.settings import KINDS as ENGINES
 from launcher.cli.findings import CheckStatus
 from launcher.cli.main import main
 from launcher.cli.output import Format
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import GPU_IDS, RERUNS, Resources
-from launcher.job_options.notifications import NotifyEvent
-from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import installed_kinds
 from launcher.notify.settings import _KEYS as NOTIFY_KEYS
 from launcher.notify.settings import _TARGET_KEYS as TARGET_KEYS
 from launcher.planning.comparison import Action
 from launcher.planning.estimates import Basis
-from launcher.states import (
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.queue.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
+from launcher.queue.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS
+from launcher.queue.backends.pilot_rules import PilotState
+from launcher.queue.backends.pilot_status import BackendRow, PastPilot, PilotRow
+from launcher.queue.backends.protocol import AllocationEndCause, AllocationState
+from launcher.queue.backends.settings import _KEY_READERS as BACKEND_KEYS
+from launcher.queue.backends.settings import KINDS as ENGINES
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.job_options.notifications import NotifyEvent
+from launcher.queue.job_options.registry import job_options
+from launcher.queue.jobs.job import GPU_IDS, RERUNS, Resources
+from launcher.queue.jobs.states import (
     Done,
     EndCause,
     Failed,
@@ -55,15 +56,14 @@ from launcher.states import (
     Stopped,
     outcome_record,
 )
-from launcher.store.queue import Store
-from launcher.store.usage import MeasuredUsage
+from launcher.queue.store.queue import Store
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.queue.workers.termination import ResistingProcess, Termination
 from launcher.system.config import KEYS as CONFIG_KEYS
 from launcher.system.files import FileVersion
 from launcher.system.gpu_sharing import _KEYS as SHARING_KEYS
-from launcher.system.paths import Attempt, Home
 from launcher.taskfile.language import TOP, WORDS, Reuse, words_of
 from launcher.taskfile.legacy_names import OLD_WORDS
-from launcher.workers.termination import ResistingProcess, Termination
 from tests.build import a_spec, claimed, end_everything, enqueue
 from tests.nvml.standin import GIB, Devices, asked_here
 from tests.source_tree import ROOT

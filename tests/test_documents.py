@@ -28,7 +28,7 @@ import yaml
 from launcher.api import load, plan
 from launcher.cli.main import cli
 from launcher.cli.verb_table import OTHER_NAMES, VERBS
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.documents import (
     EXTENDING,
     PAGES,

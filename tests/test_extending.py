@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.build import end_everything
 from tests.documents import EXTENDING, TREE, Command, blocks, commands, files
 from tests.forked import BIN
@@ -229,7 +229,7 @@ from launcher.functions.plan_checks import compare
 from launcher.planning.load import plan_files
 from launcher.planning.queue_comparison import Action
 from launcher.planning.submit import submit
-from launcher.store.client import context_to_store, open_queue
+from launcher.queue.store.client import context_to_store, open_queue
 
 root = Path.cwd()
 with open_queue(make=True) as (_, store):

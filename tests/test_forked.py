@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.daemon_control import exit_code
+from launcher.queue.home.daemon_control import exit_code
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
 from launcher.system.errors import MachineError
-from launcher.system.paths import Home, make_home
 from launcher.system.process_start import spawn_daemon
-from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import until
 from tests.forked import BIN, Fork, call_launcher, start
 from tests.left_behind import started_with

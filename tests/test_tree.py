@@ -39,10 +39,10 @@ OTHERS = {
     "tests.json": "a file of a model's folder",
 }
 STARTED = (  # with -m: by units of systemd, scripts that wait in Slurm, and running schedulers
-    "launcher.scheduler.__main__",
+    "launcher.scheduler",
     "launcher.pilots",
     "launcher.notify.__main__",
-    "launcher.workers.fork_server",
+    "launcher.queue.workers.fork_server",
 )
 STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their values and exceptions
     "launcher.system.errors:Error",
@@ -72,7 +72,7 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
     "launcher.ids:parse_model",
     "launcher.kinds:COMMAND",
     "launcher.kinds:installed_kinds",
-    "launcher.workers.worker_job:Job",
+    "launcher.queue.workers.worker_job:Job",
 )
 # without a list of formats Pillow starts programs, and other readers have other limits
 OPENS_IMAGES = re.compile(
@@ -83,7 +83,7 @@ HASHES = re.compile(r"\bhashlib\b")
 NAMES_STREAM = re.compile(
     r"\bRandom\((?!seed\)|SEED\)|\))|Generator\(\S*\)\.manual_seed\(stream|default_rng\(stream"
 )
-DESK = ROOT / "launcher/backends/ray_desk.py"
+DESK = ROOT / "launcher/queue/backends/ray_desk.py"
 
 
 @pytest.mark.parametrize("name", [*STARTED, *STORED])

@@ -9,10 +9,10 @@ from contextlib import closing
 from textual.events import Key
 from textual.pilot import Pilot
 
+from launcher.queue.home.paths import Home
 from launcher.screens.dashboard.app import Top
 from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.system.paths import Home
 from launcher.system.text_table import TextSpan, TextStyle
 from tests.build import DEADLINE_S
 

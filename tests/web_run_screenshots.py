@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.build import end_everything
 from tests.e2e.machine import ROOT
 from tests.launcher.web.browser import served

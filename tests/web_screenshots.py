@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.gpu.gpus_file import read_gpu_status
-from launcher.states import ENDED_STATES, State
-from launcher.store.queue import Store
-from launcher.workers.progress.attempt_progress import read_newest_step
+from launcher.queue.gpu.gpus_file import read_gpu_status
+from launcher.queue.jobs.states import ENDED_STATES, State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.attempt_progress import read_newest_step
 from tests.e2e.machine import ROOT, Machine, a_machine
 from tests.launcher.web.browser import Page, served
 from tests.nvml.standin import Devices, asked_here, compile_library

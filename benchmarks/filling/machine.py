@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
 from tests.nvml.simulated_card import (
     Programs,
     Run,

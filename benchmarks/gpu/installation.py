@@ -13,7 +13,7 @@ import pynvml
 
 from benchmarks.gpu.bench import GIB, ROOT
 from benchmarks.gpu.report import Value
-from launcher.gpu.nvml import describe_error
+from launcher.queue.gpu.nvml import describe_error
 
 GROUP = "launcher.kinds"
 FACTS = """

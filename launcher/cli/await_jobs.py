@@ -9,16 +9,16 @@ from dataclasses import replace
 from enum import StrEnum
 
 from launcher.cli.job_selection import EXIT_ABORTED, print_failed_jobs
-from launcher.scheduler.job_wait import JobWait
-from launcher.screens.format import format_job_names
-from launcher.states import ENDED_STATES, OPEN_STATES, State
-from launcher.store.feed import DELETED, JobTracker
-from launcher.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.searches import SearchRow, SearchState, end_text
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import ENDED_STATES, OPEN_STATES, State
+from launcher.queue.scheduler.job_wait import JobWait
+from launcher.queue.store.feed import DELETED, JobTracker
+from launcher.queue.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import SearchRow, SearchState, end_text
+from launcher.queue.texts import format_job_names
 from launcher.system.errors import MachineError, UsageError, pluralize
-from launcher.system.paths import Home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_seconds

@@ -1,7 +1,7 @@
 """Completions of a shell after Tab: jobs, runs, groups, kinds and files.
 
 The functions in `offer_…` are the `shell_complete` of arguments and options. A user waits for the answer, so this
-module imports little. It queries the queue only through launcher/store/completion_queries.py. If the line contains no
+module imports little. It queries the queue only through launcher/queue/store/completion_queries.py. If the line contains no
 option, the verb is not imported.
 """
 
@@ -18,7 +18,7 @@ from launcher.cli.verb_table import ARGUMENTS, CHOOSING, FLAGS, OFFERED_STATES, 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from launcher.store.completion_queries import CompletionQueries, Completions
+    from launcher.queue.store.completion_queries import CompletionQueries, Completions
 
 CompletionItems = list["CompletionItem[str]"]
 Complete = Callable[[click.Context, click.Parameter, str], CompletionItems]
@@ -153,9 +153,9 @@ def _query_queue(query: "Callable[[CompletionQueries], Completions]") -> "Comple
     """Query the caller's queue; offer nothing, and print nothing, if that fails."""
     import sqlite3
 
-    from launcher.store.completion_queries import open_completion_queries
+    from launcher.queue.home.paths import find_home
+    from launcher.queue.store.completion_queries import open_completion_queries
     from launcher.system.errors import Error
-    from launcher.system.paths import find_home
 
     try:
         with open_completion_queries(find_home(os.environ).database) as queue:

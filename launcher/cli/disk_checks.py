@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.cli.findings import Finding, ok, trouble, unknown, warning
-from launcher.system.home_checks import resolve_links
+from launcher.queue.home.home_checks import resolve_links
 from launcher.system.mounts import file_system, is_remote
 from launcher.system.units import format_bytes
 

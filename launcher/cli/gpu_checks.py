@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pynvml
 
 from launcher.cli.findings import Finding, ok, trouble, unknown, warning
-from launcher.gpu.nvml import QUERY_ERRORS, Nvml
-from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
-from launcher.scheduler.policy.gpu_slot import is_visible
-from launcher.store.lanes import visible_devices
+from launcher.queue.gpu.nvml import QUERY_ERRORS, Nvml
+from launcher.queue.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
+from launcher.queue.scheduler.policy.gpu_slot import is_visible
+from launcher.queue.store.lanes import visible_devices
 from launcher.system.errors import pluralize
 from launcher.system.parallel_calls import read_program_output, run_questions_with_timeout
 from launcher.system.units import format_bytes, format_seconds

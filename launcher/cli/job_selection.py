@@ -12,16 +12,16 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
-from launcher.job import PROGRAM
-from launcher.screens.format import failure_hold_texts, format_job_names
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.states import State, strip_state_prefix
+from launcher.queue.store.client import missing_run_text
+from launcher.queue.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, is_job_number
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import SearchRow
+from launcher.queue.texts import failure_hold_texts, format_job_names
 from launcher.screens.option_answers import columns_hint
 from launcher.screens.usage_errors import set_hint
-from launcher.states import State, strip_state_prefix
-from launcher.store.client import missing_run_text
-from launcher.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, is_job_number
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.searches import SearchRow
 from launcher.system.errors import UsageError, nearest, pluralize, suggestion_or_known_names
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal

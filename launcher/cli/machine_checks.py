@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from launcher.cli.findings import Finding, Findings, ok, trouble, warning
-from launcher.screens.format import short_local_time
+from launcher.queue.texts import short_local_time
+from launcher.queue.workers.preloads import THREADS
 from launcher.system.inherited_attributes import Attributes, describe_losses, read_attributes
 from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_of
 from launcher.system.units import format_bytes, format_seconds
-from launcher.workers.preloads import THREADS
 
 FEW_OPEN_FILES = 4096  # data loaders open one per passed tensor
 FEW_PROCESSES = 1024  # threads also count: a training has hundreds

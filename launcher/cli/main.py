@@ -165,7 +165,7 @@ def _as_typed(option: click.Option, value: object) -> Any:  # click accepts any 
 
 def _is_job_type(name: str) -> bool:
     # 20 ms, only for an unknown command
-    from launcher.context import KIND_GROUP
+    from launcher.queue.jobs.context import KIND_GROUP
     from launcher.system.entry_points import find_entry_points
 
     return any(point.name == name for point in find_entry_points(KIND_GROUP))

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from launcher.job_options import value_types
-from launcher.job_options.value_types import LONGEST_SPAN_S, ValueType
-from launcher.states import OPEN_STATES, State
+from launcher.queue.job_options import value_types
+from launcher.queue.job_options.value_types import LONGEST_SPAN_S, ValueType
+from launcher.queue.jobs.states import OPEN_STATES, State
 from launcher.system.errors import UsageError
 
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
@@ -123,8 +123,8 @@ SHARE = value_param(value_types.SHARE)
 def policy_option() -> Callable[[Command], Command]:
     """Return the option that chooses the policy of the queue, `policy`."""
     # the scheduling policy, which few verbs need
-    from launcher.scheduler.chosen_policy import find_policy
-    from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
+    from launcher.queue.scheduler.chosen_policy import find_policy
+    from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME
 
     return click.option(
         "--policy",

@@ -16,41 +16,41 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from launcher import __version__
-from launcher.backends.pilot_records import backend_folder
-from launcher.backends.pilot_status import read_pilot_status
-from launcher.backends.settings import Backends, BackendSettings
 from launcher.cli.disk_checks import GIB, FilesystemInfo
 from launcher.cli.findings import CheckStatus, Finding, Findings, ok, trouble, unknown, warning
 from launcher.cli.gpu_checks import version_text
-from launcher.gpu.reservation_files import reservations_folder
-from launcher.gpu.reservations import ReservationBoard
 from launcher.notify.notices import read_notification_state
 from launcher.notify.sending import deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget
-from launcher.store.inspection import DatabaseProbe, probe_database
-from launcher.store.recovery import describe_long_log
-from launcher.store.schema import KNOWN_SCHEMA, OLDEST_SQLITE
-from launcher.system.config import Configuration, configuration_file
-from launcher.system.daemon_control import RESTART_WINDOW_S, scheduler_pid
-from launcher.system.errors import Error, UsageError, pluralize
-from launcher.system.files import read_json
-from launcher.system.home_checks import (
+from launcher.queue.backends.pilot_records import backend_folder
+from launcher.queue.backends.pilot_status import read_pilot_status
+from launcher.queue.backends.settings import Backends, BackendSettings
+from launcher.queue.gpu.reservation_files import reservations_folder
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.home.daemon_control import RESTART_WINDOW_S, scheduler_pid
+from launcher.queue.home.home_checks import (
     machine_identity,
     network_warning,
     other_writers,
     relocation,
     resolve_links,
 )
-from launcher.system.installation import install_command
-from launcher.system.mounts import file_system, is_remote
-from launcher.system.parallel_calls import read_program_output
-from launcher.system.paths import (
+from launcher.queue.home.paths import (
     DEVELOPMENT_VERSION_REMEDY,
     SCHEMA,
     Home,
     find_home,
     written_by_development_version,
 )
+from launcher.queue.store.inspection import DatabaseProbe, probe_database
+from launcher.queue.store.recovery import describe_long_log
+from launcher.queue.store.schema import KNOWN_SCHEMA, OLDEST_SQLITE
+from launcher.system.config import Configuration, configuration_file
+from launcher.system.errors import Error, UsageError, pluralize
+from launcher.system.files import read_json
+from launcher.system.installation import install_command
+from launcher.system.mounts import file_system, is_remote
+from launcher.system.parallel_calls import read_program_output
 
 COMMAND_TIMEOUT_S = 2.0  # for a system program
 SYSTEMD = "run/systemd/system"  # sd_booted(3)

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS, program_words
+from launcher.queue.jobs.context import FOLDER_PLACEHOLDERS, program_words
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import SearchRow
 from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNTS, Row, RunResults
-from launcher.store.rows import JobRow
-from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
 
 

@@ -8,10 +8,20 @@ from pathlib import Path
 import click
 
 from launcher.cli.await_jobs import await_search
-from launcher.context import Context
 from launcher.functions.programs import SubmitRequest
 from launcher.functions.shared_files import IN_TASK_FILE
 from launcher.planning.plan import Plan
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.jobs.context import Context
+from launcher.queue.store.client import (
+    ensure_scheduler_with_note,
+    note_if_stopped,
+    open_queue_readonly,
+)
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow
+from launcher.queue.workers.progress.file_owners import ON_COMMAND_LINE
 from launcher.search.definition import check_extra
 from launcher.search.submission import (
     SearchRequest,
@@ -23,16 +33,10 @@ from launcher.search.submission import (
     search_warnings,
     with_request,
 )
-from launcher.store.client import ensure_scheduler_with_note, note_if_stopped, open_queue_readonly
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow
-from launcher.system.daemon_control import wake
 from launcher.system.errors import pluralize
-from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.domains import text_of
-from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 
 
 def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[SearchRequest]:

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from launcher.cli.shown_searches import search_lines
-from launcher.screens.format import first_line, iso_time, iso_time_or_none, local_time, tally
+from launcher.queue.jobs.states import State, strip_state_prefix
+from launcher.queue.store.job_selection import RUN_PREFIX
+from launcher.queue.store.listings import ListingQueries, RunRecord
+from launcher.queue.store.queue import Store
+from launcher.queue.texts import first_line, iso_time, iso_time_or_none, local_time, tally
 from launcher.screens.search_view import search_record
-from launcher.states import State, strip_state_prefix
-from launcher.store.job_selection import RUN_PREFIX
-from launcher.store.listings import ListingQueries, RunRecord
-from launcher.store.queue import Store
 from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal

@@ -4,12 +4,12 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
-from launcher.params import TEMPLATE
+from launcher.queue.jobs.params import TEMPLATE
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow
 from launcher.screens.search_view import best_of, search_title, state_text, trials_text
 from launcher.search.definition import SearchDefinition, read_definition
 from launcher.search.submission import describe
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import columns
 from launcher.taskfile.domains import Choice, Range, text_of

@@ -4,7 +4,9 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 
-from launcher.context import (
+from launcher.provenance.file_digests import FileDigests
+from launcher.provenance.folder_contents import FOLDER_END
+from launcher.queue.jobs.context import (
     Context,
     job_folder,
     named_files,
@@ -13,17 +15,15 @@ from launcher.context import (
     substitute_folders,
     uses_job_folder,
 )
-from launcher.job import PROGRAM
-from launcher.provenance.file_digests import FileDigests
-from launcher.provenance.folder_contents import FOLDER_END
-from launcher.screens.format import format_job_names
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.steering import AcceptedFiles
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.steering import AcceptedFiles
+from launcher.queue.texts import format_job_names
+from launcher.queue.workers.program_files import read_files, stamp_of_output, with_absent_inputs
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.files import FileVersion
-from launcher.workers.program_files import read_files, stamp_of_output, with_absent_inputs
 
 MOST_NAMED = 5  # missing outputs in one message
 

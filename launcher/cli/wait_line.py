@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from launcher.screens.format import tally, why
-from launcher.states import State
-from launcher.store.feed import JobTracker
+from launcher.queue.jobs.states import State
+from launcher.queue.store.feed import JobTracker
+from launcher.queue.texts import tally, why
 from launcher.system.live_display import live_area
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import line

@@ -10,10 +10,6 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from launcher.backends.eligibility import runs_only_here, with_default_backends
-from launcher.backends.pilot_records import pilots_root
-from launcher.backends.settings import LOCAL, Backends, read_configured_backends
-from launcher.context import Context
 from launcher.functions.calls import (
     ENTRY,
     FOLDER,
@@ -30,24 +26,28 @@ from launcher.functions.options import JobOptions, absent_gpu_warning, check_req
 from launcher.functions.pickling import name_of
 from launcher.functions.programs import root_of_run
 from launcher.functions.task_files import After, Run, numbers_of, submit_plan
-from launcher.job import CALLS_BATCH, FUNCTION_RUN, Spec, Terms, run_name_fault
-from launcher.job_options.registry import JobRequest
-from launcher.signatures import program_signature
-from launcher.states import State
-from launcher.store.client import (
+from launcher.queue.backends.eligibility import runs_only_here, with_default_backends
+from launcher.queue.backends.pilot_records import pilots_root
+from launcher.queue.backends.settings import LOCAL, Backends, read_configured_backends
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home, find_home, make_home
+from launcher.queue.job_options.registry import JobRequest
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import CALLS_BATCH, FUNCTION_RUN, Spec, Terms, run_name_fault
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import State
+from launcher.queue.store.client import (
     context_to_store,
     ensure_scheduler_with_note,
     note_if_stopped,
     open_queue,
 )
-from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.queued_code import ONLY_IMPORTS, FunctionCode, describe_code
-from launcher.store.replacement import replace_equal_jobs
-from launcher.store.rows import GroupLimit
-from launcher.store.steering import HELD_REASON
-from launcher.system.daemon_control import wake
+from launcher.queue.store.queue import NEW, NewJob, Store
+from launcher.queue.store.queued_code import ONLY_IMPORTS, FunctionCode, describe_code
+from launcher.queue.store.replacement import replace_equal_jobs
+from launcher.queue.store.rows import GroupLimit
+from launcher.queue.store.steering import HELD_REASON
 from launcher.system.errors import UnknownName, UsageError
-from launcher.system.paths import Home, find_home, make_home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import is_utf8
 

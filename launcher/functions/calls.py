@@ -27,14 +27,14 @@ from launcher.functions.main_module import (
 )
 from launcher.functions.pickling import Nowhere, Writable, dump, load, name_of
 from launcher.functions.private_files import make_private_folder, open_private, write_private
-from launcher.job import FUNCTION
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.job import FUNCTION
 from launcher.system.errors import MachineError
 from launcher.system.files import Json
-from launcher.system.paths import Attempt, Home
 
 if TYPE_CHECKING:  # workers import this module, and open no queue
-    from launcher.store.queue import Store
-    from launcher.store.rows import JobRow
+    from launcher.queue.store.queue import Store
+    from launcher.queue.store.rows import JobRow
 
 KIND = FUNCTION
 ENTRY = "launcher.functions.entry:call"

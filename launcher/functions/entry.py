@@ -10,12 +10,12 @@ from launcher.functions.call_results import write_exception, write_value
 from launcher.functions.calls import call_of, find_file, plain_result, read_call, read_script
 from launcher.functions.main_module import installed_script
 from launcher.functions.pickling import CannotLoad, name_of
+from launcher.queue.home.paths import Attempt
+from launcher.queue.workers.job_forks import exit_in_forks
+from launcher.queue.workers.process_end import ends_here, interrupted_by_signals
+from launcher.queue.workers.worker import print_traceback, write_failure, write_log_line
+from launcher.queue.workers.worker_job import Job
 from launcher.system.files import Json, write_when_possible
-from launcher.system.paths import Attempt
-from launcher.workers.job_forks import exit_in_forks
-from launcher.workers.process_end import ends_here, interrupted_by_signals
-from launcher.workers.worker import print_traceback, write_failure, write_log_line
-from launcher.workers.worker_job import Job
 
 
 def call(job: Job) -> Mapping[str, Json]:
@@ -58,7 +58,7 @@ def _with_printed_numbers(result: dict[str, Json], attempt: Attempt) -> Mapping[
     ):
         return result
     # the readers of logs, which functions with numbers do not need
-    from launcher.workers.progress.attempt_progress import read_last_metrics
+    from launcher.queue.workers.progress.attempt_progress import read_last_metrics
 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(

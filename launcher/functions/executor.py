@@ -17,15 +17,15 @@ from launcher.functions.calls import refuse_unpicklable_calls
 from launcher.functions.future import LOOK_S, Future, cancel_jobs, continue_note
 from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import CannotPickle, name_of
-from launcher.job import FUNCTION_RUN, run_name_fault
-from launcher.job_options.registry import job_options
-from launcher.scheduler.job_wait import JobWait
-from launcher.store.client import open_queue
-from launcher.store.executor_groups import new_group_name
-from launcher.store.executors import executor_file, hold_executor, release_executor
-from launcher.store.rows import GroupLimit
+from launcher.queue.home.paths import Home, find_home, make_home
+from launcher.queue.job_options.registry import job_options
+from launcher.queue.jobs.job import FUNCTION_RUN, run_name_fault
+from launcher.queue.scheduler.job_wait import JobWait
+from launcher.queue.store.client import open_queue
+from launcher.queue.store.executor_groups import new_group_name
+from launcher.queue.store.executors import executor_file, hold_executor, release_executor
+from launcher.queue.store.rows import GroupLimit
 from launcher.system.errors import Error, UnknownName, UsageError
-from launcher.system.paths import Home, find_home, make_home
 from launcher.system.terminal import print_stderr
 
 Value = TypeVar("Value")

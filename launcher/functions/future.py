@@ -17,24 +17,28 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from launcher.functions.call_results import read_exception, read_value
 from launcher.functions.calls import KIND
 from launcher.functions.pickling import CannotLoad
-from launcher.job import PROGRAM
-from launcher.scheduler.job_wait import JobWait
-from launcher.states import ENDED_STATES, State, strip_state_prefix
-from launcher.store.client import (
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.states import ENDED_STATES, State, strip_state_prefix
+from launcher.queue.scheduler.job_wait import JobWait
+from launcher.queue.store.client import (
     ensure_scheduler_alive,
     open_home,
     open_queue,
     open_queue_readonly,
     queue_stopped_error,
 )
-from launcher.store.feed import JobTracker
-from launcher.store.job_selection import SHARED_RUN, words_for_jobs
-from launcher.store.rows import JobRow
-from launcher.system.daemon_control import wake
+from launcher.queue.store.feed import JobTracker
+from launcher.queue.store.job_selection import SHARED_RUN, words_for_jobs
+from launcher.queue.store.rows import JobRow
+from launcher.queue.workers.progress.attempt_progress import (
+    READ_FROM,
+    read_last_metrics,
+    split_reserved,
+)
 from launcher.system.errors import JobError, MachineError, UsageError, pluralize
 from launcher.system.log_files import last_lines
-from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics, split_reserved
 
 Value = TypeVar("Value")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from launcher.context import JOB_FOLDER
+from launcher.queue.jobs.context import JOB_FOLDER
 from launcher.system.errors import pluralize
 from launcher.system.executables import script_of
 

@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import Context, entry_context, with_programs
-from launcher.job import Spec
 from launcher.provenance.code_words import has_code_suffix
 from launcher.provenance.git import uncommitted
 from launcher.provenance.git_files import find_repository, read_commit
@@ -32,14 +30,16 @@ from launcher.provenance.snapshots.programs import (
 )
 from launcher.provenance.snapshots.reference import SnapshotReference
 from launcher.provenance.snapshots.startup.launcher_snapshot.processes import lost_variables
-from launcher.store.client import context_to_store
-from launcher.store.queue import Store
-from launcher.store.queued_code import CodeQueries, QueuedCode, describe_code
-from launcher.store.rows import JobRow
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import Context, entry_context, with_programs
+from launcher.queue.jobs.job import Spec
+from launcher.queue.store.client import context_to_store
+from launcher.queue.store.queue import Store
+from launcher.queue.store.queued_code import CodeQueries, QueuedCode, describe_code
+from launcher.queue.store.rows import JobRow
 from launcher.system.config import read_table
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.executables import is_shell
-from launcher.system.paths import Home
 from launcher.system.remembered_variables import filter_environment
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.stored_fields import Unreadable

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
-from launcher.backends.eligibility import runs_only_here, why_impossible_on_backends
-from launcher.backends.settings import Backends
-from launcher.gpu.gpus_file import read_gpu_status
-from launcher.job import CPU, Resources, Terms
-from launcher.job_options.registry import JobRequest, job_options
-from launcher.job_options.value_types import (
+from launcher.queue.backends.eligibility import runs_only_here, why_impossible_on_backends
+from launcher.queue.backends.settings import Backends
+from launcher.queue.gpu.gpus_file import read_gpu_status
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.registry import JobRequest, job_options
+from launcher.queue.job_options.value_types import (
     MOMENT,
     TRUTH,
     Spelling,
@@ -20,19 +21,18 @@ from launcher.job_options.value_types import (
     device_fault,
     terms_fault,
 )
-from launcher.scheduler.policy.gpu_slot import is_visible
-from launcher.scheduler.policy.inventory import impossible_reason
-from launcher.scheduler.policy.model import Machine, Waiting
-from launcher.store.client import cores_for_jobs
-from launcher.store.lanes import visible_devices
-from launcher.store.queue import Store
+from launcher.queue.jobs.job import CPU, Resources, Terms
+from launcher.queue.scheduler.policy.gpu_slot import is_visible
+from launcher.queue.scheduler.policy.inventory import impossible_reason
+from launcher.queue.scheduler.policy.model import Machine, Waiting
+from launcher.queue.store.client import cores_for_jobs
+from launcher.queue.store.lanes import visible_devices
+from launcher.queue.store.queue import Store
 from launcher.system import memory
 from launcher.system.config import read_table
-from launcher.system.daemon_control import scheduler_pid
 from launcher.system.environment import owners_environment
 from launcher.system.errors import MachineError, UnknownName, UsageError, meant, pluralize
 from launcher.system.gpu_sharing import SHARING
-from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 
 _FEWEST_BYTES = 2**20  # no program runs in less memory, so a smaller number has another unit
@@ -273,10 +273,10 @@ def _unified_rule(jobs: Sequence[Resources]) -> str:
 
 def _why_no_gpu_usable(home: Home) -> tuple[str, str]:
     """Return why no GPU of this machine can be used, '' if one can; and the GPUs if all have unified memory."""
-    from launcher.gpu.monitor import (
+    from launcher.queue.gpu.monitor import (
         query_gpus_once,  # the driver's library, which few commands need
     )
-    from launcher.gpu.nvml import Nvml, has_library
+    from launcher.queue.gpu.nvml import Nvml, has_library
 
     runs, probe = scheduler_pid(home) is not None, Nvml()
     look = read_gpu_status(home) if runs else None

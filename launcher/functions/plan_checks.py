@@ -7,11 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.backends.eligibility import runs_only_here, with_default_backends
-from launcher.backends.pilot_records import make_pilot_spec, new_token
-from launcher.backends.protocol import EngineError, load_backend
-from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
-from launcher.context import OUTPUTS, output_folders, resolve_path
 from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.adoption import (
     find_adoptable_roots,
@@ -34,18 +29,23 @@ from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.provenance.file_digests import FileDigests, HashProgress
 from launcher.provenance.folder_contents import FOLDER_END
-from launcher.scheduler.policy.model import Machine
-from launcher.states import OPEN_STATES
-from launcher.store.client import cores_for_jobs
-from launcher.store.output_index import OutputIndex
-from launcher.store.queue import Store
-from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
-from launcher.store.rows import JobRow
+from launcher.queue.backends.eligibility import runs_only_here, with_default_backends
+from launcher.queue.backends.pilot_records import make_pilot_spec, new_token
+from launcher.queue.backends.protocol import EngineError, load_backend
+from launcher.queue.backends.settings import Backends, BackendSettings, read_configured_backends
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.jobs.context import OUTPUTS, output_folders, resolve_path
+from launcher.queue.jobs.states import OPEN_STATES
+from launcher.queue.scheduler.policy.model import Machine
+from launcher.queue.store.client import cores_for_jobs
+from launcher.queue.store.output_index import OutputIndex
+from launcher.queue.store.queue import Store
+from launcher.queue.store.replaced_folders import find_replaced_folder, named_output_folders
+from launcher.queue.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.files import file_stamp
 from launcher.system.parallel_calls import run_questions_with_timeout
-from launcher.system.paths import Home, find_home
 from launcher.system.real_paths import RealPaths
 from launcher.system.remembered_variables import find_unset_variables
 from launcher.system.text import sanitize_terminal

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, overload
 
-from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import read_configured_backends
-from launcher.context import INPUTS, OUTPUTS
 from launcher.functions.future import Future, ProgramResult, follow
 from launcher.functions.options import JobOptions, absent_gpu_warning, check_request, read_request
 from launcher.functions.program_start import (
@@ -28,16 +25,19 @@ from launcher.functions.programs import (
 )
 from launcher.functions.shared_files import IN_PYTHON
 from launcher.functions.task_files import After, numbers_of
-from launcher.job import PROGRAM, PROGRAM_RUN, SWEEP_BATCH, Spec, run_name_fault
-from launcher.job_options.value_types import SHARE
-from launcher.store.client import (
+from launcher.queue.backends.eligibility import with_default_backends
+from launcher.queue.backends.settings import read_configured_backends
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.job_options.value_types import SHARE
+from launcher.queue.jobs.context import INPUTS, OUTPUTS
+from launcher.queue.jobs.job import PROGRAM, PROGRAM_RUN, SWEEP_BATCH, Spec, run_name_fault
+from launcher.queue.store.client import (
     context_to_store,
     ensure_scheduler_with_note,
     note_if_stopped,
     open_queue,
 )
-from launcher.store.queue import Store
-from launcher.system.daemon_control import wake
+from launcher.queue.store.queue import Store
 from launcher.system.errors import UnknownName, UsageError
 from launcher.system.terminal import print_stderr
 

@@ -6,18 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import (
-    INPUTS,
-    OUTPUTS,
-    file_obstacle,
-    file_paths,
-    folders_above,
-    output_folders,
-    resolve_path,
-    start_folder,
-)
-from launcher.job import Spec
-from launcher.params import TEMPLATE
 from launcher.provenance.file_digests import FileDigests, current_digests, file_changes
 from launcher.provenance.file_patterns import (
     OUTPUTS_OF,
@@ -29,12 +17,24 @@ from launcher.provenance.file_patterns import (
     name_from,
 )
 from launcher.provenance.folder_contents import FOLDER_END
-from launcher.states import OPEN_STATES, State
-from launcher.store.connection import known_record
-from launcher.store.output_index import OutputIndex
-from launcher.store.queue import Store
-from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
-from launcher.store.rows import JobRow
+from launcher.queue.jobs.context import (
+    INPUTS,
+    OUTPUTS,
+    file_obstacle,
+    file_paths,
+    folders_above,
+    output_folders,
+    resolve_path,
+    start_folder,
+)
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.params import TEMPLATE
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.connection import known_record
+from launcher.queue.store.output_index import OutputIndex
+from launcher.queue.store.queue import Store
+from launcher.queue.store.replaced_folders import find_replaced_folder, named_output_folders
+from launcher.queue.store.rows import JobRow
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.executables import program_of
 from launcher.system.files import file_stamp

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from launcher.context import FOLDER_PLACEHOLDERS
-from launcher.store.tags import TAG_RULE, is_tag
+from launcher.queue.jobs.context import FOLDER_PLACEHOLDERS
+from launcher.queue.store.tags import TAG_RULE, is_tag
 from launcher.system.environment import OWN_VARIABLES, variable_fault
 from launcher.system.errors import MOST_LISTED, UsageError
 from launcher.system.remembered_variables import is_likely_secret

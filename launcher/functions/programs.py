@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, Context, file_paths, with_programs
 from launcher.functions.program_files import (
     check_files,
     expand_inputs,
@@ -17,26 +16,27 @@ from launcher.functions.program_files import (
     refuse_replaced_folders,
     replaced_outputs_warning,
 )
-from launcher.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
 from launcher.provenance.file_digests import FileDigests
 from launcher.provenance.file_patterns import is_pattern
-from launcher.signatures import program_cost
-from launcher.states import OPEN_STATES, State
-from launcher.store.job_names import queued_name, superseded_name
-from launcher.store.job_selection import describe_pattern
-from launcher.store.queue import NEW, NewJob, Store
-from launcher.store.queued_code import describe_code
-from launcher.store.replacement import (
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import INPUTS, OUTPUTS, Context, file_paths, with_programs
+from launcher.queue.jobs.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
+from launcher.queue.jobs.signatures import program_cost
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.job_names import queued_name, superseded_name
+from launcher.queue.store.job_selection import describe_pattern
+from launcher.queue.store.queue import NEW, NewJob, Store
+from launcher.queue.store.queued_code import describe_code
+from launcher.queue.store.replacement import (
     WAITING_STATES,
     EqualJobs,
     replace_equal_jobs,
     replace_waiting,
 )
-from launcher.store.rows import JobRow
-from launcher.store.runs import find_run_origin
-from launcher.store.steering import HELD_REASON
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.runs import find_run_origin
+from launcher.queue.store.steering import HELD_REASON
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.paths import Home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import is_utf8, sanitize_terminal, shell_line
 

@@ -4,13 +4,13 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.context import JOB_FOLDER, RUN_FOLDER, start_folder
-from launcher.job import Spec
-from launcher.params import TEMPLATE
-from launcher.store.queue import Store
+from launcher.queue.jobs.context import JOB_FOLDER, RUN_FOLDER, start_folder
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.params import TEMPLATE
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.file_owners import ON_COMMAND_LINE, own_folder_advice
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.file_owners import ON_COMMAND_LINE, own_folder_advice
 
 METRICS, TENSORBOARD = "metrics", "tensorboard"
 _NOUNS = {METRICS: "metrics file", TENSORBOARD: "folder of event files"}

@@ -18,15 +18,13 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import read_configured_backends
 from launcher.functions.future import Future
-from launcher.results.metric import interval_columns, read_metric
-from launcher.results.pivot import flatten_record
-from launcher.scheduler.job_wait import JobWait
-from launcher.screens.format import tally
-from launcher.states import ENDED_STATES, State
-from launcher.store.client import (
+from launcher.queue.backends.eligibility import with_default_backends
+from launcher.queue.backends.settings import read_configured_backends
+from launcher.queue.home.paths import find_home
+from launcher.queue.jobs.states import ENDED_STATES, State
+from launcher.queue.scheduler.job_wait import JobWait
+from launcher.queue.store.client import (
     clear_stop,
     context_to_store,
     find_run_jobs,
@@ -35,9 +33,11 @@ from launcher.store.client import (
     wake_or_start_scheduler,
     without_own_job,
 )
-from launcher.store.feed import JobTracker
+from launcher.queue.store.feed import JobTracker
+from launcher.queue.texts import tally
+from launcher.results.metric import interval_columns, read_metric
+from launcher.results.pivot import flatten_record
 from launcher.system.errors import Error, TaskFileError, UsageError
-from launcher.system.paths import find_home
 from launcher.system.terminal import print_stderr
 
 if TYPE_CHECKING:

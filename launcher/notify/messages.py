@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from launcher.job_options.notifications import NotifyEvent
-from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
-from launcher.store.run_news import JobEnd, RunEvents, RunFailure
+from launcher.queue.job_options.notifications import NotifyEvent
+from launcher.queue.jobs.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
+from launcher.queue.store.run_news import JobEnd, RunEvents, RunFailure
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_seconds

@@ -8,12 +8,12 @@ message that was sent just before a crash is sent again.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.job_options.notifications import NotifyEvent, run_notify_from_record
 from launcher.notify.settings import NotifySettings, NotifyTarget
-from launcher.states import Reason, ReasonCode, State
-from launcher.store.run_news import JobEnd, RunEvents
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.notifications import NotifyEvent, run_notify_from_record
+from launcher.queue.jobs.states import Reason, ReasonCode, State
+from launcher.queue.store.run_news import JobEnd, RunEvents
 from launcher.system.files import Json, read_json, write_json
-from launcher.system.paths import Home
 from launcher.system.stored_fields import restore_fields
 from launcher.system.units import exponential_backoff_s
 

@@ -24,16 +24,16 @@ from launcher.notify.notices import DeadLetter, NotificationState, write_notific
 from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
 from launcher.provenance.file_digests import UNSTABLE_S
-from launcher.store.opening import open_database_readonly
-from launcher.store.run_news import RunEventReader
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import this_version, version_of
+from launcher.queue.store.opening import open_database_readonly
+from launcher.queue.store.run_news import RunEventReader
 from launcher.system.config import configuration_file
-from launcher.system.daemon_control import scheduler_pid
 from launcher.system.error_log import EXPECTED_ERRORS, ErrorThrottle, rotate_long_log
 from launcher.system.errors import Error, UsageError
 from launcher.system.files import file_stamp, read_json
 from launcher.system.locks import lock_file, mark_in_use
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import this_version, version_of
 from launcher.system.stop_event import StopEvent
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.job_options.notifications import NotifyEvent, RunNotify, read_events
+from launcher.queue.job_options.notifications import NotifyEvent, RunNotify, read_events
 from launcher.system.config import read_configuration
 from launcher.system.config_tables import Fault, absolute_path, read_keys
 from launcher.system.errors import UsageError

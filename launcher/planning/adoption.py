@@ -20,11 +20,11 @@ from launcher.planning.comparison import (
     Comparison,
 )
 from launcher.planning.plan import JobIdentity, Plan
-from launcher.states import OPEN_STATES, State
-from launcher.store.rows import JobRow
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.rows import JobRow
+from launcher.queue.workers.progress.attempt_progress import read_last_metrics
 from launcher.system.errors import UsageError
-from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import read_last_metrics
 
 
 class _FolderReplacer:

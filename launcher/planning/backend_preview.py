@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import NamedTuple
 
-from launcher.backends.eligibility import count_slots, why_never_fits
-from launcher.backends.protocol import Estimate
-from launcher.backends.settings import LOCAL, Backends, BackendSettings
 from launcher.planning.comparison import ComparedJob, open_jobs
 from launcher.planning.first_wave import ready_jobs
 from launcher.planning.plan import PlannedJob
+from launcher.queue.backends.eligibility import count_slots, why_never_fits
+from launcher.queue.backends.protocol import Estimate
+from launcher.queue.backends.settings import LOCAL, Backends, BackendSettings
 from launcher.system.files import Json
 
 

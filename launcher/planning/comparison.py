@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
-from launcher.store.rows import JobRow
+from launcher.queue.store.rows import JobRow
 from launcher.system.files import Json
 
 ACCEPT_CODE = "--accept-code"

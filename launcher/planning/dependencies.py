@@ -27,13 +27,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import (
-    FOLDER_PLACEHOLDERS,
-    INPUTS,
-    OUTPUTS,
-    file_obstacle,
-    folders_above,
-)
 from launcher.draft import Draft, Input
 from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
@@ -47,7 +40,14 @@ from launcher.planning.model_graph import (
 )
 from launcher.provenance.file_patterns import existing_files
 from launcher.provenance.folder_contents import FOLDER_END
-from launcher.run_folders import absolute_path
+from launcher.queue.jobs.context import (
+    FOLDER_PLACEHOLDERS,
+    INPUTS,
+    OUTPUTS,
+    file_obstacle,
+    folders_above,
+)
+from launcher.queue.jobs.run_folders import absolute_path
 from launcher.system.errors import (
     MOST_PROBLEMS,
     Error,

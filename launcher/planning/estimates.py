@@ -6,16 +6,16 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from launcher.job import CPU
 from launcher.kind_interface import Kind
 from launcher.kinds import cost_settings
 from launcher.planning.plan import PlannedJob
-from launcher.scheduler.policy.vram_request import estimate_vram
-from launcher.signatures import ignored_numbers, is_exact_signature
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.usage import UsageLookup, no_usage
-from launcher.store.usage_records import program_by
+from launcher.queue.jobs.job import CPU
+from launcher.queue.jobs.signatures import ignored_numbers, is_exact_signature
+from launcher.queue.scheduler.policy.vram_request import estimate_vram
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.usage import UsageLookup, no_usage
+from launcher.queue.store.usage_records import program_by
 from launcher.system.files import Json
 from launcher.system.units import median
 

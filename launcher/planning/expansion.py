@@ -28,7 +28,6 @@ from typing import NamedTuple
 
 from launcher.draft import tested
 from launcher.ids import ModelId, canonical, model_folder_name, parse_data
-from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
 from launcher.planning.model_graph import (
     PlannedModel,
@@ -37,7 +36,8 @@ from launcher.planning.model_graph import (
     made_models_note,
     same_value,
 )
-from launcher.run_folders import MADE
+from launcher.queue.job_options.registry import JobRequest
+from launcher.queue.jobs.run_folders import MADE
 from launcher.system.errors import Problems, SourceLocation, did_you_mean, nearest
 from launcher.system.files import Json
 from launcher.system.lazy_regex import compile_lazily

@@ -12,41 +12,49 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.accounts import NO_ACCOUNT, FairShareAccount
-from launcher.backends.eligibility import runs_here, runs_only_here, why_impossible_on_backends
-from launcher.backends.settings import LOCAL, Backends
-from launcher.context import WorkerEnvironment
-from launcher.gpu.gpus_file import read_known_attempts
-from launcher.gpu.monitor import GpuSample, OwnProcesses, query_gpus_once
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.reservations import quiet_board
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import CPU, Spec
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.plan import PlannedJob
-from launcher.scheduler.chosen_policy import read_policy
-from launcher.scheduler.gpus.gpu_ledger import GpuAccounting
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy, order_by_policy
-from launcher.scheduler.policy.inventory import Inventory, impossible_reason
-from launcher.scheduler.policy.model import Machine, Running, Start, Waiting, make_waiting
-from launcher.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
-from launcher.scheduler.waiting_line import VtimeInitializer, order_by_fair_share
-from launcher.signatures import ignored_numbers, is_exact_signature
-from launcher.states import ReasonCode
-from launcher.store.client import cores_for_jobs
-from launcher.store.lanes import Lane, rank_of, visible_devices
-from launcher.store.queue import Store
-from launcher.store.rows import ReadyJob
-from launcher.store.usage import Usage, UsageLookup, no_usage
-from launcher.store.usage_records import program_by
+from launcher.queue.backends.eligibility import (
+    runs_here,
+    runs_only_here,
+    why_impossible_on_backends,
+)
+from launcher.queue.backends.settings import LOCAL, Backends
+from launcher.queue.gpu.gpus_file import read_known_attempts
+from launcher.queue.gpu.monitor import GpuSample, OwnProcesses, query_gpus_once
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.gpu.reservations import quiet_board
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.accounts import NO_ACCOUNT, FairShareAccount
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import CPU, Spec
+from launcher.queue.jobs.signatures import ignored_numbers, is_exact_signature
+from launcher.queue.jobs.states import ReasonCode
+from launcher.queue.scheduler.chosen_policy import read_policy
+from launcher.queue.scheduler.gpus.gpu_ledger import GpuAccounting
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.disciplines import (
+    DEFAULT_POLICY,
+    SchedulingPolicy,
+    order_by_policy,
+)
+from launcher.queue.scheduler.policy.inventory import Inventory, impossible_reason
+from launcher.queue.scheduler.policy.model import Machine, Running, Start, Waiting, make_waiting
+from launcher.queue.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
+from launcher.queue.scheduler.waiting_line import VtimeInitializer, order_by_fair_share
+from launcher.queue.store.client import cores_for_jobs
+from launcher.queue.store.lanes import Lane, rank_of, visible_devices
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import ReadyJob
+from launcher.queue.store.usage import Usage, UsageLookup, no_usage
+from launcher.queue.store.usage_records import program_by
 from launcher.system import memory
 from launcher.system.config import read_table
 from launcher.system.environment import owners_environment
 from launcher.system.errors import MachineError
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import SHARING
-from launcher.system.paths import Home
 
 _AFTER_QUEUED = 1 << 62  # behind every job that is queued already
 

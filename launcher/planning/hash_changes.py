@@ -3,12 +3,12 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 
-from launcher.context import INPUTS, OUTPUTS
 from launcher.ids import read_words
 from launcher.kind_interface import REVISIONS
 from launcher.planning.plan import PlannedJob
 from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex
-from launcher.store.rows import JobRow
+from launcher.queue.jobs.context import INPUTS, OUTPUTS
+from launcher.queue.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.taskfile.settings import shorten_pair
 

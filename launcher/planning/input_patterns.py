@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.planning.dependencies import (
     FOLDER_SETTING,
     UNKNOWN_JOB_CODE,
@@ -31,6 +30,7 @@ from launcher.provenance.file_patterns import (
     name_from,
 )
 from launcher.provenance.folder_contents import FOLDER_END
+from launcher.queue.jobs.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.system.errors import Problems
 from launcher.system.files import Json
 from launcher.system.real_paths import RealPaths

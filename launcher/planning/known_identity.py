@@ -14,7 +14,7 @@ from launcher.kind_interface import Kind
 from launcher.kinds import roots_of
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
 from launcher.provenance.code_identity import WHOLE_CODE
-from launcher.store.rows import JobRow
+from launcher.queue.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.taskfile.settings import default_value, is_default
 

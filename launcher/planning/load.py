@@ -9,7 +9,6 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-from launcher.context import KIND_GROUP
 from launcher.ids import Words
 from launcher.kind_interface import Kind, RepeatsWork, Role
 from launcher.kinds import COMMAND, find_kinds
@@ -17,6 +16,8 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.provenance.code_identity import CodeIndex, user_cache_file
 from launcher.provenance.file_digests import FileDigests, HashProgress
+from launcher.queue.home.paths import find_home
+from launcher.queue.jobs.context import KIND_GROUP
 from launcher.system.config import read_configuration
 from launcher.system.entry_points import find_entry_points
 from launcher.system.errors import (
@@ -29,7 +30,6 @@ from launcher.system.errors import (
     pluralize,
 )
 from launcher.system.lazy_regex import compile_lazily
-from launcher.system.paths import find_home
 from launcher.taskfile.entries import TaskFile
 from launcher.taskfile.language import TOP
 from launcher.taskfile.parser import ParseContext, parse

@@ -8,8 +8,8 @@ import importlib.util
 from collections.abc import Collection, Iterable
 from importlib.metadata import Distribution
 
-from launcher.context import KIND_GROUP
 from launcher.kind_interface import Kind
+from launcher.queue.jobs.context import KIND_GROUP
 from launcher.system.entry_points import find_entry_points
 from launcher.system.installation import install_command
 from launcher.system.lazy_regex import compile_lazily

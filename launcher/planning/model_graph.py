@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from launcher.ids import DataId, ModelId, Poison, Stage, canonical, normalise
 from launcher.kind_interface import Kind, Role
-from launcher.params import parse_number, read_number
+from launcher.queue.jobs.params import parse_number, read_number
 from launcher.system.errors import (
     MOST_PROBLEMS,
     Problems,

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.ids import NO_WORDS, Words
-from launcher.job import Resources, Terms
-from launcher.job_options.notifications import RunNotify
 from launcher.kind_interface import Kind, Role
 from launcher.planning.dependencies import MISSING_CODE
 from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex
+from launcher.queue.job_options.notifications import RunNotify
+from launcher.queue.jobs.job import Resources, Terms
 from launcher.system.errors import Problem, Severity
 from launcher.system.files import Json
 from launcher.taskfile.language import Reuse

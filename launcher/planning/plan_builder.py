@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 
 from launcher.draft import Draft
 from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data, parse_model
-from launcher.job import Resources
-from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import InheritsSettings, Kind, Role, SharedJob, WarnsOfJobs
 from launcher.kinds import roots_of, signature_of
 from launcher.planning.dependencies import (
@@ -39,7 +37,9 @@ from launcher.planning.expansion import MODEL_MAKING_ROLES, SCORING_ROLES, Plann
 from launcher.planning.input_patterns import resolve_inputs
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
 from launcher.planning.shared_work import shared_job_request, shares
-from launcher.signatures import program_cost
+from launcher.queue.job_options.registry import JobRequest
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.signatures import program_cost
 from launcher.system.errors import (
     MOST_LISTED,
     Error,

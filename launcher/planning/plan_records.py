@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from launcher.context import program_words
-from launcher.job import Terms
 from launcher.kind_interface import Role
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
 from launcher.provenance.git import WorkTree
+from launcher.queue.jobs.context import program_words
+from launcher.queue.jobs.job import Terms
 from launcher.system.errors import Problem
 from launcher.system.files import Json
 from launcher.system.text import shell_line

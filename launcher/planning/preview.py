@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.backends.settings import Backends
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.planning.backend_preview import BackendPreview
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.estimates import JobEstimate, RuntimeHistory, estimate_job
 from launcher.planning.first_wave import FirstWave, MachineState, first_wave
 from launcher.planning.plan import Plan
+from launcher.queue.backends.settings import Backends
+from launcher.queue.gpu.snapshot import GpuSnapshot
 from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.units import median

@@ -12,8 +12,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, RUN_FOLDER, resolve_path
-from launcher.job_options.registry import changed_options
 from launcher.kind_interface import REVISIONS, Kind, Role
 from launcher.planning.comparison import ACCEPT_CODE, Action, ComparedJob, Comparison
 from launcher.planning.dependencies import FOLDER_SETTING
@@ -26,10 +24,12 @@ from launcher.planning.hash_changes import (
 from launcher.planning.known_identity import KnownIdentities, later_settings, without_settings
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob
 from launcher.provenance.file_digests import FileDigests, current_digests, file_changes
-from launcher.states import OPEN_STATES, ReasonCode, State, strip_state_prefix
-from launcher.store.connection import known_record
-from launcher.store.rows import JobRow
-from launcher.stored_specs import has_options
+from launcher.queue.job_options.registry import changed_options
+from launcher.queue.jobs.context import INPUTS, OUTPUTS, RUN_FOLDER, resolve_path
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State, strip_state_prefix
+from launcher.queue.jobs.stored_specs import has_options
+from launcher.queue.store.connection import known_record
+from launcher.queue.store.rows import JobRow
 from launcher.system.errors import UsageError
 from launcher.system.files import FileStamp, Json
 from launcher.taskfile.header import WARM_START

@@ -15,19 +15,19 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, file_paths
-from launcher.job import CPU, FUNCTION, Resources, Spec
-from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
-from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds, signature_of
-from launcher.params import PARAMS, parse_options, swept_values, with_option
 from launcher.planning.plan_builder import resources_of
-from launcher.signatures import program_cost
-from launcher.states import OPEN_STATES, Reason, ReasonCode, State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.steering import ChangedJob
+from launcher.queue.job_options.registry import JobOption, JobRequest, job_options, old_option_names
+from launcher.queue.job_options.value_types import in_task_file, terms_fault
+from launcher.queue.jobs.context import INPUTS, OUTPUTS, file_paths
+from launcher.queue.jobs.job import CPU, FUNCTION, Resources, Spec
+from launcher.queue.jobs.params import PARAMS, parse_options, swept_values, with_option
+from launcher.queue.jobs.signatures import program_cost
+from launcher.queue.jobs.states import OPEN_STATES, Reason, ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.steering import ChangedJob
 from launcher.system.errors import (
     Problem,
     Problems,

@@ -8,16 +8,16 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from typing import NamedTuple, cast
 
 from launcher.ids import Words
-from launcher.job import Terms
-from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, RepeatsWork, SharedJob, SharedPart, SharesWork
 from launcher.planning.comparison import Action, ComparedJob, Comparison, open_jobs
 from launcher.planning.dependencies import PreparedStep
 from launcher.planning.expansion import PlannedStep
 from launcher.planning.plan import PlannedJob, SharedJobPlan, SharedWorkSavings
 from launcher.planning.queue_comparison import reuse_pending
-from launcher.states import OPEN_STATES, State
-from launcher.store.rows import JobRow
+from launcher.queue.job_options.registry import JobRequest
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.rows import JobRow
 from launcher.system.errors import pluralize
 
 

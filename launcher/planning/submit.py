@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import Context, with_programs
 from launcher.draft import tested
 from launcher.ids import model_folder_name
-from launcher.job import PROGRAM, Spec
-from launcher.params import PARAMS
 from launcher.planning.comparison import ACCEPT_CODE, Action, Adoption, ComparedJob, Comparison
 from launcher.planning.plan import Plan, PlannedJob
-from launcher.states import Reason, ReasonCode
-from launcher.store.adoption import AdoptedJob, adopt_done_jobs
-from launcher.store.queue import NewJob, Store
-from launcher.store.queued_code import describe_code
-from launcher.store.rows import JobRow
-from launcher.store.tags import REMOVED_TAG
+from launcher.queue.jobs.context import Context, with_programs
+from launcher.queue.jobs.job import PROGRAM, Spec
+from launcher.queue.jobs.params import PARAMS
+from launcher.queue.jobs.states import Reason, ReasonCode
+from launcher.queue.store.adoption import AdoptedJob, adopt_done_jobs
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.queued_code import describe_code
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.tags import REMOVED_TAG
 
 ACCEPTED = Reason(
     code=ReasonCode.ACCEPTED, text=f"accepted by {ACCEPT_CODE}: result made with other code"

@@ -5,19 +5,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.job import CPU, FUNCTION, PROGRAM
 from launcher.kind_interface import HasEpochs, Kind
-from launcher.params import to_param_value
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import CPU, FUNCTION, PROGRAM
+from launcher.queue.jobs.params import to_param_value
+from launcher.queue.store.rows import AttemptRow, JobRow
+from launcher.queue.texts import first_line, iso_time, iso_time_or_none
 from launcher.results.database_tables import PARTS, PLAIN, to_cell
 from launcher.results.metric import interval_columns, read_metric
 from launcher.results.model_columns import SEED, ModelIndex, settings_of, swept_settings
 from launcher.results.returned_rows import JOB, ReturnedValues, returned_rows
 from launcher.results.rows import RowJobIndex, laboratory_function
 from launcher.results.table import DATA, MODEL, POOLED, Row, RunResults
-from launcher.screens.format import first_line, iso_time, iso_time_or_none
-from launcher.store.rows import AttemptRow, JobRow
 from launcher.system.log_files import last_lines
-from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secrets
 from launcher.system.terminal_codes import strip_colours
 

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launcher.job import FUNCTION, PROGRAM
 from launcher.kinds import find_kinds
+from launcher.queue.jobs.job import FUNCTION, PROGRAM
 from launcher.results.database_tables import PARTS, TABLES, quote_name
 from launcher.results.metric_direction import Direction, direction_of
 from launcher.results.returned_rows import FAILED, INCOMPLETE, PRUNED, TRIAL

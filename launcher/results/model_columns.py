@@ -9,9 +9,9 @@ from typing import Any
 
 from launcher.draft import tested
 from launcher.ids import ModelId, model_folder_name, parse_model
-from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind, NamesModels, RecordsLabels
-from launcher.params import to_param_value, varying_names
+from launcher.queue.jobs.job import FUNCTION, PROGRAM, Spec
+from launcher.queue.jobs.params import to_param_value, varying_names
 from launcher.results.result_jobs import MAKERS
 from launcher.system.errors import IdError
 from launcher.system.files import Json

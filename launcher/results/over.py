@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from launcher.draft import condition_of_test, data_of_test, tested
 from launcher.ids import Stage
+from launcher.queue.jobs.states import State
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_range import range_of
 from launcher.results.model_columns import LABELS_KIND, OF_DATA, OF_LABELS, OF_METHODS, read_model
@@ -36,7 +37,6 @@ from launcher.results.table import (
     Row,
     RunResults,
 )
-from launcher.states import State
 from launcher.system.errors import UsageError, pluralize
 
 CONFIDENCE = 0.95

@@ -11,17 +11,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from launcher.ids import model_folder_name
-from launcher.job import Spec
 from launcher.kind_interface import Role
-from launcher.states import OPEN_STATES, State
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.queue import Store
-from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.tags import REMOVED_TAG
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import AttemptRow, JobRow
+from launcher.queue.store.tags import REMOVED_TAG
+from launcher.queue.workers.attempt_spec import read_job_spec
 from launcher.system.errors import pluralize
 from launcher.system.files import Json
-from launcher.system.paths import Home
-from launcher.workers.attempt_spec import read_job_spec
 
 MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 # jobs that are rows in the table of a plugin package

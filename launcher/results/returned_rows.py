@@ -5,13 +5,28 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.job import FUNCTION, PROGRAM, Spec
 from launcher.kind_interface import Kind
-from launcher.params import (
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import FUNCTION, PROGRAM, Spec
+from launcher.queue.jobs.params import (
     filled_options,
     swept_values,
     to_param_value,
     words_before_options,
+)
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.tags import REMOVED_TAG
+from launcher.queue.workers.progress.attempt_progress import (
+    LEFT_OUT,
+    NUMBER_FAULTS,
+    READ_FROM,
+    REPORTED,
+    NumberNotes,
+    read_last_metrics,
+    split_reserved,
 )
 from launcher.results.model_columns import (
     SEED,
@@ -24,23 +39,8 @@ from launcher.results.model_columns import (
 from launcher.results.pivot import ResultMetrics, flatten_record, metrics_of_result
 from launcher.results.result_jobs import state_word
 from launcher.results.table import DATA, MODEL, POOLED, AbsentRow, Row, RunResults, names_of
-from launcher.signatures import program_signature
-from launcher.states import ReasonCode, State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.tags import REMOVED_TAG
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
-from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import (
-    LEFT_OUT,
-    NUMBER_FAULTS,
-    READ_FROM,
-    REPORTED,
-    NumberNotes,
-    read_last_metrics,
-    split_reserved,
-)
 
 JOB = "job"
 TRIAL = "trial"  # a column, if a trial of a search is not complete

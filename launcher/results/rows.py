@@ -10,11 +10,15 @@ from types import MappingProxyType
 from typing import Any
 
 from launcher.draft import condition_of_test
-from launcher.job import Spec
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import find_kinds, installed_kinds
-from launcher.params import parse_number
 from launcher.planning.missing_packages import missing_packages
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.params import parse_number
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
 from launcher.results.model_columns import ModelIndex, test_name, unused_name
 from launcher.results.result_jobs import RESULT_ROLES, made_folder_name, state_word
 from launcher.results.returned_rows import read_returned_values, returned_rows
@@ -29,11 +33,7 @@ from launcher.results.table import (
     RunResults,
     names_of,
 )
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import MachineError
-from launcher.system.paths import Home
 
 
 def kinds_of(jobs: Iterable[JobRow]) -> Mapping[str, Kind]:

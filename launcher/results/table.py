@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from launcher.params import read_number
+from launcher.queue.jobs.params import read_number
 from launcher.results.metric import read_metric
 from launcher.system.errors import UsageError, list_known_names, meant
 from launcher.system.lazy_regex import compile_lazily

@@ -15,8 +15,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from launcher.job import FUNCTION, PROGRAM
 from launcher.kind_interface import Kind
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import FUNCTION, PROGRAM
+from launcher.queue.jobs.states import State
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.job_queries import RunTotals
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import iso_time, iso_time_or_none
 from launcher.results.database import ResultsUnavailable, connect, open_for_writing
 from launcher.results.database_questions import (
     Answer,
@@ -47,16 +54,9 @@ from launcher.results.result_jobs import result_jobs
 from launcher.results.returned_rows import ReturnedValues, read_returned_values
 from launcher.results.rows import RowJobIndex, kinds_of, results_of
 from launcher.results.table import RunResults, replace_surrogates
-from launcher.screens.format import iso_time, iso_time_or_none
-from launcher.states import State
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.job_queries import RunTotals
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import Error, MachineError
 from launcher.system.files import read_json
 from launcher.system.installation import install_command
-from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secrets
 
 _CONTENT = (

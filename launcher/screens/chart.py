@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from launcher.queue.workers.progress.steps import Point
 from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, width_of
-from launcher.workers.progress.steps import Point
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_HEIGHT, _LEAST_WIDTH = 3, 12  # with less room there is no curve

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launcher.provenance.file_digests import CHANGED_DIGEST, MISSING_DIGEST
-from launcher.states import OPEN_STATES
-from launcher.store.queue import Store
-from launcher.store.queued_code import CodeChange, CodeQueries, code_roots
-from launcher.store.rows import JobRow
+from launcher.queue.jobs.states import OPEN_STATES
+from launcher.queue.store.queue import Store
+from launcher.queue.store.queued_code import CodeChange, CodeQueries, code_roots
+from launcher.queue.store.rows import JobRow
 from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal

@@ -17,16 +17,17 @@ from typing import BinaryIO
 
 import click
 
-from launcher.job import PROGRAM
-from launcher.screens.format import format_job_names, reason_to_show, why
-from launcher.states import OPEN_STATES, ReasonCode, State
-from launcher.store.client import queue_stopped_error
-from launcher.store.feed import JobTracker
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
+from launcher.queue.home.paths import LOG, STDERR, Home
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State
+from launcher.queue.store.client import queue_stopped_error
+from launcher.queue.store.feed import JobTracker
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import format_job_names, reason_to_show, why
+from launcher.queue.workers.log_limit import offset_after_move
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.log_files import data_chunks, read_file_part, tail_offset
-from launcher.system.paths import LOG, STDERR, Home
 from launcher.system.terminal import uses_colour
 from launcher.system.terminal_codes import (
     ESCAPE,
@@ -38,7 +39,6 @@ from launcher.system.terminal_codes import (
 )
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import distinguish_names, width_of
-from launcher.workers.log_limit import offset_after_move
 
 CHUNK_BYTES = 1 << 16  # bytes of one job before the next job has its turn
 LONGEST_BYTES = 8 << 10  # bytes of a line; a longer one is cut into several

@@ -5,21 +5,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from launcher.gpu.gpus_file import read_gpu_status, read_known_attempts
-from launcher.gpu.monitor import (
+from launcher.queue.gpu.gpus_file import read_gpu_status, read_known_attempts
+from launcher.queue.gpu.monitor import (
     DRIVER_BYTES,
     find_owner,
     is_unused_by_others,
     parent_pid,
     recorded_program,
 )
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.store.rows import Claim
+from launcher.queue.workers.memory_share import MemoryReport, read_report
 from launcher.screens.chart import blocks
-from launcher.store.rows import Claim
-from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
-from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, is_alive
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import (
@@ -35,7 +36,6 @@ from launcher.system.text_table import (
     width_of,
 )
 from launcher.system.units import format_bytes, format_seconds
-from launcher.workers.memory_share import MemoryReport, read_report
 
 OURS, OTHERS, RESERVED, FREE = "▓▒░·"
 LEGEND = f"memory: {OURS} ours  {OTHERS} others  {RESERVED} reserved  {FREE} free"

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from launcher.states import ReasonCode
-from launcher.store.failure_groups import FailureGroup
-from launcher.store.history_report import (
+from launcher.queue.jobs.states import ReasonCode
+from launcher.queue.store.failure_groups import FailureGroup
+from launcher.queue.store.history_report import (
     HOUR_S,
     DaySummary,
     HistoryReport,

@@ -12,9 +12,9 @@ from os import sysconf
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.gpu.resources import ForeignReservation, shares_cores
+from launcher.queue.gpu.resources import ForeignReservation, shares_cores
+from launcher.queue.store.rows import Claim
 from launcher.screens.host import HOME, RUNS, DiskUsage, Host
-from launcher.store.rows import Claim
 from launcher.system import memory
 from launcher.system.background_query import BackgroundQuery
 from launcher.system.files import read_bytes

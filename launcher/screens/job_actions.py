@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from launcher.job_options.value_types import PRIORITY as PRIORITY_VALUES
-from launcher.screens.format import format_job_names
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.value_types import PRIORITY as PRIORITY_VALUES
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import format_job_names
 from launcher.screens.job_changes import (
     CANCEL,
     ENDED,
@@ -23,11 +27,7 @@ from launcher.screens.job_changes import (
     ChangeRule,
     skipped_text,
 )
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import pluralize
-from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, shorten, width_of
 

@@ -6,16 +6,16 @@ The command line, `top` and the page print from these rules.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.screens.format import pause_reason, reserved_text
-from launcher.states import ENDED_STATES, OPEN_STATES, Reason, State
-from launcher.store.client import wake_or_start_scheduler
-from launcher.store.queue import Store
-from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.steering import JobControl
-from launcher.system.daemon_control import wake
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import ENDED_STATES, OPEN_STATES, Reason, State
+from launcher.queue.store.client import wake_or_start_scheduler
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import AttemptRow, JobRow
+from launcher.queue.store.steering import JobControl
+from launcher.queue.texts import pause_reason, reserved_text
 from launcher.system.errors import pluralize
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
 
 HELD_AGAIN = "held again"  # a retried job that its owner had held
 

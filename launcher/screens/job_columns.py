@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from launcher.params import format_params
-from launcher.screens.format import short_local_time
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.params import format_params
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import short_local_time
 from launcher.screens.job_view import job_views
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import UsageError, suggestion_or_known_names
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Column, TextTable
 from launcher.system.units import format_bytes, format_seconds

@@ -7,14 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.pilot_status import UNKNOWN_PLACE
-from launcher.context import FOLDER_PLACEHOLDERS
-from launcher.gpu.gpus_file import gpu_labels
-from launcher.gpu.snapshot import label_for, short_uuid
-from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
-from launcher.params import TEMPLATE
-from launcher.screens.code_notes import commit_text
-from launcher.screens.format import (
+from launcher.queue.backends.pilot_status import UNKNOWN_PLACE
+from launcher.queue.gpu.gpus_file import gpu_labels
+from launcher.queue.gpu.snapshot import label_for, short_uuid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import FOLDER_PLACEHOLDERS
+from launcher.queue.jobs.job import CPU, FUNCTION, PROGRAM, Resources, Terms
+from launcher.queue.jobs.params import TEMPLATE
+from launcher.queue.jobs.states import OPEN_STATES, State, is_signal, strip_state_prefix
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import (
     common_zone,
     first_line,
     format_job_names,
@@ -22,10 +24,8 @@ from launcher.screens.format import (
     short_local_time,
     variables_of,
 )
-from launcher.states import OPEN_STATES, State, is_signal, strip_state_prefix
-from launcher.store.rows import JobRow
+from launcher.screens.code_notes import commit_text
 from launcher.system.errors import pluralize
-from launcher.system.paths import Home
 from launcher.system.secret_arguments import hide_secret_variables, hide_secrets
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_bytes, format_seconds

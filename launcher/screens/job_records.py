@@ -10,38 +10,38 @@ from math import isfinite
 from os import sysconf
 from typing import Any
 
-from launcher.backends.pilot_status import PastPilot, read_past_pilots
-from launcher.context import job_folder, program_paths, uses_job_folder
-from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
-from launcher.gpu.monitor import recorded_program
-from launcher.job import CPU, FUNCTION, Terms
-from launcher.scheduler.chosen_policy import read_policy
-from launcher.scheduler.policy.vram_request import choose_vram_request
-from launcher.scheduler.run_places import describe_position
-from launcher.screens.code_notes import code_record
-from launcher.screens.format import folder_of, format_range, iso_time, iso_time_or_none
-from launcher.screens.job_view import JobView, job_views
-from launcher.signatures import ignored_numbers, is_exact_signature
-from launcher.staging.earlier_stages import find_unaccepted_output
-from launcher.states import OPEN_STATES, State, read_cpu_time
-from launcher.store.queue import Store
-from launcher.store.rows import AttemptRow, JobRow
-from launcher.store.usage import Usage
-from launcher.store.usage_records import program_by, similar_key
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.errors import pluralize
-from launcher.system.files import Json
-from launcher.system.paths import Home
-from launcher.system.processes import is_alive
-from launcher.system.stored_fields import Unreadable
-from launcher.system.text import sanitize_terminal
-from launcher.system.units import format_bytes, format_seconds, median, quartile
-from launcher.workers.progress.attempt_progress import (
+from launcher.queue.backends.pilot_status import PastPilot, read_past_pilots
+from launcher.queue.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
+from launcher.queue.gpu.monitor import recorded_program
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import job_folder, program_paths, uses_job_folder
+from launcher.queue.jobs.job import CPU, FUNCTION, Terms
+from launcher.queue.jobs.signatures import ignored_numbers, is_exact_signature
+from launcher.queue.jobs.states import OPEN_STATES, State, read_cpu_time
+from launcher.queue.scheduler.chosen_policy import read_policy
+from launcher.queue.scheduler.policy.vram_request import choose_vram_request
+from launcher.queue.scheduler.run_places import describe_position
+from launcher.queue.staging.earlier_stages import find_unaccepted_output
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import AttemptRow, JobRow
+from launcher.queue.store.usage import Usage
+from launcher.queue.store.usage_records import program_by, similar_key
+from launcher.queue.texts import folder_of, format_range, iso_time, iso_time_or_none
+from launcher.queue.workers.progress.attempt_progress import (
     NumberNotes,
     read_attempt_progress,
     read_file_faults,
     split_reserved,
 )
+from launcher.screens.code_notes import code_record
+from launcher.screens.job_view import JobView, job_views
+from launcher.system.errors import pluralize
+from launcher.system.files import Json
+from launcher.system.processes import is_alive
+from launcher.system.stored_fields import Unreadable
+from launcher.system.text import sanitize_terminal
+from launcher.system.units import format_bytes, format_seconds, median, quartile
 
 _ATTEMPT_KEYS = (
     "attempt",
@@ -237,7 +237,7 @@ def _reasons_of(home: Home, row: JobRow, names: Sequence[str]) -> dict[str, str]
     if not names:
         return {}
     # the forms of lines, which few jobs need here
-    from launcher.workers.progress.log_report import read_log_report
+    from launcher.queue.workers.progress.log_report import read_log_report
 
     reasons = dict.fromkeys(map(sanitize_terminal, names), "")
     attempt = row.attempt_in(home)

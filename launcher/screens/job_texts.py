@@ -7,11 +7,11 @@ difference is applied.
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from launcher.job import LONGEST_NOTE
-from launcher.screens.format import first_line
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.tags import TAG_RULE, check_note, is_tag
+from launcher.queue.jobs.job import LONGEST_NOTE
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.tags import TAG_RULE, check_note, is_tag
+from launcher.queue.texts import first_line
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.text import sanitize_terminal
 

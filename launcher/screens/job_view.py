@@ -9,29 +9,29 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.job import PROGRAM
-from launcher.params import (
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.params import (
     format_params,
     params_in_job_name,
     swept_values,
     varying_names,
 )
+from launcher.queue.jobs.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_prefix
+from launcher.queue.store.job_queries import CompletionEvent, UnmetDependency
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import first_line, iso_time, iso_time_or_none, reason_to_show
+from launcher.queue.workers.progress.hashing import read_hashing_report
+from launcher.queue.workers.progress.steps import NO_PROGRESS, AttemptProgress, ProgressReport
 from launcher.screens.code_notes import code_change_notes
-from launcher.screens.format import first_line, iso_time, iso_time_or_none, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
-from launcher.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_prefix
-from launcher.store.job_queries import CompletionEvent, UnmetDependency
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.executables import script_of
 from launcher.system.files import Json, describe_full_disk
-from launcher.system.paths import Attempt, Home
 from launcher.system.processes import boot_id, is_alive
 from launcher.system.secret_arguments import hide_secrets
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import ELLIPSIS
-from launcher.workers.progress.hashing import read_hashing_report
-from launcher.workers.progress.steps import NO_PROGRESS, AttemptProgress, ProgressReport
 
 RECENT = 10  # ended attempts that are listed
 WAITING = 40  # waiting jobs that are listed
@@ -282,7 +282,7 @@ def read_final_metrics(home: Home, job: JobRow) -> Mapping[str, Json]:
 
 @lru_cache(maxsize=256)  # it does not change, and a screen is drawn many times
 def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
-    from launcher.workers.progress.attempt_progress import (
+    from launcher.queue.workers.progress.attempt_progress import (
         read_last_metrics,  # 3 ms, only for programs that are done
     )
 
@@ -298,8 +298,8 @@ def read_newest_progress(home: Home, job: JobRow) -> AttemptProgress:
     if job.state is not State.RUNNING:
         return NO_PROGRESS
     # 4 ms, only for running jobs
-    from launcher.workers.progress.attempt_progress import read_attempt_progress
-    from launcher.workers.progress.buffering import buffering_hint
+    from launcher.queue.workers.progress.attempt_progress import read_attempt_progress
+    from launcher.queue.workers.progress.buffering import buffering_hint
 
     attempt = job.attempt_in(home)
     line = UNRECORDED_END if _is_end_unrecorded(home, attempt) else read_hashing_report(attempt)
@@ -314,7 +314,7 @@ def _is_end_unrecorded(home: Home, attempt: Attempt) -> bool:
     if not describe_full_disk(home.folder):
         return False
     with suppress(OSError):
-        from launcher.workers.attempt_journal import read_program  # for few jobs
+        from launcher.queue.workers.attempt_journal import read_program  # for few jobs
 
         program = read_program(attempt)
         return program is not None and program.boot == boot_id() and not is_alive(program)

@@ -4,15 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilot_folder import PilotFolder, attempt_name
-from launcher.backends.pilot_messages import Heartbeat, PilotMessage, Registered, decode_message
-from launcher.backends.pilot_records import PilotRecords
-from launcher.backends.pilot_status import PilotStatus
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.queue.backends.pilot_folder import PilotFolder, attempt_name
+from launcher.queue.backends.pilot_messages import (
+    Heartbeat,
+    PilotMessage,
+    Registered,
+    decode_message,
+)
+from launcher.queue.backends.pilot_records import PilotRecords
+from launcher.queue.backends.pilot_status import PilotStatus
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.store.rows import Claim
+from launcher.queue.workers.memory_share import read_report
 from launcher.screens.gpu_view import GpuView, gpu_job_of
-from launcher.store.rows import Claim
-from launcher.system.paths import Home
-from launcher.workers.memory_share import read_report
 
 FIRST_BYTES = 1 << 16  # bytes of its first messages, among which is its registration
 LAST_BYTES = 1 << 17  # at the end of the file, with its newest heartbeat with GPUs

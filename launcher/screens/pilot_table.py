@@ -7,8 +7,8 @@ each backend waits for.
 from collections import Counter
 from textwrap import wrap
 
-from launcher.backends.pilot_status import BackendRow, PilotRow, PilotStatus
-from launcher.screens.format import first_line, iso_time_or_none, time_of_day
+from launcher.queue.backends.pilot_status import BackendRow, PilotRow, PilotStatus
+from launcher.queue.texts import first_line, iso_time_or_none, time_of_day
 from launcher.system.files import Json
 from launcher.system.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.system.units import format_seconds

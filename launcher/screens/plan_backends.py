@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from launcher.backends.settings import LOCAL, BackendSettings
 from launcher.planning.backend_preview import BackendPreview
+from launcher.queue.backends.settings import LOCAL, BackendSettings
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import LONGEST_ESTIMATE_S, format_bytes, format_estimate, format_seconds

@@ -7,7 +7,7 @@ from functools import partial
 from launcher.planning.comparison import Action, ComparedJob, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.preview import KindEstimate, Preview
-from launcher.screens.format import format_range
+from launcher.queue.texts import format_range
 from launcher.system.text_table import TextTable, text_columns
 from launcher.system.units import format_bytes, format_seconds
 

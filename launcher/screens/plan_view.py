@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import CPU
 from launcher.planning.comparison import ComparedJob, Comparison, open_jobs
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
 from launcher.provenance.git import WorkTree
-from launcher.screens.format import first_few, format_time
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.jobs.job import CPU
+from launcher.queue.texts import first_few, format_time
 from launcher.screens.plan_backends import backend_lines
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_kinds import kinds_table

@@ -1,9 +1,9 @@
 """The head of a screen: home, scheduler, progress of runs, number of jobs by state, machine."""
 
-from launcher.screens.format import ORDER, first_few, format_time
+from launcher.queue.jobs.states import State
+from launcher.queue.texts import ORDER, first_few, format_time
 from launcher.screens.host import host_line
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.states import State
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import (
     GAP,

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from launcher.job import PROGRAM
-from launcher.params import params_in_job_name
-from launcher.screens.format import GLYPHS, PAUSED, format_time, time_of_day
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.params import params_in_job_name
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State
+from launcher.queue.texts import GLYPHS, PAUSED, format_time, time_of_day
 from launcher.screens.gpu_view import draw, gib
 from launcher.screens.job_view import GpuMemoryUsage, JobView
 from launcher.screens.pilot_table import LOCAL, draw_pilots
 from launcher.screens.queue_head import DAY_S, head
 from launcher.screens.search_view import search_table
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.states import OPEN_STATES, ReasonCode, State
 from launcher.system.errors import pluralize
 from launcher.system.text_table import (
     Cell,

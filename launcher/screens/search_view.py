@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from launcher.job import PROGRAM
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow, SearchState
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow, SearchState
 from launcher.system.files import Json
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Column, TextSpan, TextStyle, TextTable, line

@@ -14,8 +14,8 @@ from launcher.provenance.snapshots.startup.launcher_snapshot.notes import (
     VARIABLE,
     read_notes,
 )
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 

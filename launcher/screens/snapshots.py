@@ -12,16 +12,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.backends.pilot_status import NO_PILOTS, UNKNOWN_PLACE, PilotStatus, read_pilot_status
-from launcher.gpu.gpus_file import read_gpu_status
-from launcher.gpu.monitor import GpuPoller
-from launcher.gpu.reservations import ReservationBoard, quiet_board
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot, label_for
-from launcher.job import PROGRAM
-from launcher.scheduler.chosen_policy import policy_note, read_policy
-from launcher.scheduler.policy.model import running_forecast
-from launcher.scheduler.screen_order import screen_order
+from launcher.queue.backends.pilot_status import (
+    NO_PILOTS,
+    UNKNOWN_PLACE,
+    PilotStatus,
+    read_pilot_status,
+)
+from launcher.queue.gpu.gpus_file import read_gpu_status
+from launcher.queue.gpu.monitor import GpuPoller
+from launcher.queue.gpu.reservations import ReservationBoard, quiet_board
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.gpu.snapshot import GpuSnapshot, label_for
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.home_checks import network_warning
+from launcher.queue.home.paths import Home, check_home
+from launcher.queue.jobs.job import PROGRAM
+from launcher.queue.jobs.states import ENDED_STATES, ReasonCode, State
+from launcher.queue.scheduler.chosen_policy import policy_note, read_policy
+from launcher.queue.scheduler.policy.model import running_forecast
+from launcher.queue.scheduler.screen_order import screen_order
+from launcher.queue.store.feed import QueueVersion, queue_version
+from launcher.queue.store.queue import Store
+from launcher.queue.store.recovery import describe_long_log, queue_database_error
+from launcher.queue.store.rows import Claim, JobRow
+from launcher.queue.store.searches import SearchRow
+from launcher.queue.store.usage import NO_USAGE
+from launcher.queue.store.usage_records import program_by
+from launcher.queue.workers.progress.steps import NO_PROGRESS, ProgressReport
 from launcher.screens.code_notes import code_change_notes
 from launcher.screens.gpu_view import CURVE, FRESH_S, GpuView, gpu_views, merge_recorded
 from launcher.screens.host import Host
@@ -43,22 +60,10 @@ from launcher.screens.job_view import (
 )
 from launcher.screens.pilot_gpus import pilot_gpu_views
 from launcher.screens.search_view import shown_searches
-from launcher.states import ENDED_STATES, ReasonCode, State
-from launcher.store.feed import QueueVersion, queue_version
-from launcher.store.queue import Store
-from launcher.store.recovery import describe_long_log, queue_database_error
-from launcher.store.rows import Claim, JobRow
-from launcher.store.searches import SearchRow
-from launcher.store.usage import NO_USAGE
-from launcher.store.usage_records import program_by
-from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import describe_full_disk, read_json
-from launcher.system.home_checks import network_warning
 from launcher.system.mounts import read_mountinfo
-from launcher.system.paths import Home, check_home
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import mean
-from launcher.workers.progress.steps import NO_PROGRESS, ProgressReport
 
 _MOST_COUNTED = 5000  # queued jobs; with more, their kinds are not counted for each snapshot
 MOST_FOUND = 500  # jobs that a search lists

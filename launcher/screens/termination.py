@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
-from launcher.screens.format import iso_time
-from launcher.states import END_CAUSE_TEXTS, EndCause, Reason, ReasonCode, State
-from launcher.store.rows import JobRow
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import END_CAUSE_TEXTS, EndCause, Reason, ReasonCode, State
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import iso_time
+from launcher.queue.workers.termination import ResistingProcess, Termination, read_termination
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_seconds
-from launcher.workers.termination import ResistingProcess, Termination, read_termination
 
 
 class TerminationStatus(NamedTuple):

@@ -12,16 +12,22 @@ from textwrap import wrap
 
 import click
 
-from launcher.gpu.monitor import GpuPoller
-from launcher.gpu.nvml import Nvml
-from launcher.screens import queue_view
-from launcher.screens.format import (
+from launcher.queue.gpu.monitor import GpuPoller
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
+from launcher.queue.store.client import check_database_current
+from launcher.queue.store.feed import JobEvent, JobTracker
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import (
     GLYPHS,
     PAUSED,
     failure_hold_texts,
     tally,
     time_of_day,
 )
+from launcher.screens import queue_view
 from launcher.screens.job_columns import (
     JobColumn,
     Record,
@@ -34,13 +40,7 @@ from launcher.screens.job_view import WAITING, format_numbers, job_views, read_f
 from launcher.screens.queue_head import progress
 from launcher.screens.queue_view import TONES, job_table, running_table, snapshot_lines
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
-from launcher.store.client import check_database_current
-from launcher.store.feed import JobEvent, JobTracker
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.live_display import alternate_screen, live_area
-from launcher.system.paths import Home
 from launcher.system.terminal import terminal_size
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextStyle, line, tab_separated, width_of

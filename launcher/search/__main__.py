@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from launcher.search.definition import check_import
 from launcher.search.endings import end_failed, reason_of_error
-from launcher.store.queue import Store
 from launcher.system.errors import UsageError
-from launcher.system.paths import Home
 
 try:
     check_import()

@@ -7,21 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import read_configured_backends
 from launcher.functions.options import JobOptions, check_request, read_request
 from launcher.functions.program_start import read_variables
 from launcher.functions.programs import SubmitRequest, check_name
 from launcher.functions.shared_files import IN_PYTHON
-from launcher.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
-from launcher.search.submission import (
-    commit_search,
-    program_search,
-    search_warnings,
-    with_request,
-)
-from launcher.search.words import TPE, SearchWords
-from launcher.store.client import (
+from launcher.queue.backends.eligibility import with_default_backends
+from launcher.queue.backends.settings import read_configured_backends
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.jobs.job import PROGRAM, PROGRAM_RUN, Spec, run_name_fault
+from launcher.queue.store.client import (
     context_to_store,
     ensure_scheduler_alive,
     ensure_scheduler_with_note,
@@ -29,8 +23,14 @@ from launcher.store.client import (
     open_queue,
     queue_stopped_error,
 )
-from launcher.store.searches import CANCELLED, SearchRow, end_text
-from launcher.system.daemon_control import wake
+from launcher.queue.store.searches import CANCELLED, SearchRow, end_text
+from launcher.search.submission import (
+    commit_search,
+    program_search,
+    search_warnings,
+    with_request,
+)
+from launcher.search.words import TPE, SearchWords
 from launcher.system.errors import UsageError
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal

@@ -9,9 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import JOB_FOLDER, OUTPUTS
-from launcher.job import PROGRAM, Spec
-from launcher.params import TEMPLATE
+from launcher.queue.jobs.context import JOB_FOLDER, OUTPUTS
+from launcher.queue.jobs.job import PROGRAM, Spec
+from launcher.queue.jobs.params import TEMPLATE
+from launcher.queue.jobs.stored_specs import SpecWriter, read_spec
 from launcher.results.metric_direction import (
     Direction,
     direction_of,
@@ -19,7 +20,6 @@ from launcher.results.metric_direction import (
     unknown_direction,
 )
 from launcher.search.words import CMAES, GRID, MEDIAN, NONE, PRUNERS, SAMPLERS, TPE, SearchWords
-from launcher.stored_specs import SpecWriter, read_spec
 from launcher.system.errors import UsageError, nearest
 from launcher.system.files import Json
 from launcher.system.installation import install_command

@@ -2,10 +2,10 @@
 
 import time
 
-from launcher.store.queue import Store
-from launcher.system.daemon_control import wake
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from launcher.system.errors import Error, TaskFileError
-from launcher.system.paths import Home
 
 
 def end_failed(home: Home, store: Store, search: int, why: str) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow
 
 JOURNAL = "optuna-journal.log"
 

@@ -8,15 +8,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import read_configured_backends
-from launcher.context import Context
 from launcher.functions.plan_checks import compare
-from launcher.job import Spec
 from launcher.kind_interface import Kind, ReportsValidation
 from launcher.planning.load import load, plan
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.submit import RunPaths, spec_of, submit
+from launcher.queue.backends.eligibility import with_default_backends
+from launcher.queue.backends.settings import read_configured_backends
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import Spec
+from launcher.queue.store.queue import Store
 from launcher.search.definition import (
     PlannedEntry,
     SearchDefinition,
@@ -25,7 +26,6 @@ from launcher.search.definition import (
     sample_values,
 )
 from launcher.search.words import TPE, SearchWords
-from launcher.store.queue import Store
 from launcher.system.errors import UnknownName, UsageError
 from launcher.system.files import Json
 from launcher.taskfile.domains import (

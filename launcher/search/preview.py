@@ -5,14 +5,14 @@ from contextlib import suppress
 
 import click
 
-from launcher.context import program_words
 from launcher.functions.programs import PREFIX
+from launcher.queue.jobs.context import program_words
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import NewTrial
 from launcher.search.definition import SearchDefinition
 from launcher.search.study import Exhausted, SearchStudy
 from launcher.search.submission import SearchRequest, count_asked, find_continued
 from launcher.search.trial_jobs import program_of_trial
-from launcher.store.queue import Store
-from launcher.store.searches import NewTrial
 from launcher.system.errors import pluralize
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal

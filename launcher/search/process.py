@@ -13,6 +13,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import NewTrial, SearchRow, SearchState, TrialRow
 from launcher.search.definition import SearchDefinition, close_metric, read_definition
 from launcher.search.endings import end_failed, reason_of_error
 from launcher.search.files import journal_path, study_name
@@ -34,14 +39,9 @@ from launcher.search.trials import (
     results_for_study,
     was_killed,
 )
-from launcher.states import OPEN_STATES, State
-from launcher.store.queue import Store
-from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
-from launcher.system.daemon_control import wake
 from launcher.system.errors import Error, MachineError, StoreError, pluralize
 from launcher.system.files import Json
 from launcher.system.locks import lock_file
-from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
 from launcher.taskfile.domains import values_in
 

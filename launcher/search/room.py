@@ -3,14 +3,14 @@
 import time
 from pathlib import Path
 
-from launcher.backends.eligibility import runs_here
-from launcher.context import Context
-from launcher.job import Spec
 from launcher.planning.first_wave import read_machine_state, would_start
-from launcher.store.lanes import lane_of
-from launcher.store.queue import Store
-from launcher.store.runs import find_account
-from launcher.system.paths import Home
+from launcher.queue.backends.eligibility import runs_here
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import Spec
+from launcher.queue.store.lanes import lane_of
+from launcher.queue.store.queue import Store
+from launcher.queue.store.runs import find_account
 
 
 class Room:

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from launcher.params import to_param_value
+from launcher.queue.jobs.params import to_param_value
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow, TrialRow
 from launcher.results.metric_direction import Direction
 from launcher.results.result_jobs import WAITING
 from launcher.results.returned_rows import FAILED, INCOMPLETE, PRUNED
@@ -19,9 +22,6 @@ from launcher.search.trials import (
     is_pruned,
     read_result,
 )
-from launcher.states import OPEN_STATES, State
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.stored_fields import Unreadable
 from launcher.taskfile.domains import text_of
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from launcher.queue.store.rows import JobRow
 from launcher.results.metric_direction import Direction
 from launcher.results.returned_rows import JOB
 from launcher.results.table import AbsentRow, RunResults
-from launcher.store.rows import JobRow
 from launcher.system.files import Json
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import INPUTS, Context, with_programs
 from launcher.functions.program_start import check_folders
 from launcher.functions.programs import PREFIX, SubmitRequest, check_programs
-from launcher.job import Spec, Terms
+from launcher.queue.jobs.context import INPUTS, Context, with_programs
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.signatures import program_cost
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import CANCELLED, NewTrial, SearchRow
 from launcher.search.definition import (
     SearchDefinition,
     check_continuation,
@@ -22,9 +25,6 @@ from launcher.search.definition import (
 )
 from launcher.search.trial_jobs import program_of_trial
 from launcher.search.words import SearchWords
-from launcher.signatures import program_cost
-from launcher.store.queue import Store
-from launcher.store.searches import CANCELLED, NewTrial, SearchRow
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.terminal import print_stderr
 from launcher.taskfile.domains import Range, text_of

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
-from launcher.context import Context
 from launcher.functions.programs import PREFIX, SubmitRequest, commit_jobs
-from launcher.job import PROGRAM, Spec
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import PROGRAM, Spec
+from launcher.queue.jobs.signatures import program_cost
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import NewTrial, SearchRow, SearchState, TrialRow
+from launcher.queue.workers.progress.attempt_progress import read_last_metrics, read_reported_steps
 from launcher.search.definition import SearchDefinition
 from launcher.search.trials import JobResult, is_pruned, read_result, steps_for_study
-from launcher.signatures import program_cost
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.searches import NewTrial, SearchRow, SearchState, TrialRow
-from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
 from launcher.taskfile.domains import Value, text_of, values_in
 from launcher.taskfile.programs import fill_template
-from launcher.workers.progress.attempt_progress import read_last_metrics, read_reported_steps
 
 
 class SearchChanged(Exception):

@@ -7,11 +7,11 @@ from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
 
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State
+from launcher.queue.store.searches import TrialRow
 from launcher.results.over import mean_of
 from launcher.results.pivot import metrics_of_result
 from launcher.search.definition import Objective, SearchDefinition
-from launcher.states import OPEN_STATES, ReasonCode, State
-from launcher.store.searches import TrialRow
 from launcher.system.files import Json
 
 MOST_KILLED = 3  # attempts of a job that was killed from outside, before its trial counts as failed

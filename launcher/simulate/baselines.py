@@ -14,8 +14,8 @@ from multiprocessing.context import ForkProcess
 from textwrap import wrap
 from typing import NamedTuple, cast
 
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY as OUR_DISCIPLINE
-from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME, SJF
+from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY as OUR_DISCIPLINE
+from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME, SJF
 from launcher.simulate.machine import (
     JobSpan,
     PolicyResult,

@@ -12,7 +12,7 @@ from itertools import count, groupby
 from math import ceil, inf
 from typing import NamedTuple, Protocol, TypeVar
 
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.queue.gpu.snapshot import GpuSnapshot
 from launcher.simulate.trace import TraceJob
 from launcher.system.errors import UsageError
 from launcher.system.units import format_bytes, parse_bytes

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from launcher.planning.estimates import RuntimeHistory, estimate_job, seconds_on_cpu
 from launcher.planning.plan import Plan, PlannedJob
+from launcher.queue.store.usage_records import program_by
 from launcher.simulate.trace import TraceJob
-from launcher.store.usage_records import program_by
 from launcher.system.errors import pluralize
 from launcher.system.units import format_seconds, median
 

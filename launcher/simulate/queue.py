@@ -12,11 +12,11 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
-from launcher.accounts import NO_ACCOUNT, FairShareAccount
-from launcher.job import Resources
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, make_load
-from launcher.scheduler.policy.decide import MachineScheduler
-from launcher.scheduler.policy.disciplines import (
+from launcher.queue.jobs.accounts import NO_ACCOUNT, FairShareAccount
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.policy.co_location import UNKNOWN_LOAD, make_load
+from launcher.queue.scheduler.policy.decide import MachineScheduler
+from launcher.queue.scheduler.policy.disciplines import (
     USUAL_S,
     QueueOrder,
     ReservationPolicy,
@@ -24,7 +24,7 @@ from launcher.scheduler.policy.disciplines import (
     order_by_policy,
     response_ratio,
 )
-from launcher.scheduler.policy.model import (
+from launcher.queue.scheduler.policy.model import (
     LONG_QUANTILE,
     UNKNOWN,
     Forecast,
@@ -34,12 +34,12 @@ from launcher.scheduler.policy.model import (
     Waiting,
     make_forecast,
 )
-from launcher.scheduler.policy.queue_lengths import PATIENCE_FACTOR
-from launcher.scheduler.policy.vram_request import choose_vram_request
+from launcher.queue.scheduler.policy.queue_lengths import PATIENCE_FACTOR
+from launcher.queue.scheduler.policy.vram_request import choose_vram_request
+from launcher.queue.store.usage import NEWEST_PEAKS as MOST_PEAKS
+from launcher.queue.store.usage import SimilarUsage, Usage, margin_of
 from launcher.simulate.machine import SimulatedCluster
 from launcher.simulate.trace import SimilarityGroup, TraceJob
-from launcher.store.usage import NEWEST_PEAKS as MOST_PEAKS
-from launcher.store.usage import SimilarUsage, Usage, margin_of
 from launcher.system.gpu_sharing import SharingRules
 
 NEWEST = 64  # durations of similar jobs that are remembered, as in the queue

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.store.lanes import rank_of
+from launcher.queue.store.lanes import rank_of
 from launcher.system.errors import MOST_PROBLEMS, UsageError, pluralize
 from launcher.system.units import parse_bytes
 

@@ -14,7 +14,7 @@
     [sharing]                     # the GPUs, with others: see launcher/system/gpu_sharing.py
     reserve = "2GiB"
 
-    [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
+    [backends.slurm]              # engines beside this machine: see launcher/queue/backends/settings.py
     cpus = 8
 
     [notify.mail]                 # targets of messages: see launcher/notify/settings.py
@@ -52,7 +52,7 @@ _CHECKED_TABLES = {
     "snapshot_file_limit": "launcher.system.snapshot_setting",
     "sharing": "launcher.system.gpu_sharing",
 }
-# keys that only the commands read which use them: `launcher.backends.settings`, `launcher.notify.settings`
+# keys that only the commands read which use them: `launcher.queue.backends.settings`, `launcher.notify.settings`
 _OTHER_TABLES = ("on", "backends", "notify")
 KEYS = ("home", *WORDS, *_CHECKED_TABLES, *_OTHER_TABLES)
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from launcher.ids import is_variant_value
-from launcher.params import parse_number
+from launcher.queue.jobs.params import parse_number
 from launcher.system.errors import UsageError
 from launcher.system.files import Json
 from launcher.system.lazy_regex import compile_lazily

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from launcher.ids import DataId, ModelId, Poison, Words
-from launcher.job_options.notifications import RunNotify
-from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.notifications import RunNotify
+from launcher.queue.job_options.registry import JobRequest
 from launcher.system.errors import Problem, Severity, SourceLocation
 from launcher.taskfile.language import Reuse
 from launcher.taskfile.legacy_names import LegacyAction

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypedDict
 
-from launcher.job import run_name_fault
-from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
-from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
+from launcher.queue.job_options.value_types import SHARE
+from launcher.queue.jobs.job import run_name_fault
 from launcher.system.environment import variable_fault
 from launcher.system.errors import UsageError, did_you_mean, list_known_names, nearest
 from launcher.taskfile.language import Reuse, settings_among

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.job import MOST_RUN_NAME
-from launcher.job_options.registry import job_options, old_option_names
-from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.registry import job_options, old_option_names
+from launcher.queue.job_options.value_types import SHARE
+from launcher.queue.jobs.job import MOST_RUN_NAME
 from launcher.system.errors import Problem, Problems
 from launcher.taskfile.legacy_names import OLD_WORDS
 from launcher.taskfile.nodes import GivenSetting, Node, ScalarNode

@@ -8,8 +8,8 @@ It can also be a word of the file: `name`, `phases`, `reuse`, `share`, `notify`,
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.job_options.registry import job_options, old_option_names
 from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.registry import job_options, old_option_names
 from launcher.system.errors import Problem, Problems, TaskFileError
 from launcher.taskfile.includes import merge_files
 from launcher.taskfile.legacy_names import OLD_WORDS, SWITCHES, LegacyAction, translate

@@ -25,13 +25,13 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.ids import is_variant_value
-from launcher.job import Terms
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.params import PARAMS, TEMPLATE, parse_number
 from launcher.provenance.file_patterns import is_pattern_or_outputs
+from launcher.queue.jobs.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.params import PARAMS, TEMPLATE, parse_number
 from launcher.system.environment import SWEEP_VARIABLE
 from launcher.system.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.system.files import Json

@@ -2,20 +2,20 @@
 
 From weakest to strongest: `defaults`, `matrix`, `defaults: {KIND: …}`, `matrix: {KIND: …}`, the entry, the
 entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. The request of a job under `resources` consists of the options of
-`launcher.job_options`, read as in `launcher add`, from the file, its kind, its entry and `--set`.
+`launcher.queue.job_options`, read as in `launcher add`, from the file, its kind, its entry and `--set`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
-from launcher.job_options.value_types import (
+from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.registry import JobOption, JobRequest, job_options, old_option_names
+from launcher.queue.job_options.value_types import (
     TimeInPast,
     device_fault,
     in_task_file,
     terms_fault,
 )
-from launcher.kind_interface import Kind, Role
 from launcher.system.errors import Problems, Severity, SourceLocation, UsageError
 from launcher.taskfile.nodes import (
     GivenSetting,

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import NamedTuple, TypedDict
 
 from launcher.ids import DataId, ModelId, is_word
-from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, ReadsImages, Role
+from launcher.queue.job_options.registry import JobRequest, job_options
 from launcher.system.environment import variable_fault
 from launcher.system.errors import Problem, Problems, SourceLocation, UsageError
 from launcher.system.lazy_regex import compile_lazily

@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from launcher.params import format_params, varying_names
-from launcher.store.rows import JobRow
+from launcher.queue.jobs.params import format_params, varying_names
+from launcher.queue.store.rows import JobRow
+from launcher.queue.workers.progress.attempt_progress import read_reported_steps
+from launcher.queue.workers.progress.steps import ProgressReport, curves, unit_of
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.web.chart_library import missing_library
 from launcher.web.page import Address, PageContent
 from launcher.web.plots import Line, Plot, common_unit, in_order, one_line, title_of
 from launcher.web.view import QueueView
-from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import ProgressReport, curves, unit_of
 
 MOST_JOBS = 8  # jobs whose curves are drawn in one chart
 MOST_SMOOTHING = 0.99

@@ -4,14 +4,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State
+from launcher.queue.store.listings import ListingFilter, ListingQueries
+from launcher.queue.texts import ORDER, format_job_names, utc_offset
 from launcher.screens.dashboard.job_page import NEEDS
-from launcher.screens.format import ORDER, format_job_names, utc_offset
 from launcher.screens.job_details import attempt_cells, event_cells, facts_of, result_cells
 from launcher.screens.job_records import record_of
 from launcher.screens.job_view import job_views, read_newest_progress
 from launcher.screens.queue_view import job_table
-from launcher.states import OPEN_STATES, ReasonCode, State
-from launcher.store.listings import ListingFilter, ListingQueries
 from launcher.system.errors import pluralize
 from launcher.system.log_files import read_file_part
 from launcher.system.text import sanitize_terminal

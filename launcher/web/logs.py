@@ -6,7 +6,7 @@ A page shows a window of a log, which may have gigabytes. The whole file is sent
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.store.rows import JobRow
+from launcher.queue.store.rows import JobRow
 from launcher.system.log_files import read_file_part
 from launcher.system.text import sanitize_terminal
 from launcher.web.page import Address, PageContent

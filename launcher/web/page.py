@@ -16,11 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from launcher.screens.format import GLYPHS, PAUSED, local_under, time_of_day, utc_offset
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode
+from launcher.queue.store.listings import ListedPage
+from launcher.queue.texts import GLYPHS, PAUSED, local_under, time_of_day, utc_offset
 from launcher.screens.queue_head import DAY_S
 from launcher.screens.snapshots import read_scheduler_status, short_path
-from launcher.states import OPEN_STATES, ReasonCode
-from launcher.store.listings import ListedPage
 from launcher.system.terminal_codes import PlainTextFilter, apply_backspaces
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Cell, TextTable, text_of

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
+from launcher.queue.workers.progress.steps import RATE, STEP, Point
 from launcher.screens.chart import finite, number
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.steps import RATE, STEP, Point
 
 T = TypeVar("T")
 COLOURS = 8

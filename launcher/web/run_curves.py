@@ -12,19 +12,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
-from launcher.params import LONGEST_VALUE, format_params, read_number, to_param_value, varying_names
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.params import (
+    LONGEST_VALUE,
+    format_params,
+    read_number,
+    to_param_value,
+    varying_names,
+)
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.listings import ListingQueries
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.workers.progress.attempt_progress import MOST_BYTES, read_reported_steps
+from launcher.queue.workers.progress.steps import STEP, Point, curves, unit_of
 from launcher.results.model_columns import settings_of, swept_settings
 from launcher.results.over import mean_with_interval
 from launcher.results.result_jobs import ResultJob, result_jobs
 from launcher.results.rows import kinds_of
 from launcher.screens.chart import finite
-from launcher.states import OPEN_STATES, State
-from launcher.store.listings import ListingQueries
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import pluralize
 from launcher.system.files import file_stamp
-from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_bytes
 from launcher.web.plots import (
@@ -46,8 +54,6 @@ from launcher.web.run_filter import (
     read_filter,
     unknown_settings,
 )
-from launcher.workers.progress.attempt_progress import MOST_BYTES, read_reported_steps
-from launcher.workers.progress.steps import STEP, Point, curves, unit_of
 
 MOST_LINES = 12  # lines of a chart: more cannot be distinguished
 MOST_PLOTS = 4  # charts that are shown if there are more metrics

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from launcher.store.listings import ListingQueries
+from launcher.queue.store.listings import ListingQueries
 from launcher.system.errors import UsageError
 from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_bytes

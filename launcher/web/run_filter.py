@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from launcher.job import Spec
-from launcher.params import to_param_value
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.params import to_param_value
+from launcher.queue.store.listings import ListingQueries
+from launcher.queue.store.queue import Store
 from launcher.results.model_columns import settings_of
-from launcher.store.listings import ListingQueries
-from launcher.store.queue import Store
 from launcher.system.errors import list_known_names, meant
-from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 
 LONGEST = 200  # characters

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from launcher.store.rows import JobRow
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.rows import JobRow
 
 TYPES: Mapping[str, str] = {
     ".png": "image/png",

@@ -3,11 +3,11 @@
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
-from launcher.screens.format import ORDER
+from launcher.queue.jobs.states import State
+from launcher.queue.store.listings import ListingQueries, RunRecord
+from launcher.queue.texts import ORDER
 from launcher.screens.job_view import job_views
 from launcher.screens.queue_view import job_table
-from launcher.states import State
-from launcher.store.listings import ListingQueries, RunRecord
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.web.curves import is_log, scale_values, smoothing_of

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow, TrialRow
 from launcher.screens.chart import number
 from launcher.screens.search_view import best_text, search_title, state_text, trials_text
 from launcher.search.definition import Objective, SearchDefinition, read_definition
 from launcher.search.trials import TrialOutcome, by_number, end_of, is_complete, read_result
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow, TrialRow
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
+from launcher.queue.home.paths import Home
 from launcher.system.errors import MachineError, UsageError
-from launcher.system.paths import Home
 from launcher.web.access import new_credentials
 from launcher.web.application import Application
 from launcher.web.connections import BoundedConnection

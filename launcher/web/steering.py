@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from launcher.queue.home.paths import check_home
+from launcher.queue.store.client import open_home
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
 from launcher.screens.job_actions import KEYS as VERBS
 from launcher.screens.job_actions import READ_ONLY, ProposedChange, one_line, propose
 from launcher.screens.job_texts import TEXT_KEYS, JobText, read_job_text
-from launcher.store.client import open_home
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import Error, UsageError
-from launcher.system.paths import check_home
 from launcher.system.text import sanitize_terminal
 from launcher.web.view import NotFound, QueueView, job_of
 

@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from launcher.gpu.monitor import GpuPoller
-from launcher.gpu.nvml import Nvml
+from launcher.queue.gpu.monitor import GpuPoller
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
 from launcher.screens.job_actions import one_line
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.background_query import BackgroundQuery
 from launcher.system.errors import Error, UsageError
-from launcher.system.paths import Home
 from launcher.web.run_curves import CurveChoice, RunCurves, RunCurvesReader
 from launcher.web.run_data import RunData, read_runs
 from launcher.web.run_filter import Settings, SettingsIndex

@@ -81,7 +81,7 @@ def _role(pid: int, words: list[bytes], home: bytes, program: bytes) -> Role | N
         return None
     if b"launcher.scheduler" in words:
         return Role.SCHEDULER
-    if b"launcher.workers.fork_server" in words:
+    if b"launcher.queue.workers.fork_server" in words:
         return Role.SUPERVISOR if _forked(pid, words) else Role.FORK_SERVER
     return None
 

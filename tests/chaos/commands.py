@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.chaos.enqueue import KIND, spec_of, write_portion
 from tests.chaos.killer import Kill
 from tests.chaos.outside import names

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from launcher.context import current_context
-from launcher.job import Resources, Spec, Terms
-from launcher.states import State
-from launcher.store.queue import NewJob, Store
-from launcher.system.daemon_control import wake
-from launcher.system.paths import find_home, make_home
-from launcher.system.scheduler_start import ensure_scheduler
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import find_home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.context import current_context
+from launcher.queue.jobs.job import Resources, Spec, Terms
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import NewJob, Store
 from tests.chaos.program import argv
 from tests.chaos.recipe import BACKOFF_S, Recipe
 

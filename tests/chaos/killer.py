@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from launcher.gpu.monitor import recorded_program
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Attempt, Home
+from launcher.queue.gpu.monitor import recorded_program
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.workers.attempt_journal import read_recorded_outcome, read_starter
 from launcher.system.processes import identity, is_alive
-from launcher.workers.attempt_journal import read_recorded_outcome, read_starter
 from tests.chaos.census import Ours, Role, census
 
 PAUSE_S = (0.05, 0.7)  # between two strikes; a queue that is never left alone does nothing

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import click
 
-from launcher.states import State
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
 from tests.chaos.audit import Findings, audit
 from tests.chaos.census import Role, census, send_exactly
 from tests.chaos.commands import People, surroundings

@@ -17,11 +17,11 @@ from pathlib import Path
 import click
 
 from benchmarks.measured import record
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.paths import Home, make_home
-from launcher.system.scheduler_start import ensure_scheduler
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, end_everything, enqueue, lane_reason_text, until
 
 NO_PROCESS = r"""

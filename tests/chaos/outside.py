@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 
 OPEN = frozenset({"queued", "held", "running"})
 _ATTEMPTS = """

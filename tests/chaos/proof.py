@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from launcher.queue.home.paths import Home
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 from tests.chaos.audit import Findings, audit
 from tests.chaos.census import census
 from tests.chaos.commands import People, delays_file, keep_going, surroundings

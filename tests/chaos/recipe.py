@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from launcher.states import State
+from launcher.queue.jobs.states import State
 
 SHORT_MS, LONG_MS = (0, 50), (200, 1500)  # the long ones are met alive by the next scheduler
 LONG_SHARE = 0.12

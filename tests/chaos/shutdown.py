@@ -20,14 +20,14 @@ from pathlib import Path
 import click
 
 from benchmarks.measured import record
-from launcher.job import CPU, Resources, Terms
-from launcher.states import ENDED_STATES, State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.paths import Attempt, Home, make_home
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Attempt, Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.job import CPU, Resources, Terms
+from launcher.queue.jobs.states import ENDED_STATES, State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
 from launcher.system.processes import Identity, identity_from_record, is_alive
-from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import a_spec, end_everything, enqueue, job_row, lines_of, on_record, shell
 from tests.chaos.census import Role, census, send_exactly
 from tests.chaos.commands import LAUNCHER

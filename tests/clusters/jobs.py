@@ -5,11 +5,11 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.context import Context
-from launcher.job import Resources, Spec, Terms
-from launcher.store.client import wake_or_start_scheduler
-from launcher.store.queue import NewJob, Store
-from launcher.system.paths import find_home, make_home
+from launcher.queue.home.paths import find_home, make_home
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import Resources, Spec, Terms
+from launcher.queue.store.client import wake_or_start_scheduler
+from launcher.queue.store.queue import NewJob, Store
 
 KIND, RUN, MODULE = "work", "proof", "clusterlab"
 # stamps are not sent to the launcher, so they also count bodies that it has lost

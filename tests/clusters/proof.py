@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.system.process_trees import send_signal
 from tests.chaos.outside import facts
 from tests.chaos.program import read_stamps

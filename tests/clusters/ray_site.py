@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.backends.protocol import AllocationState
-from launcher.backends.ray import Ray
-from launcher.backends.settings import BackendSettings
+from launcher.queue.backends.protocol import AllocationState
+from launcher.queue.backends.ray import Ray
+from launcher.queue.backends.settings import BackendSettings
 from tests.clusters.census import marked, tokens_of
 from tests.clusters.site import BACKEND, Site
 from tests.ray.cluster import RayCluster, a_ray_cluster

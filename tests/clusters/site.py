@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
 from launcher.system.process_trees import descendants, send_signal
 from tests.chaos.outside import facts, still_open
 from tests.clusters.census import of_node, pilots_below, signal_all

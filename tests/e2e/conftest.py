@@ -12,8 +12,8 @@ from typing import Self
 
 import pytest
 
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from tests.build import end_everything
 from tests.forked import BIN, LAUNCHER, Process, call_launcher, start
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.gpu.gpus_file import read_gpu_status
-from launcher.job import Resources
-from launcher.screens.format import why
-from launcher.states import ENDED_STATES
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.queue.gpu.gpus_file import read_gpu_status
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.states import ENDED_STATES
+from launcher.queue.store.queue import Store
+from launcher.queue.texts import why
 from launcher.system.files import write_json
 from tests.build import a_context, a_spec, enqueue, shell, until
 from tests.e2e.conftest import Project, a_project

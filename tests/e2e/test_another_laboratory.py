@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.system.process_trees import descendants
 from tests.build import until
 from tests.e2e.conftest import Project
@@ -151,7 +151,7 @@ def test_edited_plugin_code_takes_effect_immediately(toys: Project) -> None:
 
 def test_commands_do_not_import_torch(toys: Project) -> None:
     probe = (
-        "import sys, launcher.cli.main, launcher.cli.commands.run, launcher.scheduler, launcher.workers.fork_server;"
+        "import sys, launcher.cli.main, launcher.cli.commands.run, launcher.scheduler, launcher.queue.workers.fork_server;"
         "print([m for m in ('torch', 'torchvision', 'numpy', 'sklearn') if m in sys.modules])"
     )
     said = subprocess.run(

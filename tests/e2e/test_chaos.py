@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import State
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
 from tests.build import until
 from tests.chaos.audit import Findings, audit, jobs_of
 from tests.chaos.commands import delays_file, surroundings
@@ -62,8 +62,8 @@ def test_audit_without_delays_fails(delays: int, faults: tuple[str, ...]) -> Non
 @pytest.mark.parametrize(
     ("process", "file", "delays"),
     [
-        ("launcher.workers.fork_server", "started", 1),
-        ("launcher.workers.fork_server", "another", 0),
+        ("launcher.queue.workers.fork_server", "started", 1),
+        ("launcher.queue.workers.fork_server", "another", 0),
         ("launcher.scheduler", "started", 0),
     ],
 )

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import make
-from launcher.backends.settings import BackendSettings
 from launcher.functions.call_results import read_exception, read_value
+from launcher.queue.backends.local import make
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.states import Failed
+from launcher.queue.workers.exit_outcome import ExitContext, judge_exit
 from launcher.screens.job_view import UNRECORDED_END
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.states import Failed
-from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import LOG_RESERVE_BYTES
-from launcher.system.paths import Attempt, Home
-from launcher.workers.exit_outcome import ExitContext, judge_exit
 from tests.build import gone, job_row, lane_reason_text, program_of, shell, until
 from tests.e2e.conftest import Project, reading
 from tests.e2e.test_reliability import (
@@ -59,10 +59,10 @@ toytest: [{{model: "dot:pre", data: "dot:pre"}}]
 """
 MORE = ', {model: null, data: "line:pre"}'
 QUICK_RETRIES = {
-    "launcher.scheduler.loop.RETRY_S": 0.2,
-    "launcher.scheduler.admission.RETRY_S": 0.2,
-    "launcher.scheduler.endings.MOVE_RETRY_S": 0.2,
-    "launcher.scheduler.requeue.FULL_DISK_PAUSE_S": 1.0,
+    "launcher.queue.scheduler.loop.RETRY_S": 0.2,
+    "launcher.queue.scheduler.admission.RETRY_S": 0.2,
+    "launcher.queue.scheduler.endings.MOVE_RETRY_S": 0.2,
+    "launcher.queue.scheduler.requeue.FULL_DISK_PAUSE_S": 1.0,
 }
 WATCHED_S = 0.5  # time for which a queue is watched that must not do the wrong thing
 FLOODING = """
@@ -335,7 +335,7 @@ def waiting_reason(queue: Project, job: int) -> str:
         return lane_reason_text(job_row(store, job))
 
 
-@pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])
+@pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.queue.workers.fork_server"])
 def test_killed_processes_restart_after_space_is_freed(small: Project, whose: bytes) -> None:
     """All processes of the fork server are killed: it and the supervisors that it has forked."""
     job = add_waiting(small)

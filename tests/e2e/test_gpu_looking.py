@@ -7,7 +7,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.workers.memory_share import Share
+from launcher.queue.workers.memory_share import Share
 from tests.build import until
 from tests.e2e.machine import HOLDING, Machine, Program, a_machine
 from tests.nvml.standin import GIB, TAKE, Devices

@@ -184,8 +184,8 @@ def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
 
 SAMPLE_MAX_AGE_S = 1.0
 SILENCE = {
-    "launcher.gpu.monitor.DRIVER_TIMEOUT_S": 2.0,
-    "launcher.scheduler.gpus.gpu_state.SAMPLE_MAX_AGE_S": SAMPLE_MAX_AGE_S,
+    "launcher.queue.gpu.monitor.DRIVER_TIMEOUT_S": 2.0,
+    "launcher.queue.scheduler.gpus.gpu_state.SAMPLE_MAX_AGE_S": SAMPLE_MAX_AGE_S,
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.gpus_file import read_known_attempts
+from launcher.queue.gpu.gpus_file import read_known_attempts
 from tests.build import until
 from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_users
 from tests.nvml.standin import GIB, Devices
@@ -208,7 +208,7 @@ def test_fixed_number_of_jobs_shares_a_gpu_at_any_load(counted: Machine) -> None
     assert not third.started
 
 
-LASTING = {"launcher.scheduler.gpus.memory_shortage.LASTING_S": 2.0}
+LASTING = {"launcher.queue.scheduler.gpus.memory_shortage.LASTING_S": 2.0}
 STEADY_LOOKS = (
     15  # one each 0.2 s, for longer than a shortage of memory lasts before a job is stopped
 )

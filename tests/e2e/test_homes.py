@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.system import memory
-from launcher.system.daemon_control import scheduler_pid
 from launcher.system.locks import lock_holder
 from launcher.system.processes import login_name
 from tests.build import end_everything, lines_of, shell, until

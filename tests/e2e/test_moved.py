@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.functions.future import future
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
 from tests.build import end_everything, lines_of, until
 from tests.e2e.conftest import Project, a_project
 from tests.forked import BIN
@@ -106,7 +106,7 @@ def test_waiting_future_reports_a_moved_queue_folder(
 
     home = Home(tmp_path / "home")
     monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
-    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr("launcher.queue.store.feed.CHECK_EVERY_S", 0.2)
     new = Home(tmp_path / "new")
     try:
         waiting = submit(abs, -1, hold=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from launcher.notify.notices import read_notification_state
-from launcher.states import State
-from launcher.system.daemon_control import scheduler_pid
-from launcher.workers.progress.attempt_progress import read_reported_steps
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.jobs.states import State
+from launcher.queue.workers.progress.attempt_progress import read_reported_steps
 from tests.build import in_state, lines_of, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.staging.attempts import files_in

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import make
-from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.settings import BackendSettings
 from launcher.notify.notices import read_notification_state
 from launcher.provenance.file_digests import FileDigests
-from launcher.states import ENDED_STATES, Done, State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.backends.local import make
+from launcher.queue.backends.pilot_folder import PilotFolder
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import make_home
+from launcher.queue.jobs.states import ENDED_STATES, Done, State
+from launcher.queue.store.queue import Store
 from launcher.system.files import read_json
 from launcher.system.locks import lock_holder
-from launcher.system.paths import make_home
 from launcher.system.processes import identity, identity_from_record
 from tests.build import (
     a_spec,

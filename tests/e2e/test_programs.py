@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from launcher.gpu.monitor import recorded_program
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.gpu.monitor import recorded_program
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.system.process_trees import descendants, send_signal
 from tests.build import job_row, lines_of, supervisor_of, until
 from tests.e2e.conftest import TOYLAB, Project, reading

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import boot_id
 from tests.build import endings as endings_in

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.store.queue import Store
 from launcher.system.process_trees import descendants, send_signal
 from launcher.system.processes import is_stopped
 from tests.build import lines_of, program_of, shell, supervisor_of, until

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
 from tests.build import gone, lines_of, shell, until
 from tests.e2e.conftest import Command, Project
 from tests.e2e.test_disk import NEEDS_CC, a_queue_of_its_own, check_never, compiled

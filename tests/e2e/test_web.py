@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.system.locks import lock_file
 from launcher.system.process_trees import send_signal
 from tests.build import until

@@ -6,14 +6,14 @@ from itertools import combinations
 
 from hypothesis import strategies as st
 
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, can_share
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.inventory import wants_gpu
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
-from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad, can_share
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.inventory import wants_gpu
+from launcher.queue.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
+from launcher.queue.scheduler.policy.oom_policy import NEGLIGIBLE
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from launcher.states import State
-from launcher.store import client
-from launcher.store.queue import Store
-from launcher.system.paths import Home, make_home
-from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.fork_server_handles import ForkServer
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.store import client
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.fork_server_handles import ForkServer
 from tests.build import PLAIN, end_everything
 
 

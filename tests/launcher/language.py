@@ -13,8 +13,8 @@ from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import SubmittedRun, submit
-from launcher.states import Done
-from launcher.store.queue import Store
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.queue import Store
 from launcher.system.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.system.files import FileStamp
 from launcher.taskfile.entries import TaskFile

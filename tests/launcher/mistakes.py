@@ -22,11 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.cli.main import main
-from launcher.job import Terms
-from launcher.states import Done, Failed
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Done, Failed
+from launcher.queue.store.queue import Store
 from launcher.system.files import Json, write_json
-from launcher.system.paths import Home, make_home
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.users import NOBODY
 

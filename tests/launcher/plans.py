@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.gpu.snapshot import GpuSnapshot
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, ComparedJob
@@ -12,7 +11,8 @@ from launcher.planning.estimates import PastJob, RuntimeHistory
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
-from launcher.scheduler.policy.model import Machine
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.scheduler.policy.model import Machine
 from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from launcher.job import Terms
-from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
-from launcher.store.queue import Store
-from launcher.store.rows import Claim
-from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import Claim
 from tests.build import a_seat, a_spec, claimed, enqueue, in_state, shell, until
 
 DONE, FAILED, STOPPED = Done(at=2.0), Failed(at=2.0, error="no"), Stopped(at=2.0)

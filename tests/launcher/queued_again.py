@@ -1,12 +1,12 @@
 """Jobs that were queued again under their names, as `launcher add`, `retry` and task files do it."""
 
-from launcher.job import Spec
-from launcher.states import Done, Failed, Outcome
-from launcher.store.job_names import superseded_name
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import Done, Failed, Outcome
+from launcher.queue.store.job_names import superseded_name
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.attempt_spec import attempt_spec_text
 from launcher.system.files import Json
-from launcher.system.paths import Home
-from launcher.workers.attempt_spec import attempt_spec_text
 from tests.build import a_spec, claimed, enqueue, finished
 
 RUN = "fix"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from launcher import api
-from launcher.context import (
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import (
     Context,
     attempt_job_folder,
     entry_context,
@@ -20,18 +21,17 @@ from launcher.context import (
     uses_job_folder,
     with_programs,
 )
-from launcher.job import Resources
-from launcher.store.lanes import lane_of
+from launcher.queue.jobs.job import Resources
+from launcher.queue.store.lanes import lane_of
+from launcher.queue.workers.attempt_spec import attempt_spec_text, read_attempt_spec
+from launcher.queue.workers.worker import make_attempt_environment
 from launcher.system.environment import (
     QUEUE_VARIABLES,
     SITE_VARIABLE,
     owners_environment,
     queue_variables,
 )
-from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
-from launcher.workers.attempt_spec import attempt_spec_text, read_attempt_spec
-from launcher.workers.worker import make_attempt_environment
 from tests.build import a_context, a_spec, an_attempt
 
 
@@ -192,7 +192,7 @@ def test_non_numeric_limits_are_refused(odd: dict[str, object]) -> None:
 def test_context_of_a_shell_changes_with_its_limits() -> None:
     script = """
 import os, resource
-from launcher.context import current_context
+from launcher.queue.jobs.context import current_context
 first = current_context({})
 _, hard = resource.getrlimit(resource.RLIMIT_CORE)
 print(first.digest == current_context({}).digest, first.niceness == os.nice(0))

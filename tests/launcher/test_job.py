@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.job import Resources, Spec, Terms
 from launcher.kinds import cost_settings, signature_of
-from launcher.params import PARAMS, params_of, to_param_value, with_option
-from launcher.signatures import program_signature
-from launcher.states import (
+from launcher.queue.jobs.job import Resources, Spec, Terms
+from launcher.queue.jobs.params import PARAMS, params_of, to_param_value, with_option
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import (
     ENDED_STATES,
     LEGAL_TRANSITIONS,
     OPEN_STATES,
@@ -29,7 +29,7 @@ from launcher.states import (
     read_oom_report,
     read_outcome,
 )
-from launcher.stored_specs import SpecWriter, has_options, read_spec
+from launcher.queue.jobs.stored_specs import SpecWriter, has_options, read_spec
 from launcher.system.files import FileVersion, Json
 from launcher.system.stored_fields import Unreadable
 from tests.build import renamed

@@ -8,9 +8,9 @@ SECONDS: after which a wait without a cause is named.
 import sys
 from pathlib import Path
 
-from launcher.scheduler import process
-from launcher.scheduler.__main__ import SERVICES
-from launcher.scheduler.policy import watchdog
+from launcher.queue.scheduler import process
+from launcher.queue.scheduler.policy import watchdog
+from launcher.scheduler import SERVICES
 from launcher.system import memory
 from tests import shortened
 

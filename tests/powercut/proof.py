@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.states import OPEN_STATES
-from launcher.store.queue import Store
-from launcher.system.daemon_control import wake
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import OPEN_STATES
+from launcher.queue.store.queue import Store
 from launcher.system.errors import StoreError
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import end_everything
 from tests.powercut.disk import Cut, Disk, write_out
 from tests.powercut.recording import Operation, Recorder

@@ -8,12 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.job import Spec, Terms
-from launcher.states import OPEN_STATES, State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import wake
-from launcher.system.paths import Home, make_home
-from launcher.system.scheduler_start import ensure_scheduler
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, end_everything, enqueue, shell
 from tests.powercut.recording import note
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.pilot_folder import read_pilot_spec
-from launcher.backends.pilot_processes import kill_all
-from launcher.backends.protocol import AllocationState, Observation
-from launcher.backends.ray import Ray
-from launcher.backends.settings import BackendSettings
+from launcher.queue.backends.pilot_folder import read_pilot_spec
+from launcher.queue.backends.pilot_processes import kill_all
+from launcher.queue.backends.protocol import AllocationState, Observation
+from launcher.queue.backends.ray import Ray
+from launcher.queue.backends.settings import BackendSettings
 from tests.build import until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import Devices

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import AttemptStarted, Drain, Registered
-from launcher.backends.pilot_processes import find_pids
-from launcher.backends.protocol import AllocationEndCause, AllocationState, EngineError
-from launcher.backends.ray import Ray
-from launcher.backends.settings import BackendSettings
-from launcher.states import Done
-from launcher.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.backends.pilot_messages import AttemptStarted, Drain, Registered
+from launcher.queue.backends.pilot_processes import find_pids
+from launcher.queue.backends.protocol import AllocationEndCause, AllocationState, EngineError
+from launcher.queue.backends.ray import Ray
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.jobs.states import Done
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
 from tests.build import a_spec, gone, program_of, shell, until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.ray.cluster import STARTS_WITHIN_S, RayCluster

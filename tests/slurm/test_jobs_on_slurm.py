@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import Registered, decode_message
-from launcher.backends.pilot_rules import PilotState
-from launcher.system.paths import Home
+from launcher.queue.backends.pilot_messages import Registered, decode_message
+from launcher.queue.backends.pilot_rules import PilotState
+from launcher.queue.home.paths import Home
 from tests.build import end_everything, until
 from tests.clusters.census import of_node, signal_all
 from tests.forked import call_launcher

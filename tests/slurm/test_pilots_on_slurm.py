@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.protocol import (
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.queue.backends.protocol import (
     AllocationEndCause,
     AllocationState,
     EngineError,
     Observation,
     SubmissionRefused,
 )
-from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm import Slurm as Backend
-from launcher.backends.slurm_commands import SlurmCommands
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.backends.slurm import Slurm as Backend
+from launcher.queue.backends.slurm_commands import SlurmCommands
 from tests.build import gone, until
 from tests.slurm.cluster import Slurm, a_slurm
 from tests.slurm.conftest import slurm_or_skip

@@ -16,9 +16,9 @@ from benchmarks.filling.at_once import Fixed, Started, run_at_once
 from benchmarks.gpu.bench import GIB, ROOT, Bench, NotMeasured
 from benchmarks.gpu.measurements.queue import Queue, queue
 from benchmarks.gpu.measurements.waiting import Sampler
-from launcher.gpu.nvml import Nvml
-from launcher.states import OutOfMemory
-from launcher.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.jobs.states import OutOfMemory
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
 
 PROGRAM = "benchmarks.gpu.measurements.load"
 SLICE_S = 0.05  # in which a program uses the card once

@@ -15,9 +15,9 @@ import pynvml
 from benchmarks.gpu.bench import GIB, ROOT, Bench
 from benchmarks.gpu.measurements.nvml_questions import QUESTIONS, XID, Answer, answers
 from benchmarks.gpu.measurements.programs import taken
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.workers.memory_share import DEFAULT_CONTEXT_BYTES
 from tests.nvml.standin import Devices, compile_library
 
 UUID = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

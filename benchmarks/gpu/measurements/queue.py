@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.gpu.bench import ROOT, Bench
-from launcher.gpu.monitor import recorded_program
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_journal import read_recorded_outcome
-from launcher.workers.memory_share import read_report, read_share
+from launcher.queue.gpu.monitor import recorded_program
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.workers.memory_share import read_report, read_share
 
 COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")

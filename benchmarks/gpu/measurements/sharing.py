@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.gpu.bench import GIB, Bench
 from benchmarks.gpu.measurements.queue import Queue, Usage, queue
-from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES
+from launcher.queue.workers.memory_share import DEFAULT_CONTEXT_BYTES
 
 REQUEST = 8 * GIB
 SHARE = 4  # a smaller card gives each a quarter

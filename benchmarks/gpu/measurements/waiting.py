@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.measurements.networks import WARM, Case, Repeated, cases, modes
 from benchmarks.gpu.measurements.training import images_of
-from launcher.gpu.nvml import Nvml
+from launcher.queue.gpu.nvml import Nvml
 from trueface.data.batch import Batch, BatchLoader
 from trueface.data.loading.prefetching import closing
 

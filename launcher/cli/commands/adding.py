@@ -12,8 +12,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -24,13 +22,6 @@ from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_r
 from launcher.cli.help_pages import COMMON_OPTIONS, TYPED_WORDS, launcher_command
 from launcher.cli.job_selection import PATTERN_HELP, gc_paused, select
 from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param, whole
-from launcher.context import (
-    INPUTS,
-    OUTPUTS,
-    Context,
-    entry_context,
-    program_words,
-)
 from launcher.functions.options import absent_gpu_warning, check_request, make_request
 from launcher.functions.program_start import (
     check_folders,
@@ -51,7 +42,20 @@ from launcher.functions.programs import (
     programs_of,
     split_finished_programs,
 )
-from launcher.job import (
+from launcher.queue.backends.eligibility import with_default_backends
+from launcher.queue.backends.settings import Backends, BackendSettings, read_configured_backends
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.job_options.registry import JobRequest, job_options
+from launcher.queue.job_options.value_types import TRUTH, on_command_line
+from launcher.queue.jobs.context import (
+    INPUTS,
+    OUTPUTS,
+    Context,
+    entry_context,
+    program_words,
+)
+from launcher.queue.jobs.job import (
     FILE_BATCH,
     PROGRAM,
     PROGRAM_RUN,
@@ -61,11 +65,8 @@ from launcher.job import (
     Terms,
     run_name_fault,
 )
-from launcher.job_options.registry import JobRequest, job_options
-from launcher.job_options.value_types import TRUTH, on_command_line
-from launcher.search.words import PRUNERS, SAMPLERS, SearchWords
-from launcher.states import State, strip_state_prefix
-from launcher.store.client import (
+from launcher.queue.jobs.states import State, strip_state_prefix
+from launcher.queue.store.client import (
     context_to_store,
     ensure_scheduler_with_note,
     note_if_stopped,
@@ -73,13 +74,12 @@ from launcher.store.client import (
     open_queue,
     open_queue_readonly,
 )
-from launcher.store.queue import Store
-from launcher.system.daemon_control import wake
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.file_owners import ON_COMMAND_LINE
+from launcher.search.words import PRUNERS, SAMPLERS, SearchWords
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.file_owners import ON_COMMAND_LINE
 
 PARTITION_S = 2.0  # so long Slurm is waited for
 # the options on the help page; a job option that is not here is among the others

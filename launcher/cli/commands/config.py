@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import click
 
-from launcher.backends.settings import read_configured_backends
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import defaults, options_of, variable_of
 from launcher.cli.main import verb as verb_of
@@ -22,8 +21,10 @@ from launcher.notify.messages import make_trial_message
 from launcher.notify.notices import NotificationState, read_notification_state
 from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
+from launcher.queue.backends.settings import read_configured_backends
+from launcher.queue.home.paths import find_home
+from launcher.queue.texts import time_of_day
 from launcher.screens.command_output import CommandOutput, print_output
-from launcher.screens.format import time_of_day
 from launcher.system.config import Configuration, read_configuration
 from launcher.system.config_tables import Fault
 from launcher.system.errors import MachineError, UsageError, pluralize
@@ -31,7 +32,6 @@ from launcher.system.files import Json
 from launcher.system.gpu_sharing import SHARING
 from launcher.system.locks import lock_holder
 from launcher.system.log_setting import LOG_LIMIT
-from launcher.system.paths import find_home
 from launcher.system.snapshot_setting import SNAPSHOT_FILE_LIMIT
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.backends.pilot_status import read_pilot_status
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import flag, json_option, whole
-from launcher.gpu.monitor import GpuPoller, query_gpus_once
-from launcher.gpu.nvml import Nvml
-from launcher.gpu.reservations import quiet_board
+from launcher.queue.backends.pilot_status import read_pilot_status
+from launcher.queue.gpu.monitor import GpuPoller, query_gpus_once
+from launcher.queue.gpu.nvml import Nvml
+from launcher.queue.gpu.reservations import quiet_board
+from launcher.queue.home.paths import check_home, find_home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.client import open_queue, restart_scheduler_if_dead
+from launcher.queue.store.rows import Claim
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.gpu_view import draw, gpu_views, merge_recorded, scheduler_snapshot
 from launcher.screens.pilot_gpus import pilot_gpu_views
-from launcher.states import State
-from launcher.store.client import open_queue, restart_scheduler_if_dead
-from launcher.store.rows import Claim
 from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.installation import install_command
-from launcher.system.paths import check_home, find_home
 from launcher.system.terminal import print_lines, print_stderr, uses_colour, width
 from launcher.system.text_table import TextLine, line
 

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import click
 
-from launcher.backends.settings import read_configured_backends
 from launcher.cli import disk_checks, gpu_checks
 from launcher.cli import machine_checks as machine
 from launcher.cli import queue_checks as queued
@@ -22,6 +21,7 @@ from launcher.cli.main import cli, defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.cli.verb_table import VERBS
 from launcher.notify.settings import read_configured_notify
+from launcher.queue.backends.settings import read_configured_backends
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.system import cgroups
 from launcher.system.config import Configuration, Options, read_configuration

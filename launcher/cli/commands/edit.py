@@ -35,21 +35,21 @@ from launcher.cli.job_selection import (
     select,
 )
 from launcher.cli.option_types import Command, flag
-from launcher.screens.job_changes import HELD_AGAIN, RETRY
-from launcher.states import ENDED_STATES, OPEN_STATES, State
-from launcher.store.client import (
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import ENDED_STATES, OPEN_STATES, State
+from launcher.queue.store.client import (
     check_database_current,
     clear_stop,
     note_if_stopped,
     open_queue,
 )
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.steering import trial_changes
-from launcher.system.daemon_control import wake
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.steering import trial_changes
+from launcher.screens.job_changes import HELD_AGAIN, RETRY
 from launcher.system.errors import MachineError, Problem, TaskFileError, UsageError, pluralize
-from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal

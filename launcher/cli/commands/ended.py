@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from launcher.backends.pilot_status import read_past_pilots
 from launcher.cli.job_selection import (
     confirm_changes,
     dry_run_option,
@@ -24,24 +23,22 @@ from launcher.cli.job_selection import (
     yes_option,
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
-from launcher.job_options.value_types import in_known_zone
-from launcher.screens.command_output import CommandOutput, print_output
-from launcher.screens.format import format_job_names, iso_time, short_local_time
-from launcher.screens.history_view import SECTIONS, columns, draw, headline, history_to_json
-from launcher.screens.pilot_table import LOCAL
-from launcher.staging.earlier_stages import remove_attempt_stage
-from launcher.states import ENDED_STATES, State
-from launcher.store.client import open_queue
-from launcher.store.forgotten_jobs import (
+from launcher.queue.backends.pilot_status import read_past_pilots
+from launcher.queue.home.paths import Attempt, Home, find_home
+from launcher.queue.job_options.value_types import in_known_zone
+from launcher.queue.jobs.states import ENDED_STATES, State
+from launcher.queue.staging.earlier_stages import remove_attempt_stage
+from launcher.queue.store.client import open_queue
+from launcher.queue.store.forgotten_jobs import (
     ForgottenJob,
     add_forgotten,
     read_forgotten,
     remove_forgotten,
 )
-from launcher.store.history import HistoryQueries
-from launcher.store.history_report import HistoryReport
-from launcher.store.queue import Store
-from launcher.store.retention import (
+from launcher.queue.store.history import HistoryQueries
+from launcher.queue.store.history_report import HistoryReport
+from launcher.queue.store.queue import Store
+from launcher.queue.store.retention import (
     OldCopies,
     RetentionRules,
     SkippedFolder,
@@ -53,10 +50,13 @@ from launcher.store.retention import (
     find_old_copies,
     select_deletable,
 )
-from launcher.store.rows import JobRow
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import format_job_names, iso_time, short_local_time
+from launcher.screens.command_output import CommandOutput, print_output
+from launcher.screens.history_view import SECTIONS, columns, draw, headline, history_to_json
+from launcher.screens.pilot_table import LOCAL
 from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.live_display import live_count
-from launcher.system.paths import Attempt, Home, find_home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextStyle, line

@@ -8,6 +8,13 @@ import click
 
 from launcher.cli.job_selection import pattern_command, required_patterns, select
 from launcher.cli.option_types import json_option, whole
+from launcher.queue.home.paths import LOG, STDERR, Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.client import open_queue
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import failure_hold_texts, format_job_names
+from launcher.queue.workers.progress.buffering import buffering_hint
 from launcher.screens.command_output import print_json
 from launcher.screens.follow_logs import (
     LogFollower,
@@ -16,17 +23,10 @@ from launcher.screens.follow_logs import (
     print_log,
     resolve_attempt,
 )
-from launcher.screens.format import failure_hold_texts, format_job_names
-from launcher.states import State
-from launcher.store.client import open_queue
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.log_files import MOST_BYTES, data_chunks, tail_offset
-from launcher.system.paths import LOG, STDERR, Home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.workers.progress.buffering import buffering_hint
 
 
 @pattern_command(

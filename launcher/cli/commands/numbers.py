@@ -10,13 +10,13 @@ import click
 from launcher.cli.complete import offer_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import json_option
+from launcher.queue.workers.progress.log_report import LogReport, read_log_report
 from launcher.results.metric import format_value
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.system.errors import MachineError, UsageError
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextTable, line, text_columns
-from launcher.workers.progress.log_report import LogReport, read_log_report
 
 LEFT_OUT = "left out"
 _LEAST = 24  # columns for the last text

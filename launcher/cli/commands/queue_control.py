@@ -13,30 +13,30 @@ from pathlib import Path
 import click
 import platformdirs
 
-from launcher.backends.pilot_records import PilotRecords
-from launcher.backends.pilot_rules import LOST_STATES
-from launcher.backends.pilot_status import PilotRow, read_pilot_status
-from launcher.backends.slurm_states import manual_commands
 from launcher.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
 from launcher.cli.job_selection import dry_run_option, print_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
 from launcher.functions.options import check_groups
-from launcher.scheduler.chosen_policy import policy_message, set_policy
-from launcher.scheduler.policy.disciplines import SchedulingPolicy
-from launcher.scheduler.run_places import runs_of
+from launcher.queue.backends.pilot_records import PilotRecords
+from launcher.queue.backends.pilot_rules import LOST_STATES
+from launcher.queue.backends.pilot_status import PilotRow, read_pilot_status
+from launcher.queue.backends.slurm_states import manual_commands
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Home, find_home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.scheduler.chosen_policy import policy_message, set_policy
+from launcher.queue.scheduler.policy.disciplines import SchedulingPolicy
+from launcher.queue.scheduler.run_places import runs_of
+from launcher.queue.store.client import open_queue, wake_or_start_scheduler
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import first_few, format_job_names
 from launcher.screens.command_output import print_table
-from launcher.screens.format import first_few, format_job_names
 from launcher.screens.job_view import GroupStatus, limited_groups
-from launcher.states import State
-from launcher.store.client import open_queue, wake_or_start_scheduler
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.errors import MachineError, UsageError, nearest, pluralize
 from launcher.system.files import write_atomic, write_json
-from launcher.system.paths import Home, find_home, make_home
-from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
 from launcher.system.text_table import TextTable, text_columns

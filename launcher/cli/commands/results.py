@@ -21,8 +21,15 @@ from launcher.cli.output import (
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
 from launcher.cli.search_results import jobs_of_rows, repeated_names, repeating_command
-from launcher.job import PROGRAM, PROGRAM_RUN
 from launcher.kind_interface import Kind
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import PROGRAM, PROGRAM_RUN
+from launcher.queue.store.client import find_run_jobs, open_queue
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.job_selection import RUN_PREFIX
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import SearchRow, end_text
 from launcher.results.best import best_rows, rank_trials
 from launcher.results.database_questions import run_query
 from launcher.results.metric import Metric
@@ -63,14 +70,7 @@ from launcher.results.write import query_all_runs, write_run
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
 from launcher.search.run_trials import RunSearches
-from launcher.store.client import find_run_jobs, open_queue
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.job_selection import RUN_PREFIX
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.searches import SearchRow, end_text
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.paths import Home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
 from launcher.system.text_table import TextTable, line

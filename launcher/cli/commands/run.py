@@ -16,9 +16,6 @@ from pathlib import Path
 
 import click
 
-from launcher.accounts import FairShareAccount
-from launcher.backends.eligibility import with_default_backends
-from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.await_jobs import await_search
 from launcher.cli.command_lines import missing_code
 from launcher.cli.complete import offer_task_files
@@ -35,14 +32,10 @@ from launcher.cli.searches import (
     planned_searches,
     print_planned_searches,
 )
-from launcher.context import Context, current_context
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
 from launcher.functions.program_start import stored_secrets_warning
 from launcher.functions.shared_files import IN_TASK_FILE, shared_files_warnings
-from launcher.job import Spec
-from launcher.job_options.notifications import RunNotify
-from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify
 from launcher.planning.backend_preview import preview_backends
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
@@ -56,25 +49,33 @@ from launcher.planning.preview import preview_plan
 from launcher.planning.submit import SubmittedRun, starting_specs, submit
 from launcher.provenance.git import WorkTree, worktree
 from launcher.provenance.hashing_progress import watch_hashing
-from launcher.results.result_jobs import count_results, result_jobs
-from launcher.results.rows import results_of
-from launcher.scheduler.chosen_policy import policy_message, set_policy
-from launcher.scheduler.policy.disciplines import SchedulingPolicy
-from launcher.screens.code_notes import different_code_notes
-from launcher.screens.command_output import print_json
-from launcher.screens.plan_differences import other_code, other_folder, other_options
-from launcher.screens.plan_view import WIDTH, draw_plan, refusal
-from launcher.search.submission import SearchRequest
-from launcher.states import OPEN_STATES, State
-from launcher.store.client import (
+from launcher.queue.backends.eligibility import with_default_backends
+from launcher.queue.backends.settings import Backends, read_configured_backends
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.job_options.notifications import RunNotify
+from launcher.queue.job_options.registry import job_options
+from launcher.queue.jobs.accounts import FairShareAccount
+from launcher.queue.jobs.context import Context, current_context
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.scheduler.chosen_policy import policy_message, set_policy
+from launcher.queue.scheduler.policy.disciplines import SchedulingPolicy
+from launcher.queue.store.client import (
     clear_stop,
     context_to_store,
     open_queue,
     open_queue_readonly,
     wake_or_start_scheduler,
 )
-from launcher.store.queue import Store
-from launcher.store.runs import find_account
+from launcher.queue.store.queue import Store
+from launcher.queue.store.runs import find_account
+from launcher.results.result_jobs import count_results, result_jobs
+from launcher.results.rows import results_of
+from launcher.screens.code_notes import different_code_notes
+from launcher.screens.command_output import print_json
+from launcher.screens.plan_differences import other_code, other_folder, other_options
+from launcher.screens.plan_view import WIDTH, draw_plan, refusal
+from launcher.search.submission import SearchRequest
 from launcher.system.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.system.executables import (
     missing_program,
@@ -82,7 +83,6 @@ from launcher.system.executables import (
     script_of,
 )
 from launcher.system.files import Json
-from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_stderr, terminal_width
 from launcher.system.text import sanitize_terminal
 from launcher.taskfile.legacy_names import LegacyAction

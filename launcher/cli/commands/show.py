@@ -9,9 +9,21 @@ from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.job_selection import PATTERN_HELP, only_job
 from launcher.cli.option_types import json_option
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State
+from launcher.queue.store.client import open_queue
+from launcher.queue.store.job_selection import RUN_PREFIX, is_job_number
+from launcher.queue.store.listings import ListingQueries
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import end_text
+from launcher.queue.texts import command_text, format_job_names
+from launcher.queue.workers.exit_outcome import LOG_END_BYTES
+from launcher.queue.workers.failure_words import find_last_error
+from launcher.queue.workers.progress.attempt_progress import read_reported_steps
+from launcher.queue.workers.progress.steps import curves
 from launcher.screens.chart import number, sparkline
 from launcher.screens.command_output import print_json
-from launcher.screens.format import command_text, format_job_names
 from launcher.screens.job_details import (
     attempt_cells,
     dependency_cells,
@@ -23,24 +35,12 @@ from launcher.screens.job_details import (
     zone_title,
 )
 from launcher.screens.job_records import record_of
-from launcher.states import OPEN_STATES, ReasonCode, State
-from launcher.store.client import open_queue
-from launcher.store.job_selection import RUN_PREFIX, is_job_number
-from launcher.store.listings import ListingQueries
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.searches import end_text
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.files import read_file_end
 from launcher.system.log_files import last_lines
-from launcher.system.paths import Home
 from launcher.system.terminal_codes import apply_backspaces
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import columns
-from launcher.workers.exit_outcome import LOG_END_BYTES
-from launcher.workers.failure_words import find_last_error
-from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import curves
 
 EVENTS = 12  # the newest are what a person looks for
 LOG_LINES = 10

@@ -14,6 +14,8 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import SIZE, ValueParamType, flag, json_option, real, span, whole
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
+from launcher.queue.home.paths import find_home
+from launcher.queue.store.client import open_queue
 from launcher.screens.command_output import print_json
 from launcher.simulate.baselines import Assumptions, Study, draw_study, run_study
 from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
@@ -21,11 +23,9 @@ from launcher.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
 from launcher.simulate.planned_jobs import PlannedTrace, trace_from_plans
 from launcher.simulate.queue import MemoryKnowledge, RuntimeKnowledge
 from launcher.simulate.trace import TraceJob, read_trace, select_jobs
-from launcher.store.client import open_queue
 from launcher.system.errors import MachineError, UsageError, pluralize
 from launcher.system.files import write_atomic
 from launcher.system.installation import install_command
-from launcher.system.paths import find_home
 from launcher.system.processes import usable_cores
 from launcher.system.terminal import print_stderr, terminal_width
 from launcher.system.text import sanitize_terminal

@@ -11,7 +11,6 @@ from operator import attrgetter
 
 import click
 
-from launcher.backends.pilot_status import NO_PILOTS, read_pilot_status
 from launcher.cli.job_selection import (
     gc_paused,
     names_job,
@@ -20,10 +19,21 @@ from launcher.cli.job_selection import (
     select,
 )
 from launcher.cli.option_types import States, ValueParamType, json_option
-from launcher.scheduler.chosen_policy import read_policy
-from launcher.scheduler.screen_order import screen_order
+from launcher.queue.backends.pilot_status import NO_PILOTS, read_pilot_status
+from launcher.queue.home.home_checks import network_warning
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.jobs.states import ENDED_STATES, OPEN_STATES, State
+from launcher.queue.scheduler.chosen_policy import read_policy
+from launcher.queue.scheduler.screen_order import screen_order
+from launcher.queue.store.client import open_queue, restart_scheduler_if_dead
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.job_queries import JOBS_PER_BATCH, REPLACEABLE_STATES
+from launcher.queue.store.job_selection import RUN_PREFIX
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import end_text
+from launcher.queue.texts import iso_time_or_none
 from launcher.screens.command_output import print_json
-from launcher.screens.format import iso_time_or_none
 from launcher.screens.job_columns import (
     JOB_COLUMNS,
     USUAL_COLUMNS,
@@ -37,19 +47,9 @@ from launcher.screens.job_columns import (
     values_of,
 )
 from launcher.screens.job_view import RECENT, WAITING, job_views, limited_groups
-from launcher.states import ENDED_STATES, OPEN_STATES, State
-from launcher.store.client import open_queue, restart_scheduler_if_dead
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.job_queries import JOBS_PER_BATCH, REPLACEABLE_STATES
-from launcher.store.job_selection import RUN_PREFIX
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.searches import end_text
 from launcher.system.errors import UsageError
 from launcher.system.files import Json
-from launcher.system.home_checks import network_warning
 from launcher.system.mounts import read_mountinfo
-from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_lines, print_stderr, width
 from launcher.system.text_table import tab_separated
 from launcher.system.units import parse_seconds
@@ -332,7 +332,7 @@ def _record(
         ended: how many that have ended are not.
     """
     # modules about the machine and its pilots, which a listing does not show
-    from launcher.gpu.reservations import quiet_board
+    from launcher.queue.gpu.reservations import quiet_board
     from launcher.screens.host_reader import HostReader
     from launcher.screens.pilot_table import pilots_record
     from launcher.screens.search_view import in_order, search_record

@@ -27,8 +27,16 @@ from launcher.cli.option_types import flag, json_option
 from launcher.cli.touched_files import check_outputs, read_accepted_files, with_outputs
 from launcher.provenance.file_digests import FileDigests
 from launcher.provenance.hashing_progress import watch_hashing
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.client import note_if_stopped, open_queue
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import CANCELLED, SearchRow, SearchState
+from launcher.queue.store.tags import TAG_RULE, check_note, is_tag
+from launcher.queue.texts import ORDER, first_line, format_job_names
 from launcher.screens.command_output import print_json, print_table
-from launcher.screens.format import ORDER, first_line, format_job_names
 from launcher.screens.job_changes import (
     CANCEL,
     ENDED,
@@ -42,15 +50,7 @@ from launcher.screens.job_changes import (
     ChangeRule,
     skipped_text,
 )
-from launcher.states import State
-from launcher.store.client import note_if_stopped, open_queue
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.store.searches import CANCELLED, SearchRow, SearchState
-from launcher.store.tags import TAG_RULE, check_note, is_tag
-from launcher.system.daemon_control import wake
 from launcher.system.errors import UsageError, pluralize
-from launcher.system.paths import Home, find_home
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
 from launcher.system.text_table import TextTable, text_columns

@@ -17,12 +17,12 @@ from launcher.cli.job_selection import (
     select_with_searches,
 )
 from launcher.cli.option_types import flag, span
+from launcher.queue.jobs.states import State, strip_state_prefix
+from launcher.queue.store.client import open_queue, without_own_job
+from launcher.queue.store.feed import JobTracker
+from launcher.queue.texts import failure_hold_texts
 from launcher.screens.command_output import print_json
-from launcher.screens.format import failure_hold_texts
 from launcher.screens.job_records import job_records
-from launcher.states import State, strip_state_prefix
-from launcher.store.client import open_queue, without_own_job
-from launcher.store.feed import JobTracker
 from launcher.system.errors import UsageError
 from launcher.system.terminal import print_stderr
 from launcher.system.text_table import tab_separated

@@ -14,9 +14,9 @@ from hydra.errors import CompactHydraException
 from launcher.functions.calls import CallLabel, function_identity, plain_value
 from launcher.functions.executor import Executor
 from launcher.functions.future import Future, cancel_jobs, continue_note
-from launcher.job import CALLS_BATCH
 from launcher.plugins.hydra.options import CANCEL, SweepOptions, read_options
 from launcher.plugins.hydra.task import App, TaskResult
+from launcher.queue.jobs.job import CALLS_BATCH
 from launcher.system.errors import Error, pluralize
 from launcher.system.files import Json
 from launcher.system.terminal import print_stderr

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from launcher.job_options.registry import job_options
+from launcher.queue.job_options.registry import job_options
 from launcher.system.errors import UnknownName, UsageError
 
 CONTINUE, CANCEL = "continue", "cancel"  # effects of Ctrl-C on the jobs

@@ -19,11 +19,11 @@ from launcher.functions.executor import Executor
 from launcher.functions.future import LOOK_S, Future, cancel_jobs
 from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import CannotPickle, name_of
-from launcher.job_options.registry import JobRequest
 from launcher.plugins.joblib.batches import BatchResult, run_batch
-from launcher.store.client import cores_for_jobs
+from launcher.queue.home.paths import find_home
+from launcher.queue.job_options.registry import JobRequest
+from launcher.queue.store.client import cores_for_jobs
 from launcher.system.errors import Error, MachineError, UnknownName, UsageError
-from launcher.system.paths import find_home
 
 OWN = ("name", "run")  # options of an executor's jobs, besides those of all jobs
 # options that joblib passes to every backend

@@ -116,8 +116,8 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # base class of an extra
 
     def cancel_jobs(self, active_jobs: Sequence[SubmittedJobInfo]) -> None:
         """Cancel all jobs of the workflow, also one whose submission was interrupted."""
-        from launcher.store.client import open_queue
-        from launcher.system.daemon_control import wake
+        from launcher.queue.home.daemon_control import wake
+        from launcher.queue.store.client import open_queue
 
         del active_jobs  # without those that are being looked at
         if not self._submitted:

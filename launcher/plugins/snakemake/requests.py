@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from launcher.job_options.registry import job_options
+from launcher.queue.job_options.registry import job_options
 from launcher.system.errors import nearest
 
 MB, MIB = 10**6, 2**20

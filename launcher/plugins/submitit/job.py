@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from submitit.core.core import InfoWatcher, Job
 from submitit.core.utils import UncompletedJobError
 
-from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
+from launcher.queue.home.paths import Home, find_home
+from launcher.queue.jobs.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
 from launcher.system.errors import Error, UsageError
-from launcher.system.paths import Home, find_home
 
 if TYPE_CHECKING:  # processes of jobs import this module, and open no queue
     from launcher.functions.future import Future
-    from launcher.store.rows import JobRow
+    from launcher.queue.store.rows import JobRow
 
 STATE, REASON = "State", "Reason"  # keys of `get_info`; the first is that of Slurm
 UNKNOWN = "UNKNOWN"
@@ -68,7 +68,7 @@ class QueueWatcher(InfoWatcher):  # type: ignore[misc]  # submitit is optional
         numbers = [int(job) for job in self._registered - self._finished if job.isdecimal()]
         home = find_home(os.environ)
         if numbers and home.exists():
-            from launcher.store.client import open_queue_readonly
+            from launcher.queue.store.client import open_queue_readonly
 
             self._num_calls += 1
             with open_queue_readonly(home) as (_, store):

@@ -4,7 +4,7 @@ Other packages import from here only. Start reading at `CodeIndex.code`. `text` 
 them, and `graph` finds those that some work needs and their relevant statements.
 
 Whether a planned job is done or stale is decided in `launcher.planning`. The files that a queued job ran are
-recorded by `launcher.scheduler.code_recording`; nothing there enters a digest.
+recorded by `launcher.queue.scheduler.code_recording`; nothing there enters a digest.
 """
 
 from launcher.provenance.code_identity.digests import WHOLE_CODE as WHOLE_CODE

@@ -22,18 +22,18 @@ from types import FrameType
 from textual.app import App, ComposeResult
 from textual.events import Event, Key, Paste, Resize
 
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import command_text, first_line
 from launcher.screens.dashboard.job_page import LOG, OVERVIEW, JobPage
 from launcher.screens.dashboard.keys import CHANGE_KEYS, KEY_ALIASES, help_page, hints
 from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import DashboardPage, Prompt
 from launcher.screens.dashboard.text_page import TextPage, command_page
 from launcher.screens.dashboard.widgets import Canvas, PromptInput
-from launcher.screens.format import command_text, first_line
 from launcher.screens.job_actions import KEYS, READ_ONLY, ProposedChange, one_line, propose
 from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, read_job_text, write_texts
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.errors import Error, pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextSpan, TextStyle, line, shorten

@@ -2,13 +2,13 @@
 
 import time
 
+from launcher.queue.home.paths import Attempt
+from launcher.queue.workers.progress.attempt_progress import read_reported_steps
+from launcher.queue.workers.progress.steps import RATE, STEP, Point, curves, unit_of
 from launcher.screens.chart import chart, number
 from launcher.screens.dashboard.keys import METRICS_HINTS
-from launcher.system.paths import Attempt
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextSpan, TextStyle, line
-from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import RATE, STEP, Point, curves, unit_of
 
 LEAST_ROWS = 8  # rows of a curve; with more room there are several
 

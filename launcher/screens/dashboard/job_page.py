@@ -3,12 +3,16 @@
 import time
 from collections.abc import Sequence
 
+from launcher.queue.jobs.states import OPEN_STATES, State
+from launcher.queue.store.feed import QueueVersion
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.texts import GLYPHS, PAUSED
 from launcher.screens.dashboard.job_metrics import SHARE, Metrics
 from launcher.screens.dashboard.keys import JOB_HINTS
 from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.page import RunInBackground
 from launcher.screens.dashboard.text_page import TextPage
-from launcher.screens.format import GLYPHS, PAUSED
 from launcher.screens.job_details import (
     attempt_cells,
     dependency_cells,
@@ -22,10 +26,6 @@ from launcher.screens.job_details import (
 from launcher.screens.job_records import record_of
 from launcher.screens.queue_view import TONES
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.states import OPEN_STATES, State
-from launcher.store.feed import QueueVersion
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Column, TextLine, TextSpan, TextStyle, TextTable, line
 

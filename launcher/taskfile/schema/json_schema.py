@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from launcher.job_options.registry import JobOption, job_options, old_option_names
 from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.registry import JobOption, job_options, old_option_names
 from launcher.system.files import Json
 from launcher.taskfile.entries import kind_of_role, task_file_kinds
 from launcher.taskfile.language import IDS, TOP, words_of

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import BeforeValidator, PlainValidator, WrapValidator
 
-from launcher.job_options.notifications import NotifyEvent
-from launcher.job_options.value_types import ValueType
 from launcher.kind_interface import Kind, Settings
+from launcher.queue.job_options.notifications import NotifyEvent
+from launcher.queue.job_options.value_types import ValueType
 
 VALUES = ".values"  # suffix of the name of a setting's sweep
 

@@ -7,8 +7,8 @@ names).
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
+from launcher.queue.job_options.registry import job_options
 from launcher.taskfile.entries import task_file_kinds
 from launcher.taskfile.language import words_of
 from launcher.taskfile.schema.json_schema import old_words, task_schema

@@ -25,7 +25,7 @@ def _meddled(source: Any, target: Any, **options: Any) -> None:
     if os.path.basename(os.fsdecode(target)) != "started":  # noqa: PTH119  # as it is called
         _link(source, target, **options)
         return
-    if "launcher.workers.fork_server" in sys.orig_argv and _chance.random() < _delayed:
+    if "launcher.queue.workers.fork_server" in sys.orig_argv and _chance.random() < _delayed:
         _count()
         time.sleep(_chance.uniform(0, _delay_s))
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.settings import _KEY_READERS, BackendSettings, read_backends
+from launcher.queue.backends.settings import _KEY_READERS, BackendSettings, read_backends
 
 PAGE = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text(encoding="utf-8")
 ROWS = re.findall(

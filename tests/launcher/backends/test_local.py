@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.local import Local, make
-from launcher.backends.pilot_folder import PilotSpec
-from launcher.backends.pilot_messages import Drain
-from launcher.backends.protocol import AllocationEndCause, AllocationState, EngineError, Observation
-from launcher.backends.settings import BackendSettings
+from launcher.queue.backends.local import Local, make
+from launcher.queue.backends.pilot_folder import PilotSpec
+from launcher.queue.backends.pilot_messages import Drain
+from launcher.queue.backends.protocol import (
+    AllocationEndCause,
+    AllocationState,
+    EngineError,
+    Observation,
+)
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.home.paths import Home
 from launcher.system.environment import owners_environment
-from launcher.system.paths import Home
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import Devices, asked_here

@@ -11,24 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.json_line_process import JsonLineProcess
-from launcher.backends.pilot_folder import PilotSpec
-from launcher.backends.protocol import (
+from launcher.queue.backends.json_line_process import JsonLineProcess
+from launcher.queue.backends.pilot_folder import PilotSpec
+from launcher.queue.backends.protocol import (
     AllocationEndCause,
     AllocationState,
     EngineError,
     Observation,
     SubmissionRefused,
 )
-from launcher.backends.ray import Ray
-from launcher.backends.ray_states import (
+from launcher.queue.backends.ray import Ray
+from launcher.queue.backends.ray_states import (
     actor_options,
     node_resources,
     parse_observations,
     why_no_node_fits,
 )
-from launcher.backends.ray_states import read_nodes as nodes_of
-from launcher.backends.settings import BackendSettings
+from launcher.queue.backends.ray_states import read_nodes as nodes_of
+from launcher.queue.backends.settings import BackendSettings
 from tests.build import gone, until
 from tests.launcher.pilots.desk import a_pilot
 
@@ -130,9 +130,9 @@ def test_observing_no_pilots_sends_no_request() -> None:
 IMPORTS = """
 import importlib, pkgutil, sys
 import launcher
-from launcher.backends.protocol import load_backend
-from launcher.backends.settings import BackendSettings
-from launcher.system.paths import Home
+from launcher.queue.backends.protocol import load_backend
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.home.paths import Home
 from pathlib import Path
 
 for module in pkgutil.walk_packages(launcher.__path__, "launcher."):

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.protocol import (
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.queue.backends.protocol import (
     AllocationEndCause,
     AllocationState,
     EngineError,
     Observation,
     SubmissionRefused,
 )
-from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm import Slurm
-from launcher.backends.slurm_commands import SlurmCommands
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.backends.slurm import Slurm
+from launcher.queue.backends.slurm_commands import SlurmCommands
 from tests.build import gone, until
 
 TOKEN = "launcher-ab12"
 LEAVE = """
 import sys, threading, time
 from pathlib import Path
-from launcher.backends.slurm import SlurmCommands
+from launcher.queue.backends.slurm import SlurmCommands
 folder, program = Path(sys.argv[1]), sys.argv[2]
 commands = SlurmCommands({"PATH": f"{folder}/bin:/usr/bin:/bin"})
 threading.Thread(target=commands.run, args=(program,), daemon=True).start()

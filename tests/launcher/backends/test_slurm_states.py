@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec
-from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
-from launcher.backends.settings import BackendSettings
-from launcher.backends.slurm_batches import (
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec
+from launcher.queue.backends.protocol import AllocationEndCause, AllocationState, Observation
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.backends.slurm_batches import (
     batch_script,
     group_into_batches,
     is_permanent_error,
@@ -20,7 +20,7 @@ from launcher.backends.slurm_batches import (
     sbatch_arguments,
     sbatch_options,
 )
-from launcher.backends.slurm_states import (
+from launcher.queue.backends.slurm_states import (
     format_array_ranges,
     live_elements,
     observe_rows,

@@ -16,10 +16,10 @@ from launcher.cli.findings import CheckStatus, Finding
 from launcher.cli.gpu_checks import Driver, Torch
 from launcher.cli.machine_checks import ProcessLimits, judge_job_limits
 from launcher.cli.queue_checks import Logout, QueueHealth
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.notify.settings import NotifySettings, NotifyTarget
-from launcher.store.inspection import DatabaseProbe
-from launcher.store.schema import KNOWN_SCHEMA
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.store.inspection import DatabaseProbe
+from launcher.queue.store.schema import KNOWN_SCHEMA
 from launcher.system.config import Configuration
 from launcher.system.process_limits import Limit
 from tests.build import GIB, a_gpu

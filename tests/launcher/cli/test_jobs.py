@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from launcher.cli.job_selection import only_job, select
-from launcher.states import Done, Failed, State
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Failed, State
+from launcher.queue.store.queue import Store
 from launcher.system.errors import UsageError
-from launcher.system.paths import Home
 from tests.build import claimed, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND

@@ -17,9 +17,9 @@ from pydantic import BaseModel, Field
 from launcher.cli.verb_table import VERBS
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from launcher.system.installation import install_command
-from launcher.system.paths import Home
 from launcher.taskfile.schema.json_schema_types import settings_of
 from launcher.taskfile.schema.value_descriptions import describe_form
 from tests.build import a_context, a_spec, enqueue
@@ -252,12 +252,12 @@ def test_interrupted_start_has_no_traceback(program: str, tmp_path: Path) -> Non
     [
         (
             ["status"],
-            "logging ctypes shutil tempfile launcher.scheduler.policy.model launcher.screens.snapshot_notes "
-            "launcher.workers.progress.attempt_progress launcher.workers.progress.buffering",
+            "logging ctypes shutil tempfile launcher.queue.scheduler.policy.model launcher.screens.snapshot_notes "
+            "launcher.queue.workers.progress.attempt_progress launcher.queue.workers.progress.buffering",
         ),
         (
             ["add", "--dry-run", "--", "true"],
-            "logging ctypes tempfile launcher.workers.progress.attempt_progress",
+            "logging ctypes tempfile launcher.queue.workers.progress.attempt_progress",
         ),
     ],
     ids=["status", "add"],
@@ -274,7 +274,7 @@ def test_short_command_imports_no_module_that_it_does_not_need(
     )
     lines = answer.stderr.partition("| launcher\n")[2].splitlines()
     imported = [line.rpartition("|")[2].strip() for line in lines]
-    assert "launcher.store.queue" in imported
+    assert "launcher.queue.store.queue" in imported
     assert not {*needless.split()} & {*imported}
 
 

@@ -9,14 +9,14 @@ from itertools import pairwise
 
 import pytest
 
-from launcher.job import Terms
-from launcher.states import Failed, Reason, State
-from launcher.store.queue import Store
-from launcher.store.rows import PILOT_PREFIX, AttemptRow
-from launcher.store.steering import JobControl
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Failed, Reason, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import PILOT_PREFIX, AttemptRow
+from launcher.queue.store.steering import JobControl
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 from launcher.system.processes import identity, login_name
 from tests.build import (
     a_seat,
@@ -122,7 +122,7 @@ def test_a_process_that_does_not_end_after_sigkill_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quick: dict[str, str] = {}
-    shorten(quick, {"launcher.workers.running_time.UNKILLABLE_AFTER_S": 1.0})
+    shorten(quick, {"launcher.queue.workers.running_time.UNKILLABLE_AFTER_S": 1.0})
     monkeypatch.setenv(*next(iter(quick.items())))
     launcher.well("add", "--", "sleep", "600")
     program = program_of(home.attempt(1, 1))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.store.queue import Store
+from launcher.queue.store.queue import Store
 from tests.launcher.conftest import Launcher
 
 BYTES = os.fsdecode(b"bad\xff")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from launcher.functions.future import FOLLOWER
-from launcher.store.queue import Store
-from launcher.system.daemon_control import wake
-from launcher.system.paths import Home, make_home
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.store.queue import Store
 from tests.build import end_everything, until
 from tests.shortened import QUICK_KILLS, shortened
 
@@ -37,7 +37,9 @@ def home(
     shared = {"one_queue", "alone"} & {*request.fixturenames} == {"one_queue"}
     home = request.getfixturevalue("one_queue") if shared else Home(tmp_path / "home")
     monkeypatch.setenv("LAUNCHER_HOME", str(home.folder))
-    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.2)  # a stopped queue is noticed soon
+    monkeypatch.setattr(
+        "launcher.queue.store.feed.CHECK_EVERY_S", 0.2
+    )  # a stopped queue is noticed soon
     make_home(home)
     with shortened(QUICK_KILLS):
         yield home

@@ -38,13 +38,13 @@ from launcher.functions.options import JobOptions, read_request
 from launcher.functions.pickling import CannotPickle, dump, name_of
 from launcher.functions.private_files import make_private_folder, open_private, write_private
 from launcher.functions.task_files import bar, html
-from launcher.job_options.registry import job_options
-from launcher.states import State
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.registry import job_options
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.worker_job import Job
 from launcher.system import files
 from launcher.system.errors import MachineError, UsageError
-from launcher.system.paths import Home
-from launcher.workers.worker_job import Job
 from tests.build import a_spec, enqueue
 from tests.launcher.users import NOBODY
 

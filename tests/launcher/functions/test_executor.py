@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from launcher.api import Executor, JobError, UsageError, future
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from tests.build import DEADLINE_S, until
 from tests.shortened import VARIABLE, shorten
 

@@ -16,9 +16,9 @@ from launcher.api import (
     submit_many,
     submit_program,
 )
-from launcher.job import Resources, Terms
-from launcher.states import Done
-from launcher.store.queue import Store
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.queue import Store
 from launcher.system.files import Json
 from tests.build import DEADLINE_S, finished
 from tests.launcher.conftest import Launcher

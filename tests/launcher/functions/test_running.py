@@ -38,16 +38,16 @@ from launcher.api import (
 from launcher.functions.call_results import VALUE
 from launcher.functions.calls import FOLDER
 from launcher.functions.task_files import Run, flat
-from launcher.store.queue import NewJob, Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import NewJob, Store
 from launcher.system.processes import usable_cores
 from tests.build import DEADLINE_S, a_context, a_spec, until
 from tests.launcher.conftest import Launcher
 from tests.shortened import shortened
 
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
-QUICK_NOTES = {"launcher.workers.process_end._NOTE_AFTER_S": 0.5}
+QUICK_NOTES = {"launcher.queue.workers.process_end._NOTE_AFTER_S": 0.5}
 kept: list[Any] = []  # until the end of a job
 
 
@@ -255,7 +255,7 @@ def test_invalid_job_argument_is_refused_with_the_expected_types(wrong: Any) -> 
 def test_call_reports_a_stopped_queue_and_waits_after_its_start(
     launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr("launcher.queue.store.feed.CHECK_EVERY_S", 0.0)
     held = submit(int, hold=True)
     launcher.well("stop")
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
@@ -318,7 +318,7 @@ def test_wait_for_a_job_that_can_never_start_ends_with_the_reason() -> None:
             errors.append(str(caught.value))
         return errors
 
-    with shortened({"launcher.scheduler.job_wait.CHECK_EVERY_S": 0.2}):
+    with shortened({"launcher.queue.scheduler.job_wait.CHECK_EVERY_S": 0.2}):
         parent = submit(tries_all_waits, cpus=usable_cores())
     held = f"and job 1, which waits for queued jobs, holds {usable_cores()} of {usable_cores()}. "
     for number, error in zip((2, 2, 3), parent.result(DEADLINE_S), strict=True):

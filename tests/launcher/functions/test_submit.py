@@ -18,10 +18,10 @@ import pytest
 
 from launcher.api import Future, JobError, UsageError, future, submit, submit_many
 from launcher.functions.call_results import RemoteTraceback
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.queue import Store
 from tests.build import DEADLINE_S, finished, until
 from tests.launcher.conftest import Launcher
 
@@ -391,7 +391,7 @@ def test_types_are_known_where_mypy_reads_a_script() -> None:
 def test_future_outlives_the_scheduler_of_its_job(
     queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.1)
+    monkeypatch.setattr("launcher.queue.store.feed.CHECK_EVERY_S", 0.1)
     gate = tmp_path / "gate"
     answer = submit(_waits_for, gate)
     until(answer.running, "it runs")

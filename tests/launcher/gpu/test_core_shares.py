@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.core_shares import CoreShare, find_core_share
-from launcher.gpu.foreign_reservations import STALE_S
-from launcher.gpu.own_reservations import Reservation
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import MEMORY, core_resource_name
+from launcher.queue.gpu.core_shares import CoreShare, find_core_share
+from launcher.queue.gpu.foreign_reservations import STALE_S
+from launcher.queue.gpu.own_reservations import Reservation
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.resources import MEMORY, core_resource_name
 from launcher.system.processes import Identity, core_mask, identity
 from tests.build import Clock
 

@@ -12,8 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.gpus_file import GpuStatus, read_gpu_status, read_known_attempts, write_gpu_status
-from launcher.gpu.monitor import (
+from launcher.queue.gpu.gpus_file import (
+    GpuStatus,
+    read_gpu_status,
+    read_known_attempts,
+    write_gpu_status,
+)
+from launcher.queue.gpu.monitor import (
     AFTER_CHANGE_S,
     DRIVER_BYTES,
     DRIVER_TIMEOUT_S,
@@ -26,15 +31,15 @@ from launcher.gpu.monitor import (
     is_unused_by_others,
     parent_pid,
 )
-from launcher.gpu.nvml_faults import (
+from launcher.queue.gpu.nvml_faults import (
     APPLICATION_XIDS,
     XID_FAULTS,
     XID_WARNINGS,
     fault_of,
     warning_of,
 )
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record, read_gpu
-from launcher.system.paths import Home
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record, read_gpu
+from launcher.queue.home.paths import Home
 from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB
 

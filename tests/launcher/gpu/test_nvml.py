@@ -9,9 +9,9 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from launcher.gpu.nvml import MOST_EVENTS, REOPEN_S, RETRY_S, Nvml
-from launcher.gpu.nvml_faults import APPLICATION_XIDS
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.gpu.nvml import MOST_EVENTS, REOPEN_S, RETRY_S, Nvml
+from launcher.queue.gpu.nvml_faults import APPLICATION_XIDS
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.system.memory import installed_bytes
 from tests.build import Clock, a_gpu
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library

@@ -13,24 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.accounts import (
-    HALF_LIFE_S,
-    ResourceDemand,
-    ResourceUsage,
-    decayed_seconds,
-    read_demand,
-    read_resource_usage,
-)
-from launcher.gpu.foreign_reservations import STALE_S
-from launcher.gpu.own_reservations import LAG_S, Reservation
-from launcher.gpu.publication import (
+from launcher.queue.gpu.foreign_reservations import STALE_S
+from launcher.queue.gpu.own_reservations import LAG_S, Reservation
+from launcher.queue.gpu.publication import (
     MOST_BYTES,
     Publication,
     parse_publication,
     salvage_publication,
     write_publication,
 )
-from launcher.gpu.reservation_files import (
+from launcher.queue.gpu.reservation_files import (
     MOST_FILES,
     ReservationReader,
     home_hash,
@@ -38,8 +30,16 @@ from launcher.gpu.reservation_files import (
     remove_abandoned,
     reservations_folder,
 )
-from launcher.gpu.reservation_watch import NOT_WATCHED, ReservationWatch
-from launcher.gpu.reservations import REFRESH_S, USAGE_DELAY_S, ReservationBoard
+from launcher.queue.gpu.reservation_watch import NOT_WATCHED, ReservationWatch
+from launcher.queue.gpu.reservations import REFRESH_S, USAGE_DELAY_S, ReservationBoard
+from launcher.queue.jobs.accounts import (
+    HALF_LIFE_S,
+    ResourceDemand,
+    ResourceUsage,
+    decayed_seconds,
+    read_demand,
+    read_resource_usage,
+)
 from launcher.system.errors import UsageError
 from launcher.system.processes import MOST_PID, boot_id, identity, pid_namespace
 from tests.build import GIB, Clock

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.foreign_reservations import STALE_S
-from launcher.gpu.own_reservations import LAG_S, Reservation, sum_by_resource
-from launcher.gpu.reservation_files import new_file_name
-from launcher.gpu.reservations import ABANDONED_S, REFRESH_S, ReservationBoard
-from launcher.gpu.resources import ForeignReservation
+from launcher.queue.gpu.foreign_reservations import STALE_S
+from launcher.queue.gpu.own_reservations import LAG_S, Reservation, sum_by_resource
+from launcher.queue.gpu.reservation_files import new_file_name
+from launcher.queue.gpu.reservations import ABANDONED_S, REFRESH_S, ReservationBoard
+from launcher.queue.gpu.resources import ForeignReservation
 from launcher.system.processes import login_name
 from tests.build import Clock
 from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder

@@ -5,9 +5,9 @@ import pytest
 
 from launcher.cli.commands.adding import add
 from launcher.cli.main import options_of
-from launcher.job import Resources, Terms
-from launcher.job_options.registry import JobOption, JobRequest, job_options, register_options
-from launcher.job_options.value_types import TRUTH, WORD, span
+from launcher.queue.job_options.registry import JobOption, JobRequest, job_options, register_options
+from launcher.queue.job_options.value_types import TRUTH, WORD, span
+from launcher.queue.jobs.job import Resources, Terms
 from launcher.system.errors import UsageError
 from tests.launcher.language import a_plan, refusal
 

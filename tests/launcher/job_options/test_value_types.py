@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.job_options.notifications import (
+from launcher.queue.job_options.notifications import (
     AS_CONFIGURED,
     NotifyEvent,
     RunNotify,
     read_run_notify,
     run_notify_from_record,
 )
-from launcher.job_options.value_types import MOMENT, span
+from launcher.queue.job_options.value_types import MOMENT, span
 from launcher.system.errors import UsageError
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Terms
-from launcher.job_options.notifications import RunNotify
-from launcher.states import State
-from launcher.store.queue import NewJob, Store
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.notifications import RunNotify
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import NewJob, Store
 from launcher.system.installation import install_command
-from launcher.system.paths import Home
 from tests.build import a_context, a_spec, enqueue, lines_of, shell, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.notify.test_service import ServiceHarness, command, finish

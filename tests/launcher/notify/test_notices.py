@@ -2,7 +2,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
 from launcher.notify.messages import MOST_TEXT, MOST_TITLE, Message, make_run_message
 from launcher.notify.notices import (
     FIRST_BACKOFF_S,
@@ -21,8 +20,9 @@ from launcher.notify.notices import (
     with_events,
 )
 from launcher.notify.settings import NotifySettings, NotifyTarget
-from launcher.states import ReasonCode, State
-from launcher.store.run_news import RunEvents, RunFailure
+from launcher.queue.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
+from launcher.queue.jobs.states import ReasonCode, State
+from launcher.queue.store.run_news import RunEvents, RunFailure
 from tests.build import a_reason
 
 DESK = NotifyTarget(name="desk", command=("true",))

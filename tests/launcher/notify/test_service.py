@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job_options.notifications import RunNotify
 from launcher.notify.notices import (
     NotificationState,
     read_notification_state,
     write_notification_state,
 )
 from launcher.notify.service import EVENT_POLL_S, LONGEST_STAY_S, NotifyService
-from launcher.states import Done, Failed, OomReport, OutOfMemory, State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.notifications import RunNotify
+from launcher.queue.jobs.states import Done, Failed, OomReport, OutOfMemory, State
+from launcher.queue.store.queue import Store
 from tests.build import Clock, a_spec, claimed, enqueue, lines_of, until
 from tests.receivers import a_silent_server, a_webhook
 

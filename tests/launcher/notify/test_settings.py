@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job_options.notifications import NotifyEvent
 from launcher.notify.addresses import HIDDEN, describe_target, read_address, redact_secrets
 from launcher.notify.settings import (
     NotifySettings,
@@ -12,6 +11,7 @@ from launcher.notify.settings import (
     read_configured_notify,
     read_notify_table,
 )
+from launcher.queue.job_options.notifications import NotifyEvent
 from launcher.system.config_tables import Fault
 from launcher.system.errors import UsageError
 

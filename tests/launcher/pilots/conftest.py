@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotSpec
-from launcher.backends.pilot_processes import kill_all
+from launcher.queue.backends.pilot_folder import PilotSpec
+from launcher.queue.backends.pilot_processes import kill_all
 from tests.launcher.pilots.desk import Desk
 
 MakeDesk = Callable[..., Desk]

@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from launcher import __version__
-from launcher.backends.channel import MessageReader, MessageWriter
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, attempt_name, make_pilot_folder
-from launcher.backends.pilot_messages import (
+from launcher.queue.backends.channel import MessageReader, MessageWriter
+from launcher.queue.backends.pilot_folder import (
+    PilotFolder,
+    PilotSpec,
+    attempt_name,
+    make_pilot_folder,
+)
+from launcher.queue.backends.pilot_messages import (
     AttemptFinished,
     Deregistered,
     Drain,
@@ -24,11 +29,11 @@ from launcher.backends.pilot_messages import (
     decode_message,
     encode_command,
 )
-from launcher.context import Context
-from launcher.job import Spec
-from launcher.states import Outcome
-from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import Outcome
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
 from tests.build import an_attempt, until
 
 Kind = TypeVar("Kind", bound=PilotMessage)
@@ -75,7 +80,7 @@ class Desk:
         if code:
             begin = [
                 "-c",
-                f"import sys\n{code}\nfrom launcher.backends.node_start import main\nsys.exit(main(sys.argv[1:]))",
+                f"import sys\n{code}\nfrom launcher.queue.backends.node_start import main\nsys.exit(main(sys.argv[1:]))",
             ]
         with self.folder.log.open("ab") as log:
             self.process = subprocess.Popen(

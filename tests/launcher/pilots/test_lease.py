@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_messages import AttemptFinished, Heartbeat, RenewLease
-from launcher.states import Done, Stopped
-from launcher.system.paths import Home
+from launcher.queue.backends.pilot_folder import PilotFolder
+from launcher.queue.backends.pilot_messages import AttemptFinished, Heartbeat, RenewLease
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Stopped
+from launcher.queue.workers import lease
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.workers.lease import lease_of, make_lease
 from launcher.system.process_trees import descendants, send_signal
-from launcher.workers import lease
-from launcher.workers.attempt_journal import read_recorded_outcome
-from launcher.workers.lease import lease_of, make_lease
 from tests.build import a_spec, gone, program_of, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.backends import node_facts
-from launcher.backends.channel import MessageReader
-from launcher.backends.node_gpus import WrongGpus, resolve_visible_gpus
-from launcher.backends.node_home import (
+from launcher.queue.backends import node_facts
+from launcher.queue.backends.channel import MessageReader
+from launcher.queue.backends.node_gpus import WrongGpus, resolve_visible_gpus
+from launcher.queue.backends.node_home import (
     PREFIX,
     STALE_S,
     make_node_home,
     remove_node_home,
     unpack_code,
 )
-from launcher.backends.outbox import RETRY_S, Outbox
-from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_messages import (
+from launcher.queue.backends.outbox import RETRY_S, Outbox
+from launcher.queue.backends.pilot_folder import PilotFolder
+from launcher.queue.backends.pilot_messages import (
     AttemptFinished,
     AttemptStarted,
     Deregistered,
@@ -30,16 +30,16 @@ from launcher.backends.pilot_messages import (
     Registered,
     decode_message,
 )
-from launcher.states import Done, Failed
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Failed
 from launcher.system import memory
 from launcher.system.locks import mark_in_use
-from launcher.system.paths import Home
 from tests.build import GIB, a_context, a_gpu, a_spec, said_by, shell, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import TAKE, Devices
 
-AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_TIMEOUT_S = 0.0"
+AT_ONCE = "from launcher.queue.backends import node_facts; node_facts.PATHS_TIMEOUT_S = 0.0"
 
 
 def refused(desk: Desk) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.node_attempts import ATTEMPT_SPEC_TIMEOUT_S
-from launcher.backends.node_facts import PATHS_TIMEOUT_S
-from launcher.backends.node_start import SPEC_TIMEOUT_S
-from launcher.backends.pilot_folder import PilotFolder, attempt_name
-from launcher.backends.pilot_messages import (
+from launcher.queue.backends.node_attempts import ATTEMPT_SPEC_TIMEOUT_S
+from launcher.queue.backends.node_facts import PATHS_TIMEOUT_S
+from launcher.queue.backends.node_start import SPEC_TIMEOUT_S
+from launcher.queue.backends.pilot_folder import PilotFolder, attempt_name
+from launcher.queue.backends.pilot_messages import (
     AttemptFinished,
     AttemptStarted,
     Deregistered,
@@ -24,11 +24,11 @@ from launcher.backends.pilot_messages import (
     StartAttempt,
     StopAttempt,
 )
-from launcher.gpu.monitor import parent_pid
-from launcher.states import Done, Failed, Lost, NeverStarted, Stopped
+from launcher.queue.gpu.monitor import parent_pid
+from launcher.queue.jobs.states import Done, Failed, Lost, NeverStarted, Stopped
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.workers.termination import read_termination
 from launcher.system.process_trees import descendants, send_signal
-from launcher.workers.attempt_journal import read_recorded_outcome
-from launcher.workers.termination import read_termination
 from tests.build import a_context, a_spec, gone, program_of, said_by, shell, supervisor_of, until
 from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import a_pilot
@@ -237,7 +237,7 @@ def test_job_without_named_cores_has_those_of_the_pilot(desk_of: MakeDesk) -> No
 
 
 def test_pilot_with_a_deleted_folder_ends_its_attempts(desk_of: MakeDesk) -> None:
-    code = "from launcher.backends import node_pilot; node_pilot.FOLDER_TIMEOUT_S = 0.1"
+    code = "from launcher.queue.backends import node_pilot; node_pilot.FOLDER_TIMEOUT_S = 0.1"
     desk = desk_of().start(code=code)
     program = program_of(desk.run(spec=a_spec(*shell(FOR_EVER))))
     shutil.rmtree(desk.folder.folder)

@@ -14,13 +14,13 @@ from launcher.planning.comparison import Action, Comparison
 from launcher.planning.plan import Plan
 from launcher.planning.submit import submit
 from launcher.provenance.file_digests import FileDigests
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Failed, State
+from launcher.queue.store.forgotten_jobs import ForgottenJob, read_forgotten
+from launcher.queue.store.queue import Store
 from launcher.results.returned_rows import read_returned_values
-from launcher.states import Done, Failed, State
-from launcher.store.forgotten_jobs import ForgottenJob, read_forgotten
-from launcher.store.queue import Store
 from launcher.system.errors import UsageError
 from launcher.system.files import file_stamp
-from launcher.system.paths import Home
 from tests.build import a_context, claimed, job_row
 from tests.launcher import language
 

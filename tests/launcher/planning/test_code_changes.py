@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import create_model
 
-from launcher.job import Resources, Terms
-from launcher.job_options.registry import JobRequest, job_options
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.plan import Plan
 from launcher.planning.revision import option_text, yaml_text
 from launcher.planning.submit import submit
+from launcher.queue.job_options.registry import JobRequest, job_options
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.states import ReasonCode
+from launcher.queue.store.queue import Store
 from launcher.screens.plan_differences import other_options
-from launcher.states import ReasonCode
-from launcher.store.queue import Store
 from launcher.system.errors import Problems, UsageError
 from launcher.taskfile.nodes import plain_value
 from launcher.taskfile.yaml_tree import read_document

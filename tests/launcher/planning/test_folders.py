@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from launcher.draft import Draft, Input
-from launcher.job_options.registry import JobRequest
 from launcher.planning.dependencies import DependencyGraph, PlanDisk, PreparedStep
 from launcher.planning.expansion import PlannedStep
 from launcher.planning.plan import Plan
+from launcher.queue.job_options.registry import JobRequest
 from launcher.system.errors import Problem, SourceLocation
 from launcher.taskfile.settings import ResolvedSettings
 from tests.launcher.folder_toys import KINDS

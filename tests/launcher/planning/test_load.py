@@ -7,8 +7,8 @@ import pytest
 
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
 from launcher.planning.load import plan_files
-from launcher.states import State
-from launcher.store.queue import Store
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.taskfile.yaml_tree import MOST_BYTES
 from tests.launcher import language
 from tests.launcher.conftest import Launcher

@@ -8,7 +8,7 @@ from launcher.planning import dependencies
 from launcher.planning.comparison import Action
 from launcher.planning.plan import Plan
 from launcher.planning.submit import submit
-from launcher.store.queue import Store
+from launcher.queue.store.queue import Store
 from launcher.system.errors import Severity, TaskFileError
 from tests.build import a_context, job_row
 from tests.launcher.folder_toys import KINDS as FOLDER_KINDS

@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.accounts import FairShareAccount
-from launcher.backends.protocol import Estimate
-from launcher.backends.settings import Backends, BackendSettings
-from launcher.context import WorkerEnvironment
 from launcher.functions.plan_checks import query_engines
-from launcher.job import CPU, Resources
 from launcher.planning.backend_preview import BackendPreview, EstimateResult, preview_backends
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import (
@@ -26,15 +21,20 @@ from launcher.planning.estimates import (
 from launcher.planning.first_wave import FirstWave, MachineState
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.preview import Preview, preview_plan
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, FIFO
-from launcher.scheduler.policy.model import Machine, Running
+from launcher.queue.backends.protocol import Estimate
+from launcher.queue.backends.settings import Backends, BackendSettings
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.accounts import FairShareAccount
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import CPU, Resources
+from launcher.queue.jobs.states import Done, Failed
+from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, FIFO
+from launcher.queue.scheduler.policy.model import Machine, Running
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import ReadyJob
+from launcher.queue.store.usage import AttemptPeak, SimilarUsage, Usage
 from launcher.screens.plan_backends import backend_lines
-from launcher.states import Done, Failed
-from launcher.store.lanes import Lane
-from launcher.store.queue import Store
-from launcher.store.rows import ReadyJob
-from launcher.store.usage import AttemptPeak, SimilarUsage, Usage
-from launcher.system.paths import Home
 from launcher.system.units import Bytes
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.plans import (

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from launcher.context import named_files, output_folders
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import SubmittedRun, submit
 from launcher.provenance.file_digests import ABSENT_DIGEST, MOST_READ, FileDigests
-from launcher.states import Done
-from launcher.store.queue import Store
+from launcher.queue.jobs.context import named_files, output_folders
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.queue import Store
 from launcher.system.errors import TaskFileError
 from launcher.system.files import file_stamp
 from tests.build import a_context, claimed, finished

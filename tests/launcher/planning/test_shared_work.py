@@ -12,8 +12,8 @@ from launcher.planning.plan import Plan
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.planning.submit import SubmittedRun, submit
-from launcher.states import Done, Failed, Outcome, State
-from launcher.store.queue import Store
+from launcher.queue.jobs.states import Done, Failed, Outcome, State
+from launcher.queue.store.queue import Store
 from launcher.system.errors import TaskFileError, UsageError
 from launcher.system.files import FileStamp
 from tests.build import a_context, claimed, job_row

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.store.queue import Store
-from launcher.system.paths import make_home
+from launcher.queue.home.paths import make_home
+from launcher.queue.store.queue import Store
 from tests.documents import TREE, blocks
 from tests.e2e.conftest import Project, a_project
 from tests.launcher.functions.conftest import alone, home, one_queue, queue

@@ -17,8 +17,8 @@ from hydra_plugins.launcher_queue import (
     QueueLauncher,
 )
 
-from launcher.job_options.registry import job_options
 from launcher.plugins.hydra.options import read_options
+from launcher.queue.job_options.registry import job_options
 from launcher.system.errors import UsageError
 from tests.build import until
 from tests.e2e.conftest import Project, reading

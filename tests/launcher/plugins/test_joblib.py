@@ -13,9 +13,9 @@ import pytest
 from launcher.api import JobError, MachineError, UsageError, register_joblib
 from launcher.functions.pickling import CannotPickle
 from launcher.plugins.joblib import batches
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import until
 from tests.launcher.conftest import Launcher
 from tests.launcher.plugins.peer_environments import passed, run_suite

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("snakemake", reason="snakemake is not installed")
 
-from launcher.job import Resources
 from launcher.plugins.snakemake.requests import job_request, mistyped_resources
-from launcher.store.rows import JobRow
+from launcher.queue.jobs.job import Resources
+from launcher.queue.store.rows import JobRow
 from tests.build import until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.plugins.conftest import DEADLINE_S, page_block, run_peer_suite

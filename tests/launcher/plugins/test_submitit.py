@@ -13,10 +13,10 @@ import pytest
 
 from launcher.api import UsageError
 from launcher.functions.pickling import CannotPickle
-from launcher.job_options.registry import job_options
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.registry import job_options
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import until
 from tests.launcher.plugins.peer_environments import passed, run_suite
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.ids import model_folder_name
-from launcher.store.queue import Store
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.results.scored_toys import EPOCHS, KINDS, SCORES
 from tests.launcher.test_kinds import install

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.job import Spec
+from launcher.queue.jobs.job import Spec
+from launcher.queue.store.queue import Store
 from launcher.results.best import best_rows, rank_trials
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_range import range_of
@@ -21,7 +22,6 @@ from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metri
 from launcher.results.rows import results_of
 from launcher.results.t_distribution import t_quantile
 from launcher.results.table import AbsentRow, RunResults, sort_rows
-from launcher.store.queue import Store
 from launcher.system.errors import UsageError
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory

@@ -13,14 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, Stopped, outcome_record
-from launcher.system.files import write_json
-from launcher.system.paths import Attempt, Home
-from launcher.system.process_trees import end_session, processes_with_marker, send_signal
-from launcher.system.processes import boot_id, identity, identity_from_record
-from launcher.workers import attempt_handles
-from launcher.workers.attempt_handles import (
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.states import (
+    Done,
+    Failed,
+    Lost,
+    NeverStarted,
+    Outcome,
+    Stopped,
+    outcome_record,
+)
+from launcher.queue.workers import attempt_handles
+from launcher.queue.workers.attempt_handles import (
     AdoptedAttempt,
     AttemptHandle,
     SupervisedAttempt,
@@ -28,8 +33,11 @@ from launcher.workers.attempt_handles import (
     inspect_attempt,
     probe_attempt,
 )
-from launcher.workers.attempt_journal import acquire_start, revoke_attempt
-from launcher.workers.fork_server_handles import ForkServer
+from launcher.queue.workers.attempt_journal import acquire_start, revoke_attempt
+from launcher.queue.workers.fork_server_handles import ForkServer
+from launcher.system.files import write_json
+from launcher.system.process_trees import end_session, processes_with_marker, send_signal
+from launcher.system.processes import boot_id, identity, identity_from_record
 from tests.build import (
     a_claim,
     a_spec,

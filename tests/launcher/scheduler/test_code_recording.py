@@ -15,11 +15,12 @@ import pytest
 
 from launcher.api import submit
 from launcher.provenance.file_digests import CHANGED_DIGEST
-from launcher.scheduler.code_recording import CodeHelper, FileState, code_changes
-from launcher.screens.code_notes import code_change_notes, code_record, different_code_notes
-from launcher.states import State
-from launcher.store.queue import NewJob, Store
-from launcher.store.queued_code import (
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.scheduler.code_recording import CodeHelper, FileState, code_changes
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.queued_code import (
     CodeChange,
     CodeRecording,
     code_roots,
@@ -27,10 +28,9 @@ from launcher.store.queued_code import (
     has_unrecorded_code,
     open_code_recording,
 )
-from launcher.store.rows import JobRow
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.store.rows import JobRow
+from launcher.screens.code_notes import code_change_notes, code_record, different_code_notes
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 from tests.build import a_context, a_spec, claimed, finished, gone, job_row, until
 from tests.launcher.conftest import Launcher
 
@@ -330,7 +330,7 @@ def test_scheduler_records_and_compares_the_code_of_its_jobs(
 
 def helpers_of(home: Home) -> list[int]:
     """Return the processes that record code for a queue."""
-    words = [b"launcher.scheduler.code_recording", os.fsencode(home.folder)]
+    words = [b"launcher.queue.scheduler.code_recording", os.fsencode(home.folder)]
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from launcher.job import FUNCTION, Spec, Terms
-from launcher.states import Done, Failed, Outcome, ReasonCode, State
-from launcher.store.job_selection import words_for_jobs
-from launcher.store.queue import NewJob, Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import FUNCTION, Spec, Terms
+from launcher.queue.jobs.states import Done, Failed, Outcome, ReasonCode, State
+from launcher.queue.store.job_selection import words_for_jobs
+from launcher.queue.store.queue import NewJob, Store
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import identity
 from tests.build import a_context, a_spec, claimed, job_row, until

@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 
 from launcher import __version__
-from launcher.job import Terms
-from launcher.scheduler import frozen_supervisors
-from launcher.scheduler.cycle import ControlState, CycleResult
-from launcher.scheduler.frozen_supervisors import FrozenSupervisors
-from launcher.scheduler.running_attempts import RunningAttempts, StopRequests
-from launcher.states import Failed, NeverStarted, Outcome, ReasonCode, Stopped
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Failed, NeverStarted, Outcome, ReasonCode, Stopped
+from launcher.queue.scheduler import frozen_supervisors
+from launcher.queue.scheduler.cycle import ControlState, CycleResult
+from launcher.queue.scheduler.frozen_supervisors import FrozenSupervisors
+from launcher.queue.scheduler.running_attempts import RunningAttempts, StopRequests
+from launcher.queue.store.queue import Store
+from launcher.queue.workers import fork_server_pool
+from launcher.queue.workers.attempt_handles import AdoptedAttempt, SupervisedAttempt
+from launcher.queue.workers.fork_server_handles import ForkServer, Supervisor
+from launcher.queue.workers.fork_server_pool import ForkServerPool
 from launcher.system.frozen_processes import why_frozen
-from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import descendants, send_signal
 from launcher.system.processes import Identity, identity
-from launcher.workers import fork_server_pool
-from launcher.workers.attempt_handles import AdoptedAttempt, SupervisedAttempt
-from launcher.workers.fork_server_handles import ForkServer, Supervisor
-from launcher.workers.fork_server_pool import ForkServerPool
 from tests.build import (
     PLAIN,
     Clock,

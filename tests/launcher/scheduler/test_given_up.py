@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from launcher.context import Context
-from launcher.job import Spec, Terms
 from launcher.provenance.file_digests import FileDigests
-from launcher.scheduler.unrecorded_attempts import find_unrecorded
-from launcher.staging.earlier_stages import find_unaccepted_output
-from launcher.states import ENDED_STATES, State
-from launcher.store.backups import back_up, backups
-from launcher.store.client import ensure_scheduler_alive
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.states import ENDED_STATES, State
+from launcher.queue.scheduler.unrecorded_attempts import find_unrecorded
+from launcher.queue.staging.earlier_stages import find_unaccepted_output
+from launcher.queue.store.backups import back_up, backups
+from launcher.queue.store.client import ensure_scheduler_alive
+from launcher.queue.store.queue import Store
 from launcher.system.errors import MachineError, StoreError
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import Identity, boot_id, identity, usable_cores
 from tests.build import (
@@ -102,8 +102,8 @@ def fail(job):
 
 
 QUICK_TRIES = {
-    "launcher.scheduler.endings.MOVE_RETRY_S": 0.2,
-    "launcher.scheduler.start_jobs.UNCLEAR_PAUSE_S": 1.0,
+    "launcher.queue.scheduler.endings.MOVE_RETRY_S": 0.2,
+    "launcher.queue.scheduler.start_jobs.UNCLEAR_PAUSE_S": 1.0,
 }
 
 

@@ -13,14 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.context import WorkerEnvironment
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Resources
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.inventory import impossible_reason
-from launcher.scheduler.policy.memory_evidence import MANY, PeakEvidence, find_evidence
-from launcher.scheduler.policy.model import (
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.signatures import ignored_numbers, program_signature
+from launcher.queue.jobs.states import ReasonCode
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.inventory import impossible_reason
+from launcher.queue.scheduler.policy.memory_evidence import MANY, PeakEvidence, find_evidence
+from launcher.queue.scheduler.policy.model import (
     Decision,
     Machine,
     Running,
@@ -30,14 +32,12 @@ from launcher.scheduler.policy.model import (
     make_forecast,
     make_waiting,
 )
-from launcher.scheduler.policy.oom_policy import NEGLIGIBLE
-from launcher.scheduler.policy.vram_request import UNTRIED, choose_vram_request
-from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog
-from launcher.signatures import ignored_numbers, program_signature
-from launcher.states import ReasonCode
-from launcher.store.lanes import Lane
-from launcher.store.rows import ReadyJob
-from launcher.store.usage import AttemptPeak, Usage, margin_of
+from launcher.queue.scheduler.policy.oom_policy import NEGLIGIBLE
+from launcher.queue.scheduler.policy.vram_request import UNTRIED, choose_vram_request
+from launcher.queue.scheduler.policy.watchdog import PATIENCE_S, Watchdog
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.rows import ReadyJob
+from launcher.queue.store.usage import AttemptPeak, Usage, margin_of
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.cardworld import may_have, taken

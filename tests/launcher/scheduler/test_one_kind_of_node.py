@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.scheduler import node
+from launcher.queue.scheduler import node
 
 # each of these modules concerns one of the two, or makes nodes and partitions
 OF_ONE_KIND = {

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 
-from launcher.gpu.resources import ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import CPU
-from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
-from launcher.scheduler.policy.decide import MachineScheduler, decide
-from launcher.scheduler.policy.inventory import permanent_refusal
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.jobs.job import CPU
+from launcher.queue.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus
+from launcher.queue.scheduler.policy.decide import MachineScheduler, decide
+from launcher.queue.scheduler.policy.inventory import permanent_refusal
+from launcher.queue.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_claim, a_gpu, a_waiting, without_reason_data
 from tests.launcher.cardworld import (

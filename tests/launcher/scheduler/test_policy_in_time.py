@@ -6,16 +6,16 @@ from itertools import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.context import WorkerEnvironment
-from launcher.job import Resources
-from launcher.scheduler.policy.decide import MachineScheduler, decide
-from launcher.scheduler.policy.inventory import permanent_refusal
-from launcher.scheduler.policy.model import Machine, Start, Waiting, make_waiting
-from launcher.scheduler.policy.oom_policy import OomContext, diagnose_oom
-from launcher.states import OomReport
-from launcher.store.lanes import Lane
-from launcher.store.rows import ReadyJob
-from launcher.store.usage import AttemptPeak, Usage
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.states import OomReport
+from launcher.queue.scheduler.policy.decide import MachineScheduler, decide
+from launcher.queue.scheduler.policy.inventory import permanent_refusal
+from launcher.queue.scheduler.policy.model import Machine, Start, Waiting, make_waiting
+from launcher.queue.scheduler.policy.oom_policy import OomContext, diagnose_oom
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.rows import ReadyJob
+from launcher.queue.store.usage import AttemptPeak, Usage
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu
 from tests.launcher.cardworld import (

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import Context
-from launcher.job import Spec, Terms
-from launcher.scheduler.process import Notifier
-from launcher.states import ENDED_STATES, State
-from launcher.store.queue import Store
-from launcher.store.transitions import LOST_LIMIT
-from launcher.system.daemon_control import scheduler_pid, wake
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Attempt, Home, make_home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.context import Context
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.states import ENDED_STATES, State
+from launcher.queue.scheduler.process import Notifier
+from launcher.queue.store.queue import Store
+from launcher.queue.store.transitions import LOST_LIMIT
+from launcher.queue.workers.progress.attempt_progress import read_last_metrics
 from launcher.system.files import Json, write_atomic, write_json
 from launcher.system.locks import lock_file, lock_holder
-from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.process_trees import descendants, send_signal, session_processes
 from launcher.system.processes import identity
-from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.progress.attempt_progress import read_last_metrics
 from tests.build import (
     a_context,
     a_seat,

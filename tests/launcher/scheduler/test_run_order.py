@@ -11,11 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.accounts import FairShareAccount, gpu_equivalents, read_account
-from launcher.job import Resources
-from launcher.scheduler.policy.model import Running, Waiting
-from launcher.scheduler.waiting_line import NEW_RUN_CREDIT_S, VtimeInitializer, order_by_fair_share
-from launcher.store.lanes import PRIORITY_POINT_S, rank_of
+from launcher.queue.jobs.accounts import FairShareAccount, gpu_equivalents, read_account
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.policy.model import Running, Waiting
+from launcher.queue.scheduler.waiting_line import (
+    NEW_RUN_CREDIT_S,
+    VtimeInitializer,
+    order_by_fair_share,
+)
+from launcher.queue.store.lanes import PRIORITY_POINT_S, rank_of
 
 HOUR = 3600.0
 

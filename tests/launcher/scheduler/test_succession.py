@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.gpu.resources import ForeignReservation
-from launcher.job import Resources, Spec
-from launcher.scheduler.chosen_policy import set_policy
-from launcher.scheduler.loop import Scheduler
-from launcher.scheduler.policy.disciplines import FIFO
-from launcher.scheduler.succession import find_only_job_class
-from launcher.scheduler.waiting_line import NEW_RUN_CREDIT_S
-from launcher.states import ENDED_STATES, Done, State
-from launcher.store.lanes import Lane
-from launcher.store.queue import Store
-from launcher.store.rows import ReadyJob
-from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Resources, Spec
+from launcher.queue.jobs.states import ENDED_STATES, Done, State
+from launcher.queue.scheduler.chosen_policy import set_policy
+from launcher.queue.scheduler.loop import Scheduler
+from launcher.queue.scheduler.policy.disciplines import FIFO
+from launcher.queue.scheduler.succession import find_only_job_class
+from launcher.queue.scheduler.waiting_line import NEW_RUN_CREDIT_S
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import ReadyJob
 from tests.build import a_spec, enqueue, in_state, job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import end, put, seated, serve, until_done, until_in, waits_for

@@ -5,13 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.pilot_messages import Heartbeat, Registered, encode_message
-from launcher.backends.pilot_records import PilotRecord, PilotRecords, new_token
-from launcher.backends.pilot_rules import PilotState
-from launcher.backends.pilot_status import BackendRow, PilotRow, PilotStatus, read_pilot_status
-from launcher.backends.settings import BackendSettings
-from launcher.gpu.snapshot import GpuSnapshot
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.queue.backends.pilot_messages import Heartbeat, Registered, encode_message
+from launcher.queue.backends.pilot_records import PilotRecord, PilotRecords, new_token
+from launcher.queue.backends.pilot_rules import PilotState
+from launcher.queue.backends.pilot_status import (
+    BackendRow,
+    PilotRow,
+    PilotStatus,
+    read_pilot_status,
+)
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.store.rows import PILOT_PREFIX
 from launcher.screens.gpu_view import draw
 from launcher.screens.job_view import JobView
 from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gpu_views, read_pilot_gpus
@@ -25,8 +32,6 @@ from launcher.screens.pilot_table import (
 )
 from launcher.screens.queue_view import snapshot_lines
 from launcher.screens.snapshots import QueueSnapshot
-from launcher.store.rows import PILOT_PREFIX
-from launcher.system.paths import Home
 from launcher.system.text_table import width_of
 from tests.build import GIB, a_claim, a_gpu
 from tests.screens import NOW, a_busy_screen, texts_of

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.ids import Words
 from launcher.planning.comparison import Action, ComparedJob, Comparison
 from launcher.planning.estimates import RuntimeHistory
@@ -18,12 +17,13 @@ from launcher.planning.preview import preview_plan, refusals
 from launcher.planning.queue_comparison import compare_with_queue
 from launcher.planning.submit import submit
 from launcher.provenance.git import WorkTree
-from launcher.scheduler.policy.model import Running
+from launcher.queue.gpu.resources import MEMORY, ForeignReservation, core_resource_name
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.scheduler.policy.model import Running
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
 from launcher.screens.plan_view import MOST_LISTED, draw_plan
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
-from launcher.system.paths import Home
 from tests.build import a_context, in_state, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.plans import (

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
-from launcher.job import Resources, Terms
-from launcher.params import PARAMS, parse_options
+from launcher.queue.gpu.gpus_file import GpuStatus, write_gpu_status
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.params import PARAMS, parse_options
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import Done, Failed, ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.usage import NO_USAGE, MeasuredUsage, Usage
+from launcher.queue.store.usage_records import UsageRecords
+from launcher.queue.workers.progress.steps import ProgressReport
 from launcher.screens import job_records
 from launcher.screens.gpu_view import LEGEND
 from launcher.screens.job_actions import ProposedChange, propose
@@ -23,16 +30,9 @@ from launcher.screens.queue_view import (
     waiting_table,
 )
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.signatures import program_signature
-from launcher.states import Done, Failed, ReasonCode, State
-from launcher.store.queue import Store
-from launcher.store.usage import NO_USAGE, MeasuredUsage, Usage
-from launcher.store.usage_records import UsageRecords
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.system.terminal import in_ascii
 from launcher.system.text_table import TextStyle, width_of
-from launcher.workers.progress.steps import ProgressReport
 from tests.build import GIB, a_claim, a_spec, claimed, enqueue, job_row
 from tests.launcher.conftest import Launcher
 from tests.screens import NOW, a_busy_screen, a_line, an_idle_screen, texts_of

@@ -8,26 +8,26 @@ from typing import Any
 
 import pytest
 
-from launcher.gpu.gpus_file import GpuStatus, write_gpu_status
-from launcher.gpu.monitor import GpuPoller
-from launcher.gpu.own_reservations import Reservation
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import core_resource_name
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Spec, Terms
-from launcher.scheduler.gpus.reported_ends import ReportedEnds
-from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
-from launcher.scheduler.policy.model import Running
-from launcher.screens.format import pause_reason
+from launcher.queue.gpu.gpus_file import GpuStatus, write_gpu_status
+from launcher.queue.gpu.monitor import GpuPoller
+from launcher.queue.gpu.own_reservations import Reservation
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.resources import core_resource_name
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.states import Done, Failed, Outcome, ReasonCode, State, Stopped
+from launcher.queue.scheduler.gpus.reported_ends import ReportedEnds
+from launcher.queue.scheduler.gpus.taken_memory import GpuUsageTracker
+from launcher.queue.scheduler.policy.model import Running
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.rows import Claim
+from launcher.queue.store.usage import no_usage
+from launcher.queue.texts import pause_reason
 from launcher.screens.queue_head import progress
 from launcher.screens.queue_view import running_table, snapshot_lines
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader, read_scheduler_status
-from launcher.states import Done, Failed, Outcome, ReasonCode, State, Stopped
-from launcher.store.queue import NewJob, Store
-from launcher.store.rows import Claim
-from launcher.store.usage import no_usage
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.system.processes import core_mask
 from launcher.system.text_table import TextStyle, text_of
 from tests.build import (

@@ -10,8 +10,8 @@ from contextlib import contextmanager, redirect_stderr
 import pytest
 
 from launcher.provenance.hashing_progress import watch_hashing
+from launcher.queue.store.queue import Store
 from launcher.screens.command_output import print_json
-from launcher.store.queue import Store
 from launcher.system.live_display import live_count
 from launcher.system.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from tests.build import Clock, a_spec, enqueue

@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from launcher.cli.result_tables import draw
-from launcher.job import Terms
-from launcher.screens.chart import chart
-from launcher.screens.format import (
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Failed, State
+from launcher.queue.store.queue import Store
+from launcher.queue.texts import (
     GLYPHS,
     ORDER,
     PAUSED,
@@ -24,6 +25,8 @@ from launcher.screens.format import (
     tally,
     why,
 )
+from launcher.queue.workers.progress.steps import AttemptProgress, ProgressReport
+from launcher.screens.chart import chart
 from launcher.screens.job_columns import (
     JOB_COLUMNS,
     QUICK_KEYS,
@@ -37,8 +40,6 @@ from launcher.screens.job_columns import (
 from launcher.screens.job_view import job_view
 from launcher.screens.queue_view import job_table, running_table, waiting_table
 from launcher.screens.table_formats import latex_text, markdown_text
-from launcher.states import Failed, State
-from launcher.store.queue import Store
 from launcher.system.terminal import TWINS, in_ascii, terminal_width
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import (
@@ -57,7 +58,6 @@ from launcher.system.text_table import (
     text_of,
     width_of,
 )
-from launcher.workers.progress.steps import AttemptProgress, ProgressReport
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.cli.commands.test_results import a_row
 from tests.screens import NOW, a_line, an_idle_screen, texts_of

@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 
 from launcher.api import search
-from launcher.context import current_context
-from launcher.job import Terms
 from launcher.planning.load import load, plan
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import current_context
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Done, ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow, SearchState, TrialRow
 from launcher.screens import chart
 from launcher.screens.search_view import in_order, search_table
 from launcher.search import definition
@@ -45,12 +49,8 @@ from launcher.search.trials import (
     steps_for_study,
 )
 from launcher.search.words import SearchWords
-from launcher.states import Done, ReasonCode, State
-from launcher.store.queue import Store
-from launcher.store.searches import SearchRow, SearchState, TrialRow
 from launcher.system.errors import TaskFileError, UsageError
 from launcher.system.files import Json, read_json
-from launcher.system.paths import Home
 from launcher.taskfile.domains import Choice, text_of
 from launcher.web.results import result_table
 from launcher.web.run_data import read_runs
@@ -73,7 +73,7 @@ COMPLETE, UNSTABLE, FAILED, PRUNED, UNKNOWN = TrialOutcome
 Add = Callable[..., Answer]
 LIMIT = f"{DEADLINE_S:g}s"
 QUICK_SEARCHES = {
-    "launcher.scheduler.search_processes.RESTART_S": 0.2,
+    "launcher.queue.scheduler.search_processes.RESTART_S": 0.2,
     "launcher.search.process.ROOM_S": 0.2,
 }
 

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from launcher.planning.estimates import RuntimeHistory
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.usage import NO_USAGE, Usage
 from launcher.simulate import baselines
 from launcher.simulate.baselines import POLICIES, Study, draw_study, run_study
 from launcher.simulate.machine import (
@@ -28,9 +31,6 @@ from launcher.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
 from launcher.simulate.picture import MOST_BARS, bar_places, draw_timeline, queue_lengths
 from launcher.simulate.planned_jobs import trace_from_plans
 from launcher.simulate.trace import TraceJob, read_trace
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.usage import NO_USAGE, Usage
 from launcher.system.errors import JobError, MachineError
 from launcher.system.installation import install_command
 from tests.build import reaches

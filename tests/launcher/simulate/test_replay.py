@@ -6,9 +6,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, EASY, FIFO, SJF, SchedulingPolicy
-from launcher.scheduler.policy.model import Machine, Waiting, make_forecast
-from launcher.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
+from launcher.queue.scheduler.policy.disciplines import (
+    DEFAULT_POLICY,
+    EASY,
+    FIFO,
+    SJF,
+    SchedulingPolicy,
+)
+from launcher.queue.scheduler.policy.model import Machine, Waiting, make_forecast
+from launcher.queue.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
 from launcher.simulate.baselines import ContendedQueue, merge_jobs
 from launcher.simulate.machine import compute_result, parse_cluster, select_feasible
 from launcher.simulate.queue import (

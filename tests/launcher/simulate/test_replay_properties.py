@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
+from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME
 from launcher.simulate.baselines import POLICIES, lower_bound, run_study
 from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
 from launcher.simulate.picture import bar_places, queue_lengths

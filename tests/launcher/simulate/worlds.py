@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
+from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 from launcher.simulate.baselines import Assumptions
 from launcher.simulate.machine import JobSpan, SimulatedCluster, SimulatedQueue, replay
 from launcher.simulate.queue import JobKnowledge, MemoryKnowledge, PolicyQueue, RuntimeKnowledge

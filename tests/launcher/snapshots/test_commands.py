@@ -10,13 +10,13 @@ import pytest
 
 from launcher.api import submit, wait
 from launcher.provenance.snapshots import copies
-from launcher.scheduler.code_recording import CodeHelper
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.queued_code import open_code_recording
-from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.scheduler.code_recording import CodeHelper
+from launcher.queue.store.queue import Store
+from launcher.queue.store.queued_code import open_code_recording
 from tests.launcher.conftest import Launcher
 from tests.launcher.snapshots.projects import commit, git, write
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.earlier_stages import remove_earlier_stages, take_earlier_stage
-from launcher.staging.stages import StagingFolder, stage_of
-from launcher.staging.view import DeclaredOutputs, make_stage, outputs_inside
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.staging.acceptance import accept, hand_over
+from launcher.queue.staging.earlier_stages import remove_earlier_stages, take_earlier_stage
+from launcher.queue.staging.stages import StagingFolder, stage_of
+from launcher.queue.staging.view import DeclaredOutputs, make_stage, outputs_inside
 from launcher.system.files import write_atomic
-from launcher.system.paths import Attempt, Home
 
 MODEL = "a:pre"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from launcher.staging import acceptance
-from launcher.staging.acceptance import hand_over
+from launcher.queue.staging import acceptance
+from launcher.queue.staging.acceptance import hand_over
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 CALLS = ("rename", "rmdir", "unlink", "replace", "mkdir")

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.staging.earlier_stages import take_earlier_stage
-from launcher.staging.stages import STAGES_FOLDER
-from launcher.staging.view import NotWritable, make_stage
+from launcher.queue.staging.earlier_stages import take_earlier_stage
+from launcher.queue.staging.stages import STAGES_FOLDER
+from launcher.queue.staging.view import NotWritable, make_stage
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import launcher.store
-from launcher.store.connection import Connection
+import launcher.queue.store
+from launcher.queue.store.connection import Connection
 
-STORE = Path(launcher.store.__file__).parent
+STORE = Path(launcher.queue.store.__file__).parent
 # run once per database or per move of its folder, or copy it as a whole
 ONCE = {"schema.py", "recovery.py", "relocation.py"}
 LARGE = ("jobs", "needs", "attempts", "events")  # tables with a row or more for each job

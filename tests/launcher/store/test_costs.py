@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import pytest
 
-from launcher.job import PROGRAM, Terms
-from launcher.states import OPEN_STATES, Failed, State
-from launcher.store.failure_limits import hold_siblings
-from launcher.store.queue import NewJob, Store
-from launcher.system.paths import Home, make_home
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.job import PROGRAM, Terms
+from launcher.queue.jobs.states import OPEN_STATES, Failed, State
+from launcher.queue.store.failure_limits import hold_siblings
+from launcher.queue.store.queue import NewJob, Store
 from tests.build import a_context, a_reason, a_spec, claimed
 
 FEW, MANY = 100, 3000

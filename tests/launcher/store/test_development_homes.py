@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.queue_checks import judge_queue, read_queue_health
-from launcher.store.completion_queries import open_completion_queries
-from launcher.store.opening import open_database, open_database_readonly
-from launcher.store.schema import KNOWN_SCHEMA
-from launcher.system.daemon_control import start_scheduler
+from launcher.queue.home.daemon_control import start_scheduler
+from launcher.queue.home.paths import SCHEMA, Home
+from launcher.queue.store.completion_queries import open_completion_queries
+from launcher.queue.store.opening import open_database, open_database_readonly
+from launcher.queue.store.schema import KNOWN_SCHEMA
 from launcher.system.errors import StoreError
-from launcher.system.paths import SCHEMA, Home
 from tests.build import until
 from tests.launcher.conftest import Launcher
 

@@ -16,14 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher.store.backups import BACKUPS_KEPT, back_up, backups
-from launcher.store.opening import SMALL_BYTES, open_database, open_database_readonly, should_check
-from launcher.store.queue import Store
-from launcher.store.recovery import corruption_error, queue_database_error
-from launcher.store.schema import KNOWN_SCHEMA, Step, migrate, read_schema
+from launcher.queue.home.paths import SCHEMA, Home, make_home
+from launcher.queue.store.backups import BACKUPS_KEPT, back_up, backups
+from launcher.queue.store.opening import (
+    SMALL_BYTES,
+    open_database,
+    open_database_readonly,
+    should_check,
+)
+from launcher.queue.store.queue import Store
+from launcher.queue.store.recovery import corruption_error, queue_database_error
+from launcher.queue.store.schema import KNOWN_SCHEMA, Step, migrate, read_schema
 from launcher.system.errors import StoreError
 from launcher.system.files import read_json
-from launcher.system.paths import SCHEMA, Home, make_home
 from tests.build import a_spec, enqueue
 
 KIB = 1024

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from launcher.job import PROGRAM, Spec
-from launcher.states import State
-from launcher.store.queue import NewJob, Store
+from launcher.queue.jobs.job import PROGRAM, Spec
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import NewJob, Store
 from tests.build import a_context, a_reason, a_spec
 
 STRANGE = os.fsdecode(b"/a/\xff.csv")  # no UTF-8

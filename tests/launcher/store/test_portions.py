@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from launcher.states import ReasonCode, State
-from launcher.store import connection, queue
-from launcher.store.queue import NewJob, Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import ReasonCode, State
+from launcher.queue.store import connection, queue
+from launcher.queue.store.queue import NewJob, Store
 from tests.build import a_context, a_spec, claimed, job_row
 from tests.launcher.queued import FAILED, end, one, put, states
 
@@ -34,7 +34,7 @@ def in_between(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], ob
     for module in (connection, queue):
         monkeypatch.setattr(module, "PORTION", 3)
     monkeypatch.setattr(
-        "launcher.store.connection.time.sleep", lambda _: steps.pop(0)() if steps else None
+        "launcher.queue.store.connection.time.sleep", lambda _: steps.pop(0)() if steps else None
     )
     yield steps
     assert not steps, "there were fewer pauses"

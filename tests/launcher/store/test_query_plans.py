@@ -5,39 +5,46 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Resources, Terms
-from launcher.job_options.notifications import RunNotify
-from launcher.screens.code_notes import code_change_notes, code_record
-from launcher.states import ENDED_STATES, OPEN_STATES, Done, NeverStarted, ReasonCode, State
-from launcher.store.adoption import AdoptedJob, adopt_done_jobs
-from launcher.store.completion_queries import open_completion_queries
-from launcher.store.failure_limits import FIRST_FAILURES
-from launcher.store.feed import EventCursor
-from launcher.store.gpu_numbers import assign_gpus
-from launcher.store.history import HistoryQueries
-from launcher.store.inspection import probe_database
-from launcher.store.job_names import newest_by_superseded, superseded_name
-from launcher.store.job_repair import fail_unreadable_lanes
-from launcher.store.listings import ListingFilter, ListingQueries
-from launcher.store.output_conflicts import find_writer, wait_for_writer
-from launcher.store.queue import NewJob, Store
-from launcher.store.queued_code import (
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.job_options.notifications import RunNotify
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.states import (
+    ENDED_STATES,
+    OPEN_STATES,
+    Done,
+    NeverStarted,
+    ReasonCode,
+    State,
+)
+from launcher.queue.store.adoption import AdoptedJob, adopt_done_jobs
+from launcher.queue.store.completion_queries import open_completion_queries
+from launcher.queue.store.failure_limits import FIRST_FAILURES
+from launcher.queue.store.feed import EventCursor
+from launcher.queue.store.gpu_numbers import assign_gpus
+from launcher.queue.store.history import HistoryQueries
+from launcher.queue.store.inspection import probe_database
+from launcher.queue.store.job_names import newest_by_superseded, superseded_name
+from launcher.queue.store.job_repair import fail_unreadable_lanes
+from launcher.queue.store.listings import ListingFilter, ListingQueries
+from launcher.queue.store.output_conflicts import find_writer, wait_for_writer
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.queued_code import (
     CodeChange,
     CodeRecord,
     CodeRecording,
     QueuedCode,
     has_unrecorded_code,
 )
-from launcher.store.replacement import replace_equal_jobs, replace_waiting
-from launcher.store.rows import GroupLimit
-from launcher.store.run_news import RunEventReader
-from launcher.store.runs import count_jobs_before, find_account, find_run_origin, open_runs
-from launcher.store.runs import running_placements as running_places
-from launcher.store.searches import NewTrial, SearchState, TrialChanges
-from launcher.store.steering import AcceptedFiles, ChangedJob
-from launcher.store.transitions import RequeueDecision
-from launcher.store.usage import MeasuredUsage
-from launcher.system.paths import Home, make_home
+from launcher.queue.store.replacement import replace_equal_jobs, replace_waiting
+from launcher.queue.store.rows import GroupLimit
+from launcher.queue.store.run_news import RunEventReader
+from launcher.queue.store.runs import count_jobs_before, find_account, find_run_origin, open_runs
+from launcher.queue.store.runs import running_placements as running_places
+from launcher.queue.store.searches import NewTrial, SearchState, TrialChanges
+from launcher.queue.store.steering import AcceptedFiles, ChangedJob
+from launcher.queue.store.transitions import RequeueDecision
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.screens.code_notes import code_change_notes, code_record
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready
 from tests.launcher.store.statements import Recorder, Statement, places, record_statements
@@ -159,8 +166,8 @@ def steer_jobs(store: Store, chain: list[int]) -> None:
 def change_in_portions(store: Store, chain: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry jobs in portions, and queue new ones until that is interrupted."""
     with monkeypatch.context() as patched:
-        patched.setattr("launcher.store.connection.PORTION", 1)
-        patched.setattr("launcher.store.queue.PORTION", 1)
+        patched.setattr("launcher.queue.store.connection.PORTION", 1)
+        patched.setattr("launcher.queue.store.queue.PORTION", 1)
         store.job_control.cancel(chain, 7.0)
         store.job_control.retry(chain, 8.0)
         new = [NewJob(a_spec(name=f"command/many{number}")) for number in range(2)]

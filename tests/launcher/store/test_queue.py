@@ -10,9 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from launcher.context import read_context
-from launcher.job import Terms
-from launcher.states import (
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import read_context
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import (
     ENDED_STATES,
     LEGAL_TRANSITIONS,
     Outcome,
@@ -20,12 +21,11 @@ from launcher.states import (
     ReasonCode,
     State,
 )
-from launcher.store.lanes import read_lane
-from launcher.store.queue import NewJob, Store
-from launcher.store.schema import check_sqlite
-from launcher.store.steering import HELD_REASON, AcceptedFiles
+from launcher.queue.store.lanes import read_lane
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.schema import check_sqlite
+from launcher.queue.store.steering import HELD_REASON, AcceptedFiles
 from launcher.system.errors import StoreError
-from launcher.system.paths import Home
 from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, one, put, ready, states
 

@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 
 from launcher import __version__
-from launcher.job import Terms
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
+from launcher.queue.store import recovery
+from launcher.queue.store.opening import WAL_LIMIT_BYTES
+from launcher.queue.store.queue import Store
+from launcher.queue.store.readonly import connect_readonly
 from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
-from launcher.store import recovery
-from launcher.store.opening import WAL_LIMIT_BYTES
-from launcher.store.queue import Store
-from launcher.store.readonly import connect_readonly
 from launcher.system.errors import StoreError
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, in_state
 from tests.launcher.conftest import Launcher

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from launcher.screens.job_records import job_records, record_of
-from launcher.screens.job_view import JobView, view_of_end
-from launcher.screens.queue_view import recent_table, waiting_table
-from launcher.states import (
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import (
     Done,
     Failed,
     Lost,
@@ -23,12 +21,14 @@ from launcher.states import (
     State,
     Stopped,
 )
-from launcher.store.failure_groups import group_failures
-from launcher.store.history import HistoryQueries
-from launcher.store.job_queries import CompletionEvent
-from launcher.store.queue import Store
-from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
-from launcher.system.paths import Home
+from launcher.queue.store.failure_groups import group_failures
+from launcher.queue.store.history import HistoryQueries
+from launcher.queue.store.job_queries import CompletionEvent
+from launcher.queue.store.queue import Store
+from launcher.queue.store.transitions import REQUEUE_LIMIT, RequeueDecision
+from launcher.screens.job_records import job_records, record_of
+from launcher.screens.job_view import JobView, view_of_end
+from launcher.screens.queue_view import recent_table, waiting_table
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import end, one, put
 from tests.screens import NOW, a_line, an_idle_screen

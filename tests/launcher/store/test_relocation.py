@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_records import FolderTaken, acquire_folder
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.store.rows import JobRow
+from launcher.queue.backends.pilot_records import FolderTaken, acquire_folder
+from launcher.queue.home.home_checks import relocation
+from launcher.queue.home.paths import Home, check_home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
 from launcher.system.errors import StoreError
-from launcher.system.home_checks import relocation
-from launcher.system.paths import Home, check_home
 from tests.build import a_seat, a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
 
@@ -188,7 +188,7 @@ def test_interrupted_relocation_keeps_links_to_attempts_on_pilots(
 
     with monkeypatch.context() as patch:
         if name == "record":
-            patch.setattr("launcher.store.relocation.record_relocation", fail)
+            patch.setattr("launcher.queue.store.relocation.record_relocation", fail)
         else:
             patch.setattr(Path, name, fail)
         with pytest.raises(StoreError, match="No space left"):

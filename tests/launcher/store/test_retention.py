@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.states import ENDED_STATES, Done, Failed, ReasonCode, State
-from launcher.store.forgotten_jobs import ForgottenJob, add_forgotten
-from launcher.store.queue import Store
-from launcher.store.retention import (
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.states import ENDED_STATES, Done, Failed, ReasonCode, State
+from launcher.queue.store.forgotten_jobs import ForgottenJob, add_forgotten
+from launcher.queue.store.queue import Store
+from launcher.queue.store.retention import (
     RetentionRules,
     attempt_folders,
     deletable_bytes,
@@ -22,8 +23,7 @@ from launcher.store.retention import (
     deletion_refusal,
     select_deletable,
 )
-from launcher.store.rows import JobRow
-from launcher.system.paths import Attempt, Home
+from launcher.queue.store.rows import JobRow
 from tests.build import a_reason, a_spec, an_attempt, enqueue, in_state, program_of, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import end
@@ -546,7 +546,7 @@ def test_a_folder_that_could_not_be_deleted_is_deleted_by_the_next_clean(
 def test_a_chain_of_jobs_is_cleaned_at_once_in_transactions_of_any_size(
     launcher: Launcher, home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.store.connection.PORTION", 2)
+    monkeypatch.setattr("launcher.queue.store.connection.PORTION", 2)
     specs = [f"train/{number}" for number in range(5)]
     jobs = enqueue(store, *specs, needs={new: [old] for old, new in pairwise(specs)})
     end(store, jobs[0], Failed(at=2.0, error="no"))

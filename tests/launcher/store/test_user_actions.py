@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Resources, Terms
-from launcher.screens.format import pause_reason
-from launcher.screens.job_records import job_records
-from launcher.screens.job_view import job_view
-from launcher.states import (
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.states import (
     Done,
     EndCause,
     Failed,
@@ -20,21 +18,23 @@ from launcher.states import (
     State,
     termination_reason,
 )
-from launcher.store.feed import EventCursor
-from launcher.store.lanes import PRIORITY_POINT_S
-from launcher.store.queue import NewJob, Store
-from launcher.store.runs import find_account
-from launcher.store.steering import ChangedJob
-from launcher.store.transitions import RequeueDecision
-from launcher.store.usage import MeasuredUsage
-from launcher.system.paths import Home
-from launcher.workers.progress.steps import AttemptProgress, ProgressReport
-from launcher.workers.termination import (
+from launcher.queue.store.feed import EventCursor
+from launcher.queue.store.lanes import PRIORITY_POINT_S
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.store.runs import find_account
+from launcher.queue.store.steering import ChangedJob
+from launcher.queue.store.transitions import RequeueDecision
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.queue.texts import pause_reason
+from launcher.queue.workers.progress.steps import AttemptProgress, ProgressReport
+from launcher.queue.workers.termination import (
     TIME_LIMIT,
     ResistingProcess,
     Termination,
     write_termination,
 )
+from launcher.screens.job_records import job_records
+from launcher.screens.job_view import job_view
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready, seated, states
 

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.states import Done, Lost, State
-from launcher.store.queue import Store
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.states import Done, Lost, State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.attempt_handles import AdoptedAttempt, inspect_attempt
+from launcher.queue.workers.fork_server_handles import ForkServer
 from launcher.system import cgroups
 from launcher.system.cgroups import (
     base_of,
@@ -20,14 +25,9 @@ from launcher.system.cgroups import (
     read_group_folder,
     unavailability_reason,
 )
-from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.mounts import parse_mounts, read_mountinfo
-from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import identity
-from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.attempt_handles import AdoptedAttempt, inspect_attempt
-from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     a_claim,
     a_spec,
@@ -206,8 +206,8 @@ def test_scheduler_started_by_a_job_can_be_killed_without_ending_other_jobs(
     inner = Home(tmp_path / "inner")
     gate = tmp_path / "gate"
     script = (
-        "import os, pathlib, sys, time\nfrom launcher.system.scheduler_start import ensure_scheduler\n"
-        "from launcher.system.paths import Home, make_home\nfrom launcher.store.queue import Store\n"
+        "import os, pathlib, sys, time\nfrom launcher.queue.home.scheduler_start import ensure_scheduler\n"
+        "from launcher.queue.home.paths import Home, make_home\nfrom launcher.queue.store.queue import Store\n"
         "os.environ['LAUNCHER_CLAIMS'] = sys.argv[3]\n"  # a job gets none of ours
         "home = Home(pathlib.Path(sys.argv[1]))\nmake_home(home)\nStore(home).close()\n"
         "ensure_scheduler(home)\nprint('ready', flush=True)\n"

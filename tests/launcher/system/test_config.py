@@ -7,11 +7,11 @@ import pytest
 
 from launcher import ids
 from launcher.ids import Words
+from launcher.queue.home.paths import find_home
 from launcher.system import config
 from launcher.system.config import Configuration, configuration_file, read_configuration, read_table
 from launcher.system.config_tables import CONFIG_TABLES, ConfigTable, Fault
 from launcher.system.errors import UsageError
-from launcher.system.paths import find_home
 
 VERBS = ("add", "run", "wait")
 

@@ -7,25 +7,25 @@ from itertools import combinations
 
 import pytest
 
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system import scheduler_start
-from launcher.system.daemon_control import (
+from launcher.queue.home import scheduler_start
+from launcher.queue.home.daemon_control import (
     MOST_RESTARTS,
     restart_scheduler,
     scheduler_pid,
     start_scheduler,
     wake,
 )
-from launcher.system.errors import MachineError
-from launcher.system.files import Json, read_json, write_json
-from launcher.system.paths import Home
-from launcher.system.processes import identity
-from launcher.system.scheduler_start import (
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import (
     LauncherVersion,
     ensure_scheduler,
     version_of,
 )
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.system.errors import MachineError
+from launcher.system.files import Json, read_json, write_json
+from launcher.system.processes import identity
 from tests.build import (
     DEADLINE_S,
     a_spec,

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import State
-from launcher.store.backups import back_up, backups
-from launcher.store.queue import Store
-from launcher.store.retention import find_old_copies
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.store.backups import back_up, backups
+from launcher.queue.store.queue import Store
+from launcher.queue.store.retention import find_old_copies
 from launcher.system.environment import with_site_changes
 from launcher.system.errors import UsageError
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 from launcher.system.prologue import BEFORE_SITE_VARIABLE, prologue_lines, site_changes
 from launcher.system.remembered_variables import filter_environment
-from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_context, a_spec, enqueue, job_row, lines_of, shell, until
 from tests.launcher.conftest import Launcher
 

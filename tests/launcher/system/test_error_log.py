@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.scheduler.loop import Scheduler
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import restart_scheduler, scheduler_pid, wake
+from launcher.queue.home.daemon_control import restart_scheduler, scheduler_pid, wake
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.scheduler.loop import Scheduler
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
 from launcher.system.error_log import ErrorThrottle
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
-from launcher.workers.attempt_journal import read_recorded_outcome
 from tests.build import Clock, a_spec, enqueue, reaches, shell, until
 from tests.shortened import shortened
 
@@ -61,7 +61,7 @@ def test_failed_lock_creation_stops_nothing(home: Home, store: Store) -> None:
 def test_scheduler_with_failing_turns_neither_spins_nor_floods_its_log(
     home: Home, store: Store
 ) -> None:
-    with shortened({"launcher.scheduler.loop.RETRY_S": 0.2}):
+    with shortened({"launcher.queue.scheduler.loop.RETRY_S": 0.2}):
         job = running(home, store)
     home.stop_record.mkdir()  # requests of people cannot be read
     until(lambda: woken(home) and "trouble=" in log_of(home), "it is in trouble")

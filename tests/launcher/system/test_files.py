@@ -19,6 +19,7 @@ from launcher.provenance.file_digests import (
     CacheFile,
     FileDigests,
 )
+from launcher.queue.home.paths import Home
 from launcher.system import files
 from launcher.system.files import (
     FileVersion,
@@ -30,7 +31,6 @@ from launcher.system.files import (
     write_when_possible,
     write_whole,
 )
-from launcher.system.paths import Home
 from launcher.system.wakeup_pipe import WakeupPipe
 from tests.build import DEADLINE_S
 

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.store.queue import Store
-from launcher.system.errors import MachineError, UsageError
-from launcher.system.files import Json, read_json, write_json
-from launcher.system.home_checks import (
+from launcher.queue.home.home_checks import (
     FALLBACK_FOLDERS,
     default_folder,
     machine_identity,
     network_warning,
     other_writers,
 )
+from launcher.queue.home.paths import Home, check_home, find_home, make_home
+from launcher.queue.store.queue import Store
+from launcher.system.errors import MachineError, UsageError
+from launcher.system.files import Json, read_json, write_json
 from launcher.system.locks import is_in_use, lock_file, mark_in_use
 from launcher.system.mounts import file_system, is_remote, read_mountinfo
-from launcher.system.paths import Home, check_home, find_home, make_home
 from launcher.system.processes import boot_id
 from tests.launcher.users import NOBODY, as_user, said_by
 

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Done, Failed, OomReport, OutOfMemory
+from launcher.queue.home.paths import Attempt
+from launcher.queue.jobs.states import Done, Failed, OomReport, OutOfMemory
+from launcher.queue.workers.exit_outcome import ExitContext, judge_exit
 from launcher.system import memory
 from launcher.system.files import write_json
-from launcher.system.paths import Attempt
-from launcher.workers.exit_outcome import ExitContext, judge_exit
 
 MIB = 1 << 20
 

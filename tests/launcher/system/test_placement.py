@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.gpu.own_reservations import Reservation
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.provenance.snapshots.attempts import STARTUP_FOLDER
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.model import Machine, Start
+from launcher.queue.gpu.own_reservations import Reservation
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.resources import MEMORY, ForeignReservation, core_resource_name
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.model import Machine, Start
 from launcher.system.config import WatchedConfig, read_table
 from launcher.system.config_tables import Fault
 from launcher.system.environment import (

@@ -1,6 +1,6 @@
 import pytest
 
-from launcher.params import parse_options
+from launcher.queue.jobs.params import parse_options
 from launcher.system.remembered_variables import is_likely_secret
 from launcher.system.secret_arguments import hide_secret_variables, hide_secrets, secret_options
 

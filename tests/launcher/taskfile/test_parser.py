@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import MOST_RUN_NAME, run_name_fault
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.planning.load import load
 from launcher.planning.plan_builder import build_plan
+from launcher.queue.jobs.job import MOST_RUN_NAME, run_name_fault
 from launcher.system.errors import Problem, Problems, TaskFileError, UsageError
 from launcher.taskfile import yaml_tree
 from launcher.taskfile.entries import TaskFile, TrainEntry

@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.job import Spec
-from launcher.params import PARAMS
-from launcher.states import Done
-from launcher.store.queue import Store
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.params import PARAMS
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.queue import Store
 from launcher.system.files import Json
 from tests.build import a_spec, enqueue, finished
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from launcher.states import State
-from launcher.store.queue import NewJob, Store
-from launcher.system.paths import Home, make_home
-from launcher.workers.progress.steps import ProgressWriter
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import NewJob, Store
+from launcher.queue.workers.progress.steps import ProgressWriter
 from tests.build import a_context, a_spec, claimed, enqueue, in_state, job_row, reaches
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import (

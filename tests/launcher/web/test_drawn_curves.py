@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from launcher.params import PARAMS
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.params import PARAMS
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, claimed, enqueue
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import (

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from launcher.params import PARAMS
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.params import PARAMS
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.attempt_progress import read_reported_steps
+from launcher.queue.workers.progress.steps import ProgressReport
 from launcher.system.files import Json
-from launcher.system.paths import Attempt, Home
 from launcher.web import run_curves
 from launcher.web.page import Address
 from launcher.web.plots import Line, Plot
@@ -27,8 +29,6 @@ from launcher.web.run_curves import (
     RunCurvesReader,
 )
 from launcher.web.runs import curve_choice
-from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import ProgressReport
 from tests.build import a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.listings import ListingQueries
+from launcher.queue.store.queue import Store
 from launcher.results.result_jobs import result_jobs
 from launcher.results.table import RunResults
-from launcher.states import State
-from launcher.store.listings import ListingQueries
-from launcher.store.queue import Store
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.web import run_data
 from launcher.web.comparison import NUMBER, RUN, RunComparison, compare_runs
 from launcher.web.results import FEW, MOST_ROWS, ResultTable, result_table

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from launcher.params import PARAMS
-from launcher.states import Done
-from launcher.store.listings import RunRecord
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.params import PARAMS
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.listings import RunRecord
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.steps import ProgressWriter
 from launcher.system.installation import install_command
-from launcher.system.paths import Home
 from launcher.web.run_pictures import MOST_BYTES
 from launcher.web.runs import LISTED, runs_fingerprint
-from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed, enqueue, finished, job_row, until
 from tests.launcher.queued_again import FAILED, RUN, add
 from tests.launcher.web.browser import Page, events, served

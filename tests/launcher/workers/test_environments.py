@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid, wake
-from launcher.system.paths import Home
-from launcher.workers.fork_server_handles import Supervisor
-from launcher.workers.fork_server_pool import (
+from launcher.queue.home.daemon_control import scheduler_pid, wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.fork_server_handles import Supervisor
+from launcher.queue.workers.fork_server_pool import (
     MOST_DEATHS,
     CannotStartWorker,
     ForkServerPool,
 )
-from launcher.workers.start_pauses import FIRST_KEY_BACKOFF_S, LONGEST_KEY_BACKOFF_S, BackoffSet
+from launcher.queue.workers.start_pauses import (
+    FIRST_KEY_BACKOFF_S,
+    LONGEST_KEY_BACKOFF_S,
+    BackoffSet,
+)
 from tests.build import a_context, a_spec, endings, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import put, serve, until_done
@@ -90,7 +94,7 @@ def test_interpreter_that_is_a_loop_of_links_blocks_no_other_job(
 def test_interpreter_that_is_missing_for_a_moment_is_awaited(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.workers.fork_server_pool.MISSING_POLL_S", 0.05)
+    monkeypatch.setattr("launcher.queue.workers.fork_server_pool.MISSING_POLL_S", 0.05)
     python = tmp_path / "python"
     environment = WorkerEnvironment(str(python))
     fork_servers = ForkServerPool(home, most_idle=1, awaits_interpreters=True)
@@ -175,10 +179,10 @@ def test_reinstalled_environment_that_worked_fails_no_job_permanently(
     fork_servers = ForkServerPool(home, most_idle=1)
     fork_servers.give_back(environment, taken(fork_servers, environment))
     write(python, BROKEN)
-    monkeypatch.setattr("launcher.workers.fork_server_pool.DEATHS_BACKOFF_S", 0.2)
+    monkeypatch.setattr("launcher.queue.workers.fork_server_pool.DEATHS_BACKOFF_S", 0.2)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "launcher.workers.fork_server_pool.RETIRE_AFTER_S", 0.0
+            "launcher.queue.workers.fork_server_pool.RETIRE_AFTER_S", 0.0
         )  # as after ten minutes without a job
         fork_servers.retire()
     error = unusable(fork_servers, environment)
@@ -241,8 +245,8 @@ def test_scheduler_started_by_a_job_does_not_use_the_jobs_cores_and_gpus(
             sys.executable,
             "-c",
             "import sys; from pathlib import Path\n"
-            "from launcher.system.paths import Home, make_home\n"
-            "from launcher.system.scheduler_start import ensure_scheduler\n"
+            "from launcher.queue.home.paths import Home, make_home\n"
+            "from launcher.queue.home.scheduler_start import ensure_scheduler\n"
             f"home = Home(Path({str(other)!r})); make_home(home); ensure_scheduler(home)",
         ),
         context=a_context(environment={"PATH": os.environ["PATH"]}),

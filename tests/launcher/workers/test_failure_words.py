@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.workers.exit_outcome import LOG_END_BYTES
-from launcher.workers.failure_words import find_failure_words, find_last_error
-from launcher.workers.progress.printed_lines import MOST_CHARACTERS
+from launcher.queue.workers.exit_outcome import LOG_END_BYTES
+from launcher.queue.workers.failure_words import find_failure_words, find_last_error
+from launcher.queue.workers.progress.printed_lines import MOST_CHARACTERS
 
 CONTROL_CODES = str.maketrans({"␍": "\r", "␛": "\x1b", "␈": "\x08"})
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.states import Done, Failed, Outcome
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.states import Done, Failed, Outcome
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.fork_server_handles import ForkServer
 from launcher.system.processes import identity
-from launcher.workers.fork_server_handles import ForkServer
 from tests.build import (
     PLAIN,
     a_context,
@@ -302,7 +302,7 @@ def test_fork_server_that_cannot_be_killed_is_left_and_reaped_later(
     group = FREEZER / f"fork-server-{os.getpid()}"
     group.mkdir()
     for name in ("CLOSE_TIMEOUT_S", "KILL_TIMEOUT_S"):
-        monkeypatch.setattr(f"launcher.workers.fork_server_handles.{name}", 0.1)
+        monkeypatch.setattr(f"launcher.queue.workers.fork_server_handles.{name}", 0.1)
     fork_server = ForkServer(home, PLAIN)
     try:
         (group / "cgroup.procs").write_text(str(fork_server._pid))

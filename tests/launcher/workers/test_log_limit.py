@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Done, State
-from launcher.store.queue import Store
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers import log_limit
+from launcher.queue.workers.log_limit import LogLimit, head_bytes, offset_after_move
+from launcher.queue.workers.progress.attempt_progress import read_last_metrics, start_time
 from launcher.system.files import LOG_RESERVE_BYTES
-from launcher.system.paths import Home
 from launcher.system.process_trees import send_signal
-from launcher.workers import log_limit
-from launcher.workers.log_limit import LogLimit, head_bytes, offset_after_move
-from launcher.workers.progress.attempt_progress import read_last_metrics, start_time
 from tests.build import (
     a_spec,
     an_attempt,
@@ -41,8 +41,8 @@ NOTE = re.compile(
 
 
 QUICK_CHECKS = {
-    "launcher.workers.log_limit.FIRST_S": 0.2,
-    "launcher.workers.log_limit.BUSY_S": 0.1,
+    "launcher.queue.workers.log_limit.FIRST_S": 0.2,
+    "launcher.queue.workers.log_limit.BUSY_S": 0.1,
 }
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.job import CPU, Terms
-from launcher.states import (
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.job import CPU, Terms
+from launcher.queue.jobs.states import (
     Done,
     Failed,
     OomReport,
@@ -24,19 +25,17 @@ from launcher.states import (
     read_oom_report,
     read_outcome,
 )
-from launcher.system.files import write_json
-from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_journal import (
+from launcher.queue.workers.attempt_journal import (
     acquire_start,
     outcome_line,
     read_recorded_outcome,
     record_outcome,
     restore_record,
 )
-from launcher.workers.attempt_process import CannotStart, spawn
-from launcher.workers.attempt_spec import AttemptSpec, AttemptSpecWriter, is_unused
-from launcher.workers.exit_outcome import NOT_REPORTED, ExitContext, judge_exit
-from launcher.workers.memory_share import (
+from launcher.queue.workers.attempt_process import CannotStart, spawn
+from launcher.queue.workers.attempt_spec import AttemptSpec, AttemptSpecWriter, is_unused
+from launcher.queue.workers.exit_outcome import NOT_REPORTED, ExitContext, judge_exit
+from launcher.queue.workers.memory_share import (
     MemoryReport,
     Share,
     VramLimit,
@@ -44,9 +43,10 @@ from launcher.workers.memory_share import (
     read_share,
     write_share,
 )
-from launcher.workers.pause import PAUSE_POLL_S, Pause
-from launcher.workers.running_time import KILL_RETRY_S, Deadlines, TerminationStep
-from launcher.workers.shortage import find_oom_in_exception, find_oom_in_log
+from launcher.queue.workers.pause import PAUSE_POLL_S, Pause
+from launcher.queue.workers.running_time import KILL_RETRY_S, Deadlines, TerminationStep
+from launcher.queue.workers.shortage import find_oom_in_exception, find_oom_in_log
+from launcher.system.files import write_json
 from tests.build import Clock, a_context, a_spec
 
 # --- orders that are written before their attempts are claimed
@@ -286,7 +286,7 @@ def test_reason_of_a_failure_is_the_error_and_not_the_last_line(
 def test_reason_is_the_last_line_if_the_environment_was_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "launcher.workers.failure_words", None)
+    monkeypatch.setitem(sys.modules, "launcher.queue.workers.failure_words", None)
     attempt = Attempt(tmp_path)
     attempt.log.write_text("one\ntwo\n\0")
     outcome = judge_exit(EXIT_1, attempt, ExitContext(), 5.0)

@@ -10,31 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import LONGEST_OUTPUT_NAME, named_files
 from launcher.provenance.file_digests import ABSENT_DIGEST, CHANGED_DIGEST, MOST_READ, FileDigests
-from launcher.states import Done, Failed, NeverStarted, State, Stopped
-from launcher.store.queue import Store
-from launcher.store.transitions import REQUEUE_LIMIT
-from launcher.system.daemon_control import wake
-from launcher.system.files import FileVersion, file_stamp
-from launcher.system.paths import Home
-from launcher.system.processes import state_of
-from launcher.workers.attempt_handles import SupervisedAttempt, record_pause
-from launcher.workers.attempt_spec import AttemptSpec
-from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.program_files import (
+from launcher.queue.home.daemon_control import wake
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import LONGEST_OUTPUT_NAME, named_files
+from launcher.queue.jobs.states import Done, Failed, NeverStarted, State, Stopped
+from launcher.queue.store.queue import Store
+from launcher.queue.store.transitions import REQUEUE_LIMIT
+from launcher.queue.workers.attempt_handles import SupervisedAttempt, record_pause
+from launcher.queue.workers.attempt_spec import AttemptSpec
+from launcher.queue.workers.fork_server_handles import ForkServer
+from launcher.queue.workers.program_files import (
     NotDeletedError,
     move_outputs_aside,
     restore_or_delete_outputs,
 )
-from launcher.workers.progress.hashing import read_hashing_report
-from launcher.workers.start_pauses import (
+from launcher.queue.workers.progress.hashing import read_hashing_report
+from launcher.queue.workers.start_pauses import (
     FIRST_BACKOFF_S,
     LONGEST_BACKOFF_S,
     SUCCESS_AFTER_S,
     StartBackoff,
 )
-from launcher.workers.supervisor import CONTROL_SIGNAL
+from launcher.queue.workers.supervisor import CONTROL_SIGNAL
+from launcher.system.files import FileVersion, file_stamp
+from launcher.system.processes import state_of
 from tests.build import (
     a_context,
     a_spec,

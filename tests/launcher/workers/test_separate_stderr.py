@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Done, Failed, State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
-from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.progress.attempt_progress import read_attempt_progress, read_last_metrics
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Failed, State
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.fork_server_handles import ForkServer
+from launcher.queue.workers.progress.attempt_progress import (
+    read_attempt_progress,
+    read_last_metrics,
+)
 from tests.build import a_context, a_spec, an_attempt, in_state, run_attempt, shell, until
 from tests.launcher.conftest import Launcher
 

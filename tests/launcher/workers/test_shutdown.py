@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.job import Spec, Terms
-from launcher.states import Failed, State, Stopped
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.files import read_json
-from launcher.system.paths import Attempt, Home
-from launcher.system.process_trees import send_signal
-from launcher.workers.attempt_handles import SupervisedAttempt
-from launcher.workers.exit_outcome import (
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.states import Failed, State, Stopped
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.attempt_handles import SupervisedAttempt
+from launcher.queue.workers.exit_outcome import (
     FAILED_WAIT_S,
     SIGNALLED_WAIT_S,
     ExitContext,
     signal_wait_s,
 )
-from launcher.workers.fork_server_handles import ForkServer
+from launcher.queue.workers.fork_server_handles import ForkServer
+from launcher.system.files import read_json
+from launcher.system.process_trees import send_signal
 from tests.build import (
     a_spec,
     an_attempt,

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.job import SEPARATE, Resources
-from launcher.states import Done, Failed, Outcome, OutOfMemory, Stopped
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Attempt, Home, make_home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import SEPARATE, Resources
+from launcher.queue.jobs.states import Done, Failed, Outcome, OutOfMemory, Stopped
+from launcher.queue.workers.attempt_journal import read_recorded_outcome
+from launcher.queue.workers.attempt_process import close_on_exec
+from launcher.queue.workers.attempt_spec import read_attempt_spec
+from launcher.queue.workers.fork_server_handles import ForkServer, SupervisorReport
+from launcher.queue.workers.termination import Termination, write_termination
 from launcher.system.environment import RECORD_VARIABLE
-from launcher.system.paths import Attempt, Home, make_home
 from launcher.system.process_trees import processes_with_marker
-from launcher.workers.attempt_journal import read_recorded_outcome
-from launcher.workers.attempt_process import close_on_exec
-from launcher.workers.attempt_spec import read_attempt_spec
-from launcher.workers.fork_server_handles import ForkServer, SupervisorReport
-from launcher.workers.termination import Termination, write_termination
 from tests.build import (
     a_context,
     a_spec,
@@ -521,8 +521,8 @@ def test_scheduler_started_by_a_job_does_not_end_with_it(
     other = Home(tmp_path / "other")
     make_home(other)
     script = (
-        "import pathlib, sys\nfrom launcher.system.scheduler_start import ensure_scheduler\n"
-        "from launcher.system.paths import Home\nfrom launcher.store.queue import Store\n"
+        "import pathlib, sys\nfrom launcher.queue.home.scheduler_start import ensure_scheduler\n"
+        "from launcher.queue.home.paths import Home\nfrom launcher.queue.store.queue import Store\n"
         "home = Home(pathlib.Path(sys.argv[1]))\nStore(home).close()\n"
         "print(ensure_scheduler(home))"
     )

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.job import Spec
-from launcher.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
-from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_spec import read_attempt_spec
-from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.memory_share import read_report, write_share
-from launcher.workers.progress.steps import read_newest_report
-from launcher.workers.worker import make_job
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
+from launcher.queue.workers.attempt_spec import read_attempt_spec
+from launcher.queue.workers.fork_server_handles import ForkServer
+from launcher.queue.workers.memory_share import read_report, write_share
+from launcher.queue.workers.progress.steps import read_newest_report
+from launcher.queue.workers.worker import make_job
 from tests.build import (
     a_context,
     a_spec,
@@ -349,7 +349,7 @@ class Tee(io.StringIO):
 tee = Tee()
 atexit.register(print, "parent")
 weakref.finalize(parent, print, "parent")
-from launcher.workers.process_end import begin_process, end_process
+from launcher.queue.workers.process_end import begin_process, end_process
 begin_process()
 atexit.register(print, "handler")
 atexit.register(sys.exit, 3)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Failed
-from launcher.store.queue import Store
-from launcher.system.paths import Home, make_home
+from launcher.queue.home.paths import Home, make_home
+from launcher.queue.jobs.states import Failed
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, enqueue, finished
 from tests.trueface.commands import Command
 from tests.trueface.generators.run_by_hand import erased_run, restored_run

@@ -21,9 +21,9 @@ from launcher.api import (
     model_folder_name,
     parse_data,
 )
-from launcher.job import Spec
+from launcher.queue.jobs.job import Spec
+from launcher.queue.workers.worker import _entry_function
 from launcher.system.errors import MachineError
-from launcher.workers.worker import _entry_function
 from tests.trueface.jobs import build
 from trueface.cli.classic.request import parse_command_line
 from trueface.evaluation.measurement import METRICS

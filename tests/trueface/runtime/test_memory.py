@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, Share, read_json, write_json
-from launcher.states import OomReport
-from launcher.workers.shortage import find_oom_in_exception
+from launcher.queue.jobs.states import OomReport
+from launcher.queue.workers.shortage import find_oom_in_exception
 from trueface.runtime.memory import Cuda, cap_job_memory, confirm_device
 
 MIB = 1 << 20

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adam, Optimizer
 
-from launcher.workers.progress.event_files import read_event_steps
+from launcher.queue.workers.progress.event_files import read_event_steps
 from tests.trueface.training.test_resume import interrupt, run
 from tests.trueface.training.test_trainer import COUNT, settings, tiny
 from trueface.models.detectors import Detector

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Resources, Terms
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.system.errors import pluralize
 from launcher.system.files import Json, write_json
-from launcher.system.paths import Home
 from launcher.system.processes import usable_cores
 from tests.build import (
     a_spec,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Failed, State
-from launcher.store import job_queries
-from launcher.store.job_names import newest_by_superseded
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Failed, State
+from launcher.queue.store import job_queries
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.queue import Store
 from tests.build import enqueue, finished, in_state, job_row
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal, piped

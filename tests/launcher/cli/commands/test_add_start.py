@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.await_jobs import await_jobs
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.system.processes import identity
 from tests.build import in_state, job_row, program_of, shell
 from tests.launcher.conftest import Launcher

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import Failed
-from launcher.store.queue import Store
+from launcher.queue.jobs.states import Failed
+from launcher.queue.store.queue import Store
 from tests.build import enqueue, finished, until
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal

@@ -11,9 +11,9 @@ from launcher.cli.complete import VARIABLE, complete_line
 from launcher.cli.main import cli
 from launcher.cli.verb_table import VERBS
 from launcher.kinds import installed_kinds
-from launcher.store.completion_queries import open_completion_queries
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.completion_queries import open_completion_queries
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.shells import a_shell
@@ -201,8 +201,8 @@ def test_completion_imports_neither_verbs_nor_their_dependencies() -> None:
     code = (
         "import sys\nfrom launcher.cli.complete import complete_line\n"
         "complete_line(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
-        "import launcher.store.completion_queries, launcher.system.paths\n"
-        "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.store.queue',"
+        "import launcher.queue.store.completion_queries, launcher.queue.home.paths\n"
+        "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.queue.store.queue',"
         " 'launcher.cli.commands.show'}\n"
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )

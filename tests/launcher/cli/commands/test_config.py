@@ -12,14 +12,14 @@ import pytest
 
 from launcher.cli.main import Verbs, cli, options_of
 from launcher.cli.verb_table import VERBS
-from launcher.job_options.notifications import NotifyEvent
 from launcher.notify.notices import (
     DeadLetter,
     NotificationState,
     RetryState,
     write_notification_state,
 )
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.notifications import NotifyEvent
 from tests.forked import call_launcher
 from tests.launcher.conftest import Answer, Launcher
 from tests.receivers import a_mailbox, a_silent_server

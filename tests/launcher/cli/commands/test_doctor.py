@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_status import BackendRow, PilotsFile
-from launcher.backends.settings import read_configured_backends
 from launcher.cli.disk_checks import FilesystemInfo, judge_room, read_disk
 from launcher.cli.findings import CheckStatus, Finding
 from launcher.cli.gpu_checks import (
@@ -27,12 +25,14 @@ from launcher.cli.queue_checks import (
     read_logout_settings,
     read_queue_health,
 )
-from launcher.states import State
-from launcher.store.inspection import probe_database
-from launcher.store.queue import Store
+from launcher.queue.backends.pilot_status import BackendRow, PilotsFile
+from launcher.queue.backends.settings import read_configured_backends
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.inspection import probe_database
+from launcher.queue.store.queue import Store
 from launcher.system.files import write_json
 from launcher.system.installation import install_command
-from launcher.system.paths import Home
 from tests.build import GIB, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.commands.edit import editor_argv
-from launcher.job import Spec
-from launcher.states import ReasonCode, State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec
+from launcher.queue.jobs.states import ReasonCode, State
+from launcher.queue.store.queue import Store
 from tests.build import job_row, reaches, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal

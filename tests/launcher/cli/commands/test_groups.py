@@ -4,10 +4,10 @@ import os
 import signal
 from pathlib import Path
 
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import until_done, waits_for

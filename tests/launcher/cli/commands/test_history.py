@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from launcher.cli.commands.ended import parse_since
-from launcher.job import Resources
-from launcher.screens.history_view import columns, draw, headline
-from launcher.states import (
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.states import (
     Done,
     Failed,
     Lost,
@@ -23,9 +22,9 @@ from launcher.states import (
     State,
     Stopped,
 )
-from launcher.store.failure_groups import AttemptFailures, FailureGroup, group_failures
-from launcher.store.history import HistoryQueries
-from launcher.store.history_report import (
+from launcher.queue.store.failure_groups import AttemptFailures, FailureGroup, group_failures
+from launcher.queue.store.history import HistoryQueries
+from launcher.queue.store.history_report import (
     DaySummary,
     EndCount,
     HistoryReport,
@@ -37,9 +36,10 @@ from launcher.store.history_report import (
     summarize_memory,
     summarize_runs,
 )
-from launcher.store.queue import Store
-from launcher.store.transitions import RequeueDecision
-from launcher.store.usage import MeasuredUsage
+from launcher.queue.store.queue import Store
+from launcher.queue.store.transitions import RequeueDecision
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.screens.history_view import columns, draw, headline
 from launcher.system.text_table import width_of
 from tests.build import GIB, a_reason, a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from launcher.provenance.file_patterns import existing_files, matches
-from launcher.states import State
-from launcher.store.queue import Store
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from launcher.system.processes import usable_cores
 from tests.build import job_row, shell, until
 from tests.launcher.conftest import Launcher
@@ -39,8 +39,8 @@ def test_job_waiting_for_cores_names_running_parent_jobs(
 
 
 QUICK_CHECKS = (
-    "import runpy, launcher.scheduler.job_wait",
-    "launcher.scheduler.job_wait.CHECK_EVERY_S = 0.1",
+    "import runpy, launcher.queue.scheduler.job_wait",
+    "launcher.queue.scheduler.job_wait.CHECK_EVERY_S = 0.1",
     "runpy.run_module('launcher', run_name='__main__')",
 )
 

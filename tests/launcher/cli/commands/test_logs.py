@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.cli.main import main
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.screens import follow_logs
 from launcher.screens.follow_logs import (
     COLOURS,
@@ -22,11 +25,8 @@ from launcher.screens.follow_logs import (
     LogPrinter,
     line_labels,
 )
-from launcher.states import State
-from launcher.store.queue import Store
 from launcher.system.files import write_json
 from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, tail_offset
-from launcher.system.paths import Attempt, Home
 from launcher.system.terminal_codes import PlainTextFilter
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, finished, shell
 from tests.launcher.conftest import Launcher

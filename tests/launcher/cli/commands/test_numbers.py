@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.system.paths import Attempt
-from launcher.workers.progress.attempt_progress import read_attempt_progress, read_last_metrics
-from launcher.workers.progress.reported_numbers import CHUNK_BYTES
+from launcher.queue.home.paths import Attempt
+from launcher.queue.workers.progress.attempt_progress import (
+    read_attempt_progress,
+    read_last_metrics,
+)
+from launcher.queue.workers.progress.reported_numbers import CHUNK_BYTES
 from tests.launcher.conftest import Launcher
 from tests.launcher.workers.progress.judged_logs import FOLDER
 

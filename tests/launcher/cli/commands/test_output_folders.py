@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import endings, in_state, job_row, program_of, supervisor_of, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import serve, until_in

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.backends.slurm_states import manual_commands
 from launcher.cli.commands.queue_control import (
     BOOTED,
     Manager,
@@ -22,9 +21,10 @@ from launcher.cli.commands.queue_control import (
     unit,
 )
 from launcher.cli.main import cli
+from launcher.queue.backends.slurm_states import manual_commands
+from launcher.queue.home.paths import Home
 from launcher.system.errors import MachineError
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 
 ODD = "a b/50%h $HOME \"q\" 'r' \\x ü"
 

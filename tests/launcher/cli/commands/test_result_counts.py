@@ -7,9 +7,9 @@ import shlex
 import pytest
 
 from launcher.functions.task_files import results as results_in_python
-from launcher.states import Done, Failed, Outcome
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Failed, Outcome
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued_again import FAILED, a_seed, add, done

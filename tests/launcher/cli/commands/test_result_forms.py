@@ -24,6 +24,9 @@ from launcher.cli.commands.results import (
 from launcher.cli.main import main
 from launcher.cli.output import Format, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done
+from launcher.queue.store.queue import Store
 from launcher.results.metric import Metric
 from launcher.results.over import average_over
 from launcher.results.pivot import metrics_of_rows, pivot
@@ -31,9 +34,6 @@ from launcher.results.table import RunResults
 from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
 from launcher.search.run_trials import RunSearches
-from launcher.states import Done
-from launcher.store.queue import Store
-from launcher.system.paths import Home
 from launcher.system.text_table import table_of_texts, width_of
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher

@@ -13,16 +13,16 @@ from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, write
 from launcher.cli.result_tables import draw
 from launcher.cli.search_results import repeating_command
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Done, Failed
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.steps import ProgressWriter
 from launcher.results.metric import read_metric
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.results.table import RunResults
 from launcher.screens.table_formats import latex_text, markdown_text
-from launcher.states import Done, Failed
-from launcher.store.queue import Store
 from launcher.system.files import Json
-from launcher.system.paths import Home
 from launcher.system.text_table import table_of_texts
-from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
 from tests.screens import texts_of

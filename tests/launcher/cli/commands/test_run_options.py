@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import Resources, Terms
 from launcher.provenance.file_digests import CHUNK_BYTES
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Resources, Terms
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import until_done

@@ -6,9 +6,9 @@ import pytest
 
 from launcher.cli.touched_files import read_accepted_files
 from launcher.provenance.file_digests import FileDigests
-from launcher.states import ReasonCode, State
-from launcher.store.queue import Store
-from launcher.store.steering import ConcurrentChange
+from launcher.queue.jobs.states import ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.steering import ConcurrentChange
 from launcher.system.errors import UsageError
 from tests.build import job_row
 from tests.launcher.conftest import Launcher

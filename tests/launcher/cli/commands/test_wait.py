@@ -2,9 +2,9 @@
 
 import pytest
 
-from launcher.states import Failed, State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Failed, State
+from launcher.queue.store.queue import Store
 from tests.build import enqueue, finished, in_state, program_of, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import in_a_terminal

@@ -7,36 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import AttemptFinished
-from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import Backends, BackendSettings
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Spec, Terms
-from launcher.scheduler import pilot_events
-from launcher.scheduler.admission import Admission
-from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
-from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.gpus.gpu_state import SchedulerGpus
-from launcher.scheduler.local_node import LocalNode
-from launcher.scheduler.local_partition import LocalPartition
-from launcher.scheduler.node import Candidate, Node
-from launcher.scheduler.nodes import Nodes
-from launcher.scheduler.partitions import Partitions
-from launcher.scheduler.pilot_events import PilotEvents
-from launcher.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
-from launcher.scheduler.policy.model import Decision, Running, Start, Wait
-from launcher.scheduler.running_attempts import RunningAttempts
-from launcher.scheduler.start_jobs import LaunchBatch
-from launcher.states import Outcome, Reason
-from launcher.store.claims import Claims
-from launcher.store.queue import Store
-from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import MeasuredUsage
-from launcher.system.paths import Home
-from launcher.workers.attempt_handles import AttemptHandle
-from launcher.workers.fork_server_pool import ForkServerPool
-from launcher.workers.start_pauses import StartBackoff
+from launcher.queue.backends.pilot_messages import AttemptFinished
+from launcher.queue.backends.pilot_rules import Demand
+from launcher.queue.backends.settings import Backends, BackendSettings
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Spec, Terms
+from launcher.queue.jobs.states import Outcome, Reason
+from launcher.queue.scheduler import pilot_events
+from launcher.queue.scheduler.admission import Admission
+from launcher.queue.scheduler.cycle import ControlState, CycleResult, Reasons
+from launcher.queue.scheduler.gpus.eviction import Eviction
+from launcher.queue.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.queue.scheduler.local_node import LocalNode
+from launcher.queue.scheduler.local_partition import LocalPartition
+from launcher.queue.scheduler.node import Candidate, Node
+from launcher.queue.scheduler.nodes import Nodes
+from launcher.queue.scheduler.partitions import Partitions
+from launcher.queue.scheduler.pilot_events import PilotEvents
+from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
+from launcher.queue.scheduler.policy.model import Decision, Running, Start, Wait
+from launcher.queue.scheduler.running_attempts import RunningAttempts
+from launcher.queue.scheduler.start_jobs import LaunchBatch
+from launcher.queue.store.claims import Claims
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import Claim, ReadyJob
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.queue.workers.attempt_handles import AttemptHandle
+from launcher.queue.workers.fork_server_pool import ForkServerPool
+from launcher.queue.workers.start_pauses import StartBackoff
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyFleet
 

@@ -8,33 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.pilot_messages import Drain, Heartbeat, Registered, StartAttempt
-from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
-from launcher.context import WorkerEnvironment
-from launcher.job import Resources
-from launcher.scheduler import attempt_specs
-from launcher.scheduler.backfill_holds import RECONSIDER_S, BackfillHolds
-from launcher.scheduler.cycle import ControlState, CycleResult
-from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
-from launcher.scheduler.pilot_node import PilotNode, pilot_obstacle
-from launcher.scheduler.policy.co_location import UNMEASURED_MOST
-from launcher.scheduler.policy.disciplines import EASY
-from launcher.scheduler.policy.model import Decision, Start, Wait, Waiting
-from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.started_attempts import Assignment, PendingOutcome
-from launcher.scheduler.succession import DECISION_VALID_S, SlotReuse
-from launcher.states import Done, ReasonCode
-from launcher.store.lanes import Lane
-from launcher.store.usage import MeasuredUsage
+from launcher.queue.backends.pilot_messages import Drain, Heartbeat, Registered, StartAttempt
+from launcher.queue.backends.pilot_rules import Demand
+from launcher.queue.backends.settings import Backends, BackendSettings, read_configured_backends
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.states import Done, ReasonCode
+from launcher.queue.scheduler import attempt_specs
+from launcher.queue.scheduler.backfill_holds import RECONSIDER_S, BackfillHolds
+from launcher.queue.scheduler.cycle import ControlState, CycleResult
+from launcher.queue.scheduler.gpus.eviction import Eviction
+from launcher.queue.scheduler.pilot_demand import WaitingLane, pilot_demands
+from launcher.queue.scheduler.pilot_node import PilotNode, pilot_obstacle
+from launcher.queue.scheduler.policy.co_location import UNMEASURED_MOST
+from launcher.queue.scheduler.policy.disciplines import EASY
+from launcher.queue.scheduler.policy.model import Decision, Start, Wait, Waiting
+from launcher.queue.scheduler.startable_jobs import StartableJobs
+from launcher.queue.scheduler.started_attempts import Assignment, PendingOutcome
+from launcher.queue.scheduler.succession import DECISION_VALID_S, SlotReuse
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.queue.workers import fork_server_pool
+from launcher.queue.workers.attempt_spec import read_attempt_spec
+from launcher.queue.workers.fork_server_pool import CannotStartWorker
+from launcher.queue.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
 from launcher.system.answering import FilesystemTimeout
 from launcher.system.config import WatchedConfig
 from launcher.system.errors import UsageError
-from launcher.workers import fork_server_pool
-from launcher.workers.attempt_spec import read_attempt_spec
-from launcher.workers.fork_server_pool import CannotStartWorker
-from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
 from tests.build import GIB, a_gpu, a_spec, claimed, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World

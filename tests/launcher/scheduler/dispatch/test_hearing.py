@@ -6,19 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from launcher.backends.node_paths import NodePaths
-from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_messages import AttemptFinished, Draining, StartAttempt, StopAttempt
-from launcher.backends.settings import Backends, BackendSettings
-from launcher.scheduler import started_attempts
-from launcher.scheduler.started_attempts import NO_RESULT, PendingOutcome, PilotAttempt
-from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
-from launcher.store.rows import PILOT_PREFIX
+from launcher.queue.backends.node_paths import NodePaths
+from launcher.queue.backends.pilot_link import PilotLink
+from launcher.queue.backends.pilot_messages import (
+    AttemptFinished,
+    Draining,
+    StartAttempt,
+    StopAttempt,
+)
+from launcher.queue.backends.settings import Backends, BackendSettings
+from launcher.queue.jobs.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
+from launcher.queue.scheduler import started_attempts
+from launcher.queue.scheduler.started_attempts import NO_RESULT, PendingOutcome, PilotAttempt
+from launcher.queue.store.rows import PILOT_PREFIX
+from launcher.queue.workers.attempt_handles import AttemptHandle
+from launcher.queue.workers.attempt_journal import outcome_line, revoke_attempt
+from launcher.queue.workers.attempt_spec import AttemptSpecWriter, read_attempt_spec
+from launcher.queue.workers.lease import is_abandoned, longest_shutdown_s
 from launcher.system import answering
-from launcher.workers.attempt_handles import AttemptHandle
-from launcher.workers.attempt_journal import outcome_line, revoke_attempt
-from launcher.workers.attempt_spec import AttemptSpecWriter, read_attempt_spec
-from launcher.workers.lease import is_abandoned, longest_shutdown_s
 from tests.build import a_claim, a_spec, job_row, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import Pilot

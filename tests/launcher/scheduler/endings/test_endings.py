@@ -13,29 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.context import WorkerEnvironment
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import FUNCTION, Resources, Spec, Terms
-from launcher.scheduler import endings
-from launcher.scheduler.endings import MOVE_RETRY_S, FinishedAttempts
-from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.gpus.gpu_state import SchedulerGpus
-from launcher.scheduler.pilot_node import GonePilot
-from launcher.scheduler.policy.model import Machine, gpu_request_of, make_waiting
-from launcher.scheduler.policy.oom_policy import STEP, OomContext, OomVerdict, diagnose_oom
-from launcher.scheduler.requeue import (
-    CROWDED_PAUSE_S,
-    MOST_SHORTAGES,
-    SHORTAGES_BESIDE_OTHERS,
-    decide_requeue,
-)
-from launcher.signatures import program_signature
-from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.earlier_stages import take_earlier_stage
-from launcher.staging.stages import STAGES_FOLDER
-from launcher.staging.view import DeclaredOutputs, make_stage
-from launcher.states import (
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import FUNCTION, Resources, Spec, Terms
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import (
     Done,
     EndCause,
     Failed,
@@ -49,13 +33,29 @@ from launcher.states import (
     State,
     Stopped,
 )
-from launcher.store.lanes import Lane
-from launcher.store.queue import Store
-from launcher.store.rows import PILOT_PREFIX, Claim
-from launcher.store.transitions import REQUEUE_LIMIT, RequeueDecision
-from launcher.store.usage import MeasuredUsage
+from launcher.queue.scheduler import endings
+from launcher.queue.scheduler.endings import MOVE_RETRY_S, FinishedAttempts
+from launcher.queue.scheduler.gpus.eviction import Eviction
+from launcher.queue.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.queue.scheduler.pilot_node import GonePilot
+from launcher.queue.scheduler.policy.model import Machine, gpu_request_of, make_waiting
+from launcher.queue.scheduler.policy.oom_policy import STEP, OomContext, OomVerdict, diagnose_oom
+from launcher.queue.scheduler.requeue import (
+    CROWDED_PAUSE_S,
+    MOST_SHORTAGES,
+    SHORTAGES_BESIDE_OTHERS,
+    decide_requeue,
+)
+from launcher.queue.staging.acceptance import accept, hand_over
+from launcher.queue.staging.earlier_stages import take_earlier_stage
+from launcher.queue.staging.stages import STAGES_FOLDER
+from launcher.queue.staging.view import DeclaredOutputs, make_stage
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import PILOT_PREFIX, Claim
+from launcher.queue.store.transitions import REQUEUE_LIMIT, RequeueDecision
+from launcher.queue.store.usage import MeasuredUsage
 from launcher.system import answering
-from launcher.system.paths import Attempt, Home
 from tests.build import (
     GIB,
     a_claim,

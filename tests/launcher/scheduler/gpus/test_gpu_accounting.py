@@ -16,48 +16,55 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.accounts import (
+from launcher.queue.gpu.gpus_file import GpuStatus, read_known_attempts, write_gpu_status
+from launcher.queue.gpu.monitor import NO_SAMPLE, GpuSample, OwnProcesses
+from launcher.queue.gpu.own_reservations import Reservation
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.accounts import (
     HALF_LIFE_S,
     NO_RESOURCE_USAGE,
     ResourceDemand,
     ResourceUsage,
     decayed_seconds,
 )
-from launcher.context import WorkerEnvironment
-from launcher.gpu.gpus_file import GpuStatus, read_known_attempts, write_gpu_status
-from launcher.gpu.monitor import NO_SAMPLE, GpuSample, OwnProcesses
-from launcher.gpu.own_reservations import Reservation
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Resources, Spec
-from launcher.scheduler.gpus.gpu_ledger import HIDDEN_S, GpuAccounting, reservations_of
-from launcher.scheduler.gpus.gpu_state import FLOOD_S, SchedulerGpus
-from launcher.scheduler.gpus.shared_time import (
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import Resources, Spec
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import Done, EndCause
+from launcher.queue.scheduler.gpus.gpu_ledger import HIDDEN_S, GpuAccounting, reservations_of
+from launcher.queue.scheduler.gpus.gpu_state import FLOOD_S, SchedulerGpus
+from launcher.queue.scheduler.gpus.shared_time import (
     LEAST_SAMPLED_S,
     LOADING_S,
     LONGEST_GAP_S,
     SharedTime,
     slowdown_by_duration,
 )
-from launcher.scheduler.gpus.taken_memory import LONGEST_MEASURING_S
-from launcher.scheduler.gpus.use_meter import USAGE_HISTORY_S, UsageAccumulator
-from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.inventory import permanent_refusal
-from launcher.scheduler.policy.model import Machine, Start, Wait, make_waiting
-from launcher.scheduler.policy.oom_policy import QUIET_SHARE
-from launcher.scheduler.policy.vram_request import choose_vram_request, steady_request
-from launcher.signatures import program_signature
-from launcher.states import Done, EndCause
-from launcher.store.lanes import Lane
-from launcher.store.queue import Store
-from launcher.store.rows import Claim, ReadyJob
-from launcher.store.usage import LONGEST_S, NO_USAGE, MeasuredUsage, SimilarUsage, Usage, no_usage
+from launcher.queue.scheduler.gpus.taken_memory import LONGEST_MEASURING_S
+from launcher.queue.scheduler.gpus.use_meter import USAGE_HISTORY_S, UsageAccumulator
+from launcher.queue.scheduler.policy.co_location import UNKNOWN_LOAD, GpuLoad
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.inventory import permanent_refusal
+from launcher.queue.scheduler.policy.model import Machine, Start, Wait, make_waiting
+from launcher.queue.scheduler.policy.oom_policy import QUIET_SHARE
+from launcher.queue.scheduler.policy.vram_request import choose_vram_request, steady_request
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import Claim, ReadyJob
+from launcher.queue.store.usage import (
+    LONGEST_S,
+    NO_USAGE,
+    MeasuredUsage,
+    SimilarUsage,
+    Usage,
+    no_usage,
+)
+from launcher.queue.workers.memory_share import DEFAULT_CONTEXT_BYTES, VramLimit
 from launcher.system.executables import program_of
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import SharingRules
-from launcher.system.paths import Home
-from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, VramLimit
 from tests.build import GIB, Clock, a_claim, a_gpu, a_spec, until
 from tests.launcher.queued import end, one, seated
 
@@ -728,7 +735,7 @@ def test_no_eviction_without_memory_values_per_process(
 def test_no_eviction_right_after_the_end_of_an_own_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.gpu.monitor.POLL_S", 0.1)
+    monkeypatch.setattr("launcher.queue.gpu.monitor.POLL_S", 0.1)
     caplog.set_level(logging.INFO)
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
     estimated, declared = conflicting_claims()

@@ -5,7 +5,7 @@ from math import nan
 
 import pytest
 
-from launcher.scheduler.gpus.memory_growth import (
+from launcher.queue.scheduler.gpus.memory_growth import (
     IDLE_STEADY_S,
     STEADY_S,
     MemoryGrowth,

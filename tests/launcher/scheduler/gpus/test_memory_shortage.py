@@ -5,21 +5,21 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.gpu.resources import ForeignReservation
-from launcher.job import FUNCTION, Resources, Terms
-from launcher.scheduler.gpus.eviction import Eviction
-from launcher.scheduler.gpus.memory_growth import MemoryGrowth
-from launcher.scheduler.gpus.memory_shortage import (
+from launcher.queue.gpu.resources import ForeignReservation
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import FUNCTION, Resources, Terms
+from launcher.queue.jobs.states import EndCause
+from launcher.queue.scheduler.gpus.eviction import Eviction
+from launcher.queue.scheduler.gpus.memory_growth import MemoryGrowth
+from launcher.queue.scheduler.gpus.memory_shortage import (
     LASTING_S,
     LONGEST_LOSS_S,
     LastingReservations,
     choose_evictions,
 )
-from launcher.scheduler.gpus.reported_ends import ReportedEnds
-from launcher.scheduler.gpus.taken_memory import GpuUsageTracker
-from launcher.states import EndCause
-from launcher.store.rows import Claim
-from launcher.system.paths import Home
+from launcher.queue.scheduler.gpus.reported_ends import ReportedEnds
+from launcher.queue.scheduler.gpus.taken_memory import GpuUsageTracker
+from launcher.queue.store.rows import Claim
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
 TOTAL = 40  # GiB of a GPU

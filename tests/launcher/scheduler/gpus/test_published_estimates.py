@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from launcher.gpu.monitor import GpuSample, OwnProcesses
-from launcher.gpu.reservations import ReservationBoard
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Resources
-from launcher.scheduler.cycle import CycleResult
-from launcher.scheduler.gpus.gpu_ledger import GpuAccounting, reservations_of
-from launcher.scheduler.gpus.gpu_state import SchedulerGpus
-from launcher.scheduler.gpus.memory_growth import IDLE_STEADY_S, MemoryGrowth
-from launcher.scheduler.loop import Scheduler
-from launcher.scheduler.policy.model import Machine, Start
-from launcher.scheduler.policy.vram_request import steady_request
-from launcher.store.queue import Store
+from launcher.queue.gpu.monitor import GpuSample, OwnProcesses
+from launcher.queue.gpu.reservations import ReservationBoard
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.cycle import CycleResult
+from launcher.queue.scheduler.gpus.gpu_ledger import GpuAccounting, reservations_of
+from launcher.queue.scheduler.gpus.gpu_state import SchedulerGpus
+from launcher.queue.scheduler.gpus.memory_growth import IDLE_STEADY_S, MemoryGrowth
+from launcher.queue.scheduler.loop import Scheduler
+from launcher.queue.scheduler.policy.model import Machine, Start
+from launcher.queue.scheduler.policy.vram_request import steady_request
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.attempt_handles import AttemptHandle
 from launcher.system.gpu_sharing import SharingRules
-from launcher.system.paths import Home
-from launcher.workers.attempt_handles import AttemptHandle
 from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting, until
 
 TOTAL = 24  # GiB

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.scheduler.policy.co_location import (
+from launcher.queue.scheduler.policy.co_location import (
     MOST_SLOWED,
     UNKNOWN_LOAD,
     UNMEASURED_MOST,
@@ -19,11 +19,11 @@ from launcher.scheduler.policy.co_location import (
     total_load,
     why_cannot_share,
 )
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import demand_of
-from launcher.scheduler.policy.gpu_slot import FIRST_SIMILAR_S, MOST_UNMEASURED, UNMEASURED_S
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait
-from launcher.store.lanes import PRIORITY_POINT_S
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.fair_share import demand_of
+from launcher.queue.scheduler.policy.gpu_slot import FIRST_SIMILAR_S, MOST_UNMEASURED, UNMEASURED_S
+from launcher.queue.scheduler.policy.model import Machine, Running, Start, Wait
+from launcher.queue.store.lanes import PRIORITY_POINT_S
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 

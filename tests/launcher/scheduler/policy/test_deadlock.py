@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Resources
-from launcher.scheduler.policy.deadlock import (
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.policy.deadlock import (
     AwaitedJobs,
     GpuTotal,
     Holding,

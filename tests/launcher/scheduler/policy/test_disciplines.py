@@ -4,10 +4,10 @@ from math import inf
 
 import pytest
 
-from launcher.accounts import PeerScheduler, ResourceDemand, ResourceUsage
-from launcher.scheduler.policy.co_location import GpuLoad
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import (
+from launcher.queue.jobs.accounts import PeerScheduler, ResourceDemand, ResourceUsage
+from launcher.queue.scheduler.policy.co_location import GpuLoad
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.disciplines import (
     DEFAULT_POLICY,
     EASY,
     FIFO,
@@ -20,10 +20,17 @@ from launcher.scheduler.policy.disciplines import (
     job_length_s,
     order_by_policy,
 )
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting, make_forecast
-from launcher.scheduler.waiting_line import order_by_fair_share
+from launcher.queue.scheduler.policy.model import (
+    Machine,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    make_forecast,
+)
+from launcher.queue.scheduler.waiting_line import order_by_fair_share
+from launcher.queue.store.lanes import rank_of
 from launcher.simulate.queue import RuntimeKnowledge
-from launcher.store.lanes import rank_of
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed

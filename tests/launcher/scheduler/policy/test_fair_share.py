@@ -7,16 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.accounts import OWN_QUEUE_PREFIX, PeerScheduler, ResourceDemand, ResourceUsage
-from launcher.gpu.resources import (
+from launcher.queue.gpu.resources import (
     JOBS,
     MEMORY,
     ForeignReservation,
     core_resource_name,
     resource_name,
 )
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.fair_share import (
+from launcher.queue.jobs.accounts import (
+    OWN_QUEUE_PREFIX,
+    PeerScheduler,
+    ResourceDemand,
+    ResourceUsage,
+)
+from launcher.queue.jobs.states import ReasonCode
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.fair_share import (
     HOLD_S,
     STARVING_S,
     UNUSED_S,
@@ -24,8 +30,7 @@ from launcher.scheduler.policy.fair_share import (
     demand_of,
     starving_resource,
 )
-from launcher.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
-from launcher.states import ReasonCode
+from launcher.queue.scheduler.policy.model import Decision, Machine, Running, Start, Wait, Waiting
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 

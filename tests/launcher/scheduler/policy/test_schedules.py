@@ -12,16 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from launcher.accounts import OWN_QUEUE_PREFIX, PeerScheduler, ResourceDemand, ResourceUsage
-from launcher.gpu.resources import EXCLUSIVE, JOBS, MEMORY, ForeignReservation, core_resource_name
-from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
-from launcher.job import Resources
-from launcher.scheduler.policy.backfill import ReservationAging
-from launcher.scheduler.policy.decide import MachineScheduler, decide
-from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME, order_by_policy
-from launcher.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
-from launcher.scheduler.policy.inventory import impossible_reason, make_running
-from launcher.scheduler.policy.model import (
+from launcher.queue.gpu.resources import (
+    EXCLUSIVE,
+    JOBS,
+    MEMORY,
+    ForeignReservation,
+    core_resource_name,
+)
+from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
+from launcher.queue.jobs.accounts import (
+    OWN_QUEUE_PREFIX,
+    PeerScheduler,
+    ResourceDemand,
+    ResourceUsage,
+)
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.states import MemoryKind, OomReport
+from launcher.queue.scheduler.policy.backfill import ReservationAging
+from launcher.queue.scheduler.policy.decide import MachineScheduler, decide
+from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME, order_by_policy
+from launcher.queue.scheduler.policy.fair_share import YieldPolicy, demand_of, starving_resource
+from launcher.queue.scheduler.policy.inventory import impossible_reason, make_running
+from launcher.queue.scheduler.policy.model import (
     Decision,
     Machine,
     Running,
@@ -30,13 +42,12 @@ from launcher.scheduler.policy.model import (
     gpu_request_of,
     make_waiting,
 )
-from launcher.scheduler.policy.oom_policy import OomContext, diagnose_oom
-from launcher.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
-from launcher.scheduler.policy.watchdog import Watchdog
-from launcher.states import MemoryKind, OomReport
-from launcher.store.lanes import Lane
-from launcher.store.rows import ReadyJob
-from launcher.store.usage import NO_SIMILAR_USAGE, AttemptPeak, SimilarUsage, Usage
+from launcher.queue.scheduler.policy.oom_policy import OomContext, diagnose_oom
+from launcher.queue.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
+from launcher.queue.scheduler.policy.watchdog import Watchdog
+from launcher.queue.store.lanes import Lane
+from launcher.queue.store.rows import ReadyJob
+from launcher.queue.store.usage import NO_SIMILAR_USAGE, AttemptPeak, SimilarUsage, Usage
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, PLAIN, a_gpu
 

@@ -3,13 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-from launcher.gpu.resources import MEMORY, ForeignReservation
-from launcher.gpu.snapshot import GpuSnapshot
-from launcher.job import Resources
-from launcher.scheduler.gpus.gpu_ledger import reservations_of
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.inventory import impossible_reason
-from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
+from launcher.queue.gpu.resources import MEMORY, ForeignReservation
+from launcher.queue.gpu.snapshot import GpuSnapshot
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.gpus.gpu_ledger import reservations_of
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.inventory import impossible_reason
+from launcher.queue.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from tests.build import GIB, a_gpu, a_waiting
 
 RAM = 24

@@ -7,21 +7,22 @@ from typing import Any
 
 import pytest
 
-from launcher.accounts import PeerScheduler, ResourceDemand
-from launcher.gpu.resources import ForeignReservation, core_resource_name
-from launcher.gpu.snapshot import GpuProcess
-from launcher.scheduler.admission import Pauses
-from launcher.scheduler.cycle import CycleResult
-from launcher.scheduler.policy.ages import LONGEST_S, AgeTracker
-from launcher.scheduler.policy.backfill import (
+from launcher.queue.gpu.resources import ForeignReservation, core_resource_name
+from launcher.queue.gpu.snapshot import GpuProcess
+from launcher.queue.jobs.accounts import PeerScheduler, ResourceDemand
+from launcher.queue.jobs.states import Failed, ReasonCode
+from launcher.queue.scheduler.admission import Pauses
+from launcher.queue.scheduler.cycle import CycleResult
+from launcher.queue.scheduler.policy.ages import LONGEST_S, AgeTracker
+from launcher.queue.scheduler.policy.backfill import (
     BACKFILL_S,
     HOLD_S,
     FirstJobReservation,
     ReservationAging,
 )
-from launcher.scheduler.policy.decide import decide
-from launcher.scheduler.policy.disciplines import FIFO, order_by_policy, response_ratio
-from launcher.scheduler.policy.model import (
+from launcher.queue.scheduler.policy.decide import decide
+from launcher.queue.scheduler.policy.disciplines import FIFO, order_by_policy, response_ratio
+from launcher.queue.scheduler.policy.model import (
     Decision,
     Forecast,
     Machine,
@@ -31,10 +32,9 @@ from launcher.scheduler.policy.model import (
     Waiting,
     make_forecast,
 )
-from launcher.scheduler.policy.queue_lengths import queue_length
-from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog, WatchdogReport
-from launcher.states import Failed, ReasonCode
-from launcher.store.queue import Store
+from launcher.queue.scheduler.policy.queue_lengths import queue_length
+from launcher.queue.scheduler.policy.watchdog import PATIENCE_S, Watchdog, WatchdogReport
+from launcher.queue.store.queue import Store
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting, without_reason_data
 from tests.launcher.queued import end, one, ready

@@ -5,13 +5,13 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.backends.local import Local, make
-from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_pool import PilotPool
-from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import Backends, BackendSettings
+from launcher.queue.backends.local import Local, make
+from launcher.queue.backends.pilot_folder import PilotFolder
+from launcher.queue.backends.pilot_pool import PilotPool
+from launcher.queue.backends.pilot_rules import Demand
+from launcher.queue.backends.settings import Backends, BackendSettings
+from launcher.queue.home.paths import Home
 from launcher.system.files import read_bytes
-from launcher.system.paths import Home
 
 LAB = BackendSettings(
     name="lab", kind="local", pilots=2, beat_s=0.2, poll_s=0.1, per_minute=1000, idle_s=600.0

@@ -16,20 +16,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from launcher.backends import pilot_rules
-from launcher.backends.pilot_pool import PilotPool
-from launcher.backends.pilot_records import acquire_folder
-from launcher.backends.pilot_rules import DELETE_UNKNOWN_AFTER_S
-from launcher.backends.pilot_status import read_pilot_status
-from launcher.backends.protocol import AllocationState, EngineCalls
+from launcher.queue.backends import pilot_rules
+from launcher.queue.backends.pilot_pool import PilotPool
+from launcher.queue.backends.pilot_records import acquire_folder
+from launcher.queue.backends.pilot_rules import DELETE_UNKNOWN_AFTER_S
+from launcher.queue.backends.pilot_status import read_pilot_status
+from launcher.queue.backends.protocol import AllocationState, EngineCalls
+from launcher.queue.home.paths import Home
 from launcher.system.files import write_json
-from launcher.system.paths import Home
 from tests.build import until
 from tests.launcher.scheduler.remote import real_pilots
 from tests.launcher.scheduler.remote.real_pilots import LAB, Engines, a_fleet, pilots_alive, turn
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
-WRITE = "launcher.backends.pilot_records.write_json"
+WRITE = "launcher.queue.backends.pilot_records.write_json"
 
 
 class Killed(BaseException):

@@ -10,15 +10,15 @@ from typing import NoReturn
 
 import pytest
 
-from launcher.backends.pilot_folder import PilotFolder
-from launcher.backends.pilot_link import OTHER_VERSION
-from launcher.backends.pilot_messages import Drain
-from launcher.backends.pilot_status import read_pilot_status
-from launcher.backends.protocol import AllocationEndCause, AllocationState, Observation
-from launcher.backends.settings import Backends
+from launcher.queue.backends.pilot_folder import PilotFolder
+from launcher.queue.backends.pilot_link import OTHER_VERSION
+from launcher.queue.backends.pilot_messages import Drain
+from launcher.queue.backends.pilot_status import read_pilot_status
+from launcher.queue.backends.protocol import AllocationEndCause, AllocationState, Observation
+from launcher.queue.backends.settings import Backends
+from launcher.queue.workers.lease import is_abandoned
 from launcher.system.errors import UsageError
 from launcher.system.processes import boot_id
-from launcher.workers.lease import is_abandoned
 from tests.launcher.scheduler.remote.toy_cluster import World, waited_for
 
 
@@ -738,13 +738,13 @@ def test_full_disk_is_a_reason_and_no_pilot_is_submitted(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.backends.pilot_records.write_json", full)
+        patch.setattr("launcher.queue.backends.pilot_records.write_json", full)
         world.need(1)
         world.pass_time(20)
     assert not world.cluster.submitted
     assert "No space left" in world.reason
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.backends.pilot_folder.write_json", full)
+        patch.setattr("launcher.queue.backends.pilot_folder.write_json", full)
         world.pass_time(60)
     assert not world.cluster.submitted
     assert not world.records()
@@ -840,7 +840,7 @@ def test_turn_without_work_polls_no_pilot(world: World, monkeypatch: pytest.Monk
     def looked(*_: object) -> NoReturn:
         raise AssertionError("it looked")
 
-    monkeypatch.setattr("launcher.backends.backend_pilots.BackendPilots.run_cycle", looked)
+    monkeypatch.setattr("launcher.queue.backends.backend_pilots.BackendPilots.run_cycle", looked)
     for _ in range(10):
         world.fleet.run_cycle({}, {})
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.channel import MessageReader, MessageWriter
-from launcher.backends.pilot_link import OTHER_VERSION
-from launcher.backends.pilot_messages import (
+from launcher.queue.backends.channel import MessageReader, MessageWriter
+from launcher.queue.backends.pilot_link import OTHER_VERSION
+from launcher.queue.backends.pilot_messages import (
     LONGEST_LINE_BYTES,
     AttemptFinished,
     AttemptStarted,
@@ -35,14 +35,14 @@ from launcher.backends.pilot_messages import (
     encode_command,
     encode_message,
 )
-from launcher.backends.protocol import (
+from launcher.queue.backends.protocol import (
     CALL_TIMEOUT_S,
     MOST_HUNG_THREADS,
     Backend,
     EngineCalls,
     EngineError,
 )
-from launcher.states import Done, Failed, NeverStarted, Stopped
+from launcher.queue.jobs.states import Done, Failed, NeverStarted, Stopped
 from tests.build import GIB, a_gpu, renamed
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, PATIENCE_S, Pilot, ToyClock
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.pilot_records import (
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.queue.backends.pilot_records import (
     FolderTaken,
     PilotRecord,
     PilotRecords,
@@ -21,7 +21,7 @@ from launcher.backends.pilot_records import (
     is_token,
     new_token,
 )
-from launcher.backends.pilot_status import (
+from launcher.queue.backends.pilot_status import (
     BackendRow,
     NodesFile,
     PilotRow,
@@ -30,8 +30,8 @@ from launcher.backends.pilot_status import (
     read_past_pilots,
     read_pilot_status,
 )
-from launcher.backends.settings import BackendSettings
-from launcher.system.paths import Home
+from launcher.queue.backends.settings import BackendSettings
+from launcher.queue.home.paths import Home
 
 # --- the records of pilots: written records are read again, and invalid ones are ignored
 

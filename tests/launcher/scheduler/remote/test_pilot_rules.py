@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.backend_pilots import CONFIG_POLL_S
-from launcher.backends.pilot_messages import Drain
-from launcher.backends.pilot_pool import NEXT_POLLED
-from launcher.backends.pilot_rules import (
+from launcher.queue.backends.backend_pilots import CONFIG_POLL_S
+from launcher.queue.backends.pilot_messages import Drain
+from launcher.queue.backends.pilot_pool import NEXT_POLLED
+from launcher.queue.backends.pilot_rules import (
     DELETE_UNKNOWN_AFTER_S,
     FAILURES_BEFORE_BACKOFF,
     LONGEST_FAILURE_BACKOFF_S,
@@ -36,9 +36,9 @@ from launcher.backends.pilot_rules import (
     poll_interval_s,
     refusal_backoff_s,
 )
-from launcher.backends.protocol import AllocationState
-from launcher.backends.settings import Backends
-from launcher.backends.waiting_reasons import one_line
+from launcher.queue.backends.protocol import AllocationState
+from launcher.queue.backends.settings import Backends
+from launcher.queue.backends.waiting_reasons import one_line
 from tests.launcher.scheduler.remote.toy_cluster import World
 
 # --- how many pilots, when, and when nothing of one lives any more

@@ -10,10 +10,10 @@ from typing import cast
 import pytest
 
 from launcher import __version__
-from launcher.backends.channel import MessageReader, MessageWriter
-from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
-from launcher.backends.pilot_link import PilotLink
-from launcher.backends.pilot_messages import (
+from launcher.queue.backends.channel import MessageReader, MessageWriter
+from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
+from launcher.queue.backends.pilot_link import PilotLink
+from launcher.queue.backends.pilot_messages import (
     Drain,
     Heartbeat,
     PilotCommand,
@@ -23,9 +23,9 @@ from launcher.backends.pilot_messages import (
     decode_command,
     encode_message,
 )
-from launcher.backends.pilot_pool import PilotPool
-from launcher.backends.pilot_rules import Demand
-from launcher.backends.protocol import (
+from launcher.queue.backends.pilot_pool import PilotPool
+from launcher.queue.backends.pilot_rules import Demand
+from launcher.queue.backends.protocol import (
     NO_NODES,
     AllocationEndCause,
     AllocationState,
@@ -35,9 +35,9 @@ from launcher.backends.protocol import (
     Observation,
     SubmissionRefused,
 )
-from launcher.backends.settings import Backends, BackendSettings
+from launcher.queue.backends.settings import Backends, BackendSettings
+from launcher.queue.home.paths import Home
 from launcher.system.errors import UsageError
-from launcher.system.paths import Home
 
 PATIENCE_S = 60.0  # patience of a test for a thread
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.store.queue import Store
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.terminal import COMMAND, TerminalWindow, seen
 

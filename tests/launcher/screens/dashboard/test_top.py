@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.home.scheduler_start import ensure_scheduler
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.screens import job_changes
 from launcher.screens.dashboard.keys import help_page
 from launcher.screens.dashboard.overview_page import Overview
@@ -17,11 +22,6 @@ from launcher.screens.dashboard.page import LONGEST
 from launcher.screens.dashboard.widgets import Canvas
 from launcher.screens.gpu_view import GpuView
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
-from launcher.states import State
-from launcher.store.queue import Store
-from launcher.system.daemon_control import scheduler_pid
-from launcher.system.paths import Home
-from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, Devices, asked_here

@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 
-from launcher.accounts import FairShareAccount
 from launcher.cli.job_selection import select
-from launcher.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
-from launcher.screens.snapshots import QueueSnapshotReader
-from launcher.states import ENDED_STATES, Done, Failed, OomReport, OutOfMemory, ReasonCode, State
-from launcher.store import feed
-from launcher.store import runs as module
-from launcher.store.feed import (
+from launcher.queue.home.paths import Home
+from launcher.queue.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
+from launcher.queue.jobs.accounts import FairShareAccount
+from launcher.queue.jobs.states import (
+    ENDED_STATES,
+    Done,
+    Failed,
+    OomReport,
+    OutOfMemory,
+    ReasonCode,
+    State,
+)
+from launcher.queue.store import feed
+from launcher.queue.store import runs as module
+from launcher.queue.store.feed import (
     BUSY_POLL_S,
     IDLE_POLL_S,
     IDLE_POLLS,
@@ -23,13 +31,13 @@ from launcher.store.feed import (
     JobTracker,
     queue_version,
 )
-from launcher.store.listings import ListingFilter, ListingQueries
-from launcher.store.queue import Store
-from launcher.store.run_news import MOST_FAILURES, RunEventReader
-from launcher.store.runs import QueueHeads, count_jobs_before, open_runs
-from launcher.store.usage import MeasuredUsage
+from launcher.queue.store.listings import ListingFilter, ListingQueries
+from launcher.queue.store.queue import Store
+from launcher.queue.store.run_news import MOST_FAILURES, RunEventReader
+from launcher.queue.store.runs import QueueHeads, count_jobs_before, open_runs
+from launcher.queue.store.usage import MeasuredUsage
+from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.system.errors import UsageError
-from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import FAILED, end, one, put, ready, seated
 from tests.launcher.web.made_runs import done

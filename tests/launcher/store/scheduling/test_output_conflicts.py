@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Terms
-from launcher.screens.format import reason_to_show
-from launcher.states import Outcome, ReasonCode, State
-from launcher.store.queue import Store
-from launcher.system.paths import Home
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Outcome, ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.texts import reason_to_show
 from tests.build import a_context, a_seat, a_spec, claimed, endings, enqueue, job_row, shell, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, ready, serve, until_done

@@ -8,9 +8,11 @@ from functools import partial
 
 import pytest
 
-from launcher.context import WorkerEnvironment
-from launcher.job import LONGEST_BACKOFF_S, Resources, Terms
-from launcher.states import (
+from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.jobs.job import LONGEST_BACKOFF_S, Resources, Terms
+from launcher.queue.jobs.states import (
     ENDED_STATES,
     Done,
     Failed,
@@ -20,13 +22,11 @@ from launcher.states import (
     ReasonCode,
     State,
 )
-from launcher.store.lanes import Lane, read_lane
-from launcher.store.queue import Store
-from launcher.store.transitions import LOST_LIMIT, RequeueDecision
-from launcher.stored_specs import read_spec
-from launcher.system.daemon_control import scheduler_pid
+from launcher.queue.jobs.stored_specs import read_spec
+from launcher.queue.store.lanes import Lane, read_lane
+from launcher.queue.store.queue import Store
+from launcher.queue.store.transitions import LOST_LIMIT, RequeueDecision
 from launcher.system.files import FileVersion
-from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
 from tests.build import (
     a_claim,

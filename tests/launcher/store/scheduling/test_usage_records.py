@@ -10,22 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.job import Resources
-from launcher.scheduler.policy.vram_request import (
+from launcher.queue.jobs.job import Resources
+from launcher.queue.jobs.signatures import program_signature
+from launcher.queue.jobs.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
+from launcher.queue.scheduler.policy.vram_request import (
     AFTER_SHORTAGE,
     choose_vram_request,
     steady_request,
 )
-from launcher.screens.history_view import columns, draw, history_to_json
-from launcher.signatures import program_signature
-from launcher.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
-from launcher.store.connection import Connection
-from launcher.store.history import HistoryQueries
-from launcher.store.history_report import HistoryReport, NodeSummary, UsageTotal, summarize_nodes
-from launcher.store.queue import Store
-from launcher.store.rows import PILOT_PREFIX
-from launcher.store.schema import migrate
-from launcher.store.usage import (
+from launcher.queue.store.connection import Connection
+from launcher.queue.store.history import HistoryQueries
+from launcher.queue.store.history_report import (
+    HistoryReport,
+    NodeSummary,
+    UsageTotal,
+    summarize_nodes,
+)
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import PILOT_PREFIX
+from launcher.queue.store.schema import migrate
+from launcher.queue.store.usage import (
     LEAST_MARGIN,
     LONGEST_S,
     NEWEST_PEAKS,
@@ -36,7 +40,7 @@ from launcher.store.usage import (
     SimilarUsage,
     Usage,
 )
-from launcher.store.usage_records import (
+from launcher.queue.store.usage_records import (
     EARLY_END_S,
     SAMPLES_KEPT,
     SIMILAR_SAMPLES,
@@ -44,6 +48,7 @@ from launcher.store.usage_records import (
     program_by,
     similar_key,
 )
+from launcher.screens.history_view import columns, draw, history_to_json
 from launcher.system.executables import program_of
 from tests.build import GIB, a_claim, a_seat, a_spec, enqueue
 from tests.launcher.queued import end, one

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 from pydantic import create_model
 
 from launcher.ids import parse_data, parse_model, parse_poison
-from launcher.job import run_name_fault
-from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role, Settings
 from launcher.kinds import COMMAND, installed_kinds
+from launcher.queue.job_options.registry import job_options
+from launcher.queue.jobs.job import run_name_fault
 from launcher.system.errors import Problems, UsageError
 from launcher.system.units import parse_bytes, parse_seconds
 from launcher.taskfile.entries import TaskFile, kind_of_role

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft202012Validator
 
-from launcher.job_options.registry import job_options
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND
+from launcher.queue.job_options.registry import job_options
 from launcher.system.errors import Problems
 from launcher.taskfile.language import WORDS, words_of
 from launcher.taskfile.nodes import plain_value

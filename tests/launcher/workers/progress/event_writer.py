@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from launcher.workers.progress.event_scalars import masked_crc
+from launcher.queue.workers.progress.event_scalars import masked_crc
 
 
 def record(data: bytes) -> bytes:

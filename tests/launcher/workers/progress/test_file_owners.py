@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from launcher.workers.progress.file_owners import (
+from launcher.queue.workers.progress.file_owners import (
     Judgement,
     NamedPlace,
     NumberFile,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.workers.progress.metrics_files import (
+from launcher.queue.workers.progress.metrics_files import (
     MOST_JSON_BYTES,
     FileReading,
     is_result,

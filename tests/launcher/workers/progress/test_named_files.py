@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from launcher.job import Terms
-from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_spec import read_attempt_spec
-from launcher.workers.progress.attempt_progress import (
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.job import Terms
+from launcher.queue.workers.attempt_spec import read_attempt_spec
+from launcher.queue.workers.progress.attempt_progress import (
     read_file_faults,
     read_last_metrics,
     read_newest_step,
     read_reported_steps,
     start_time,
 )
-from launcher.workers.progress.file_registry import FOLDER, SILENT_S
-from launcher.workers.progress.named_files import (
+from launcher.queue.workers.progress.file_registry import FOLDER, SILENT_S
+from launcher.queue.workers.progress.named_files import (
     MOST_STEPS,
     begin_named_files,
     end_named_files,

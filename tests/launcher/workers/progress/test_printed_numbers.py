@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.workers.progress.line_forms import FORMS, Form, read_form
-from launcher.workers.progress.number_names import OF_BATCH
-from launcher.workers.progress.printed_lines import LONGEST_BYTES
-from launcher.workers.progress.printed_numbers import (
+from launcher.queue.workers.progress.line_forms import FORMS, Form, read_form
+from launcher.queue.workers.progress.number_names import OF_BATCH
+from launcher.queue.workers.progress.printed_lines import LONGEST_BYTES
+from launcher.queue.workers.progress.printed_numbers import (
     parse_printed_steps,
     read_newest_step,
     read_printed_numbers,
 )
-from launcher.workers.progress.result_names import SPREAD, reason_against
+from launcher.queue.workers.progress.result_names import SPREAD, reason_against
 from tests.documents import TREE
 from tests.launcher.workers.progress.judged_logs import judge, judged_logs
 

@@ -18,26 +18,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.system.errors import JobError
-from launcher.system.files import Json, read_file_end
-from launcher.system.paths import Attempt, Home
-from launcher.workers.attempt_spec import read_attempt_spec
-from launcher.workers.progress import growing_files
-from launcher.workers.progress.attempt_progress import (
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.workers.attempt_spec import read_attempt_spec
+from launcher.queue.workers.progress import growing_files
+from launcher.queue.workers.progress.attempt_progress import (
     read_attempt_progress,
     read_last_metrics,
     read_newest_step,
     read_reported_steps,
 )
-from launcher.workers.progress.event_files import MOST_FOLDERS, read_event_steps, read_newest_event
-from launcher.workers.progress.event_scalars import ScalarEvent, masked_crc, parse_scalars
-from launcher.workers.progress.growing_files import IncrementalFileReader
-from launcher.workers.progress.named_files import (
+from launcher.queue.workers.progress.event_files import (
+    MOST_FOLDERS,
+    read_event_steps,
+    read_newest_event,
+)
+from launcher.queue.workers.progress.event_scalars import ScalarEvent, masked_crc, parse_scalars
+from launcher.queue.workers.progress.growing_files import IncrementalFileReader
+from launcher.queue.workers.progress.named_files import (
     begin_named_files,
     end_named_files,
     watch_named_files,
 )
-from launcher.workers.progress.printed_lines import (
+from launcher.queue.workers.progress.printed_lines import (
     LONGEST_BYTES,
     MOST_CHARACTERS,
     last_line,
@@ -45,16 +47,18 @@ from launcher.workers.progress.printed_lines import (
     parse_pairs,
     parse_steps,
 )
-from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
-from launcher.workers.progress.reported_numbers import ReportedNumbers, parse_reported_numbers
-from launcher.workers.progress.steps import (
+from launcher.queue.workers.progress.progress_bars import parse_bars, parse_newest_bar
+from launcher.queue.workers.progress.reported_numbers import ReportedNumbers, parse_reported_numbers
+from launcher.queue.workers.progress.steps import (
     RATE,
     ProgressReport,
     ProgressWriter,
     curves,
     read_newest_report,
 )
-from launcher.workers.worker_job import refuse_abandoned
+from launcher.queue.workers.worker_job import refuse_abandoned
+from launcher.system.errors import JobError
+from launcher.system.files import Json, read_file_end
 from tests.build import a_context, a_spec, an_attempt
 from tests.launcher.conftest import Launcher
 from tests.launcher.workers.progress.event_writer import (

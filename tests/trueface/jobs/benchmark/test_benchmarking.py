@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from launcher.api import Job, JobError
-from launcher.store.queue import Store
+from launcher.queue.store.queue import Store
 from tests.trueface.cli.test_missing_seeds import model_job, queue
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import SIDE

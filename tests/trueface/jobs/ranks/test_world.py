@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from launcher.api import Job, JobError, MachineError, VramLimit, Words
-from launcher.workers.exit_outcome import _CHILD_KILLED
-from launcher.workers.shortage import find_oom_in_exception
+from launcher.queue.workers.exit_outcome import _CHILD_KILLED
+from launcher.queue.workers.shortage import find_oom_in_exception
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
 from trueface.cli.classic.train import ClassicJob
 from trueface.jobs import rules as training_rules

@@ -1,0 +1,162 @@
+"""Deadlocks of running jobs: each waits for jobs that can only start when one of these running jobs has ended."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from launcher.queue.jobs.job import Resources
+from launcher.queue.scheduler.policy.co_location import format_job_names
+from launcher.system.errors import pluralize
+from launcher.system.units import format_bytes
+
+
+class Holding(NamedTuple):
+    """Resources that a running job keeps on this machine until it ends."""
+
+    cpus: int
+    ram: int = 0  # bytes
+    gpus: tuple[str, ...] = ()  # UUIDs
+    vram: int | None = None  # bytes on each of its GPUs; None: an estimate
+    exclusive: bool = False
+
+
+class GpuTotal(NamedTuple):
+    """A GPU of the unused machine."""
+
+    number: str  # such as cuda:0
+    vram: int  # bytes
+
+
+class MachineTotals(NamedTuple):
+    """Resources of the unused machine."""
+
+    cpus: int
+    ram: int = 0  # bytes; 0: unknown
+    gpus: Mapping[str, GpuTotal] = {}  # by UUID
+
+
+class QueuedRequest(NamedTuple):
+    """A queued job that can run only on this machine."""
+
+    resources: Resources
+    needs: tuple[int, ...] = ()  # jobs that must end before it starts
+
+
+class AwaitedJobs(NamedTuple):
+    """A wait without a time limit inside a job: it returns when all these jobs have ended."""
+
+    jobs: tuple[int, ...]
+    is_main: bool = True  # False: another thread waits, so the job may end before
+
+
+class Queue(NamedTuple):
+    """Running and queued jobs at one moment."""
+
+    waits: Mapping[int, Sequence[AwaitedJobs]]  # running job → its waits
+    holdings: Mapping[
+        int, Holding
+    ]  # running job → its resources; without jobs that are paused or being ended
+    requests: Mapping[int, QueuedRequest]
+    totals: MachineTotals
+
+
+def find_deadlock(own: int, queue: Queue) -> str:
+    """Return why a wait inside a job can never return; '' if that is not certain, or a newer job gives up before.
+
+    A running job counts as stuck only if each of its waits needs a job that does not fit beside what the stuck
+    jobs hold. The newest one gives up. The others may continue then.
+
+    Args:
+        own: the job whose wait is judged.
+        queue: all running jobs, their waits, and the awaited jobs.
+    """
+    stuck = _find_stuck(own, queue)
+    blocks_job = any(each.is_main for each in queue.waits.get(own, ()))
+    if own not in stuck or (blocks_job and own != max(stuck)):
+        return ""
+    judged = _Judgement(queue, stuck)
+    awaited = (job for each in queue.waits[own] for job in each.jobs)
+    return next((text for job in awaited if (text := judged.explain(job))), "")
+
+
+def _find_stuck(own: int, queue: Queue) -> frozenset[int]:
+    """Return the largest set of running jobs that wait for jobs which cannot start beside them."""
+    stuck = frozenset(
+        job
+        for job, waits in queue.waits.items()
+        if job in queue.holdings and (job == own or any(each.is_main for each in waits))
+    )
+    while True:
+        judged = _Judgement(queue, stuck)
+        left = frozenset(job for job in stuck if not any(map(judged.may_return, queue.waits[job])))
+        if left == stuck:
+            return stuck
+        stuck = left
+
+
+class _Judgement:
+    """Which jobs may end, if some running jobs never do."""
+
+    def __init__(self, queue: Queue, stuck: frozenset[int]) -> None:
+        self._queue, self._stuck = queue, stuck
+        self._held = {job: queue.holdings[job] for job in sorted(stuck)}
+
+    def may_return(self, wait: AwaitedJobs) -> bool:
+        return all(map(self._may_end, wait.jobs))
+
+    def _may_end(self, job: int) -> bool:
+        request = self._queue.requests.get(job)
+        if job in self._stuck or request is None:
+            return job not in self._stuck
+        return all(map(self._may_end, request.needs)) and not self._shortfall(request.resources)
+
+    def explain(self, job: int) -> str:
+        """Return why a queued job cannot start, or a job that it needs; '' if they can."""
+        request = self._queue.requests.get(job)
+        if request is None:
+            return ""
+        if lack := self._shortfall(request.resources):
+            return f"job {job} cannot start while this program waits for it: it needs {lack}"
+        return next((text for need in request.needs if (text := self.explain(need))), "")
+
+    def _shortfall(self, asked: Resources) -> str:
+        """Return which resource does not suffice beside what the stuck jobs hold, and who holds it; '' if all do."""
+        totals, held = self._queue.totals, self._held
+        cpus = sum(each.cpus for each in held.values())
+        if asked.cpus > totals.cpus - cpus:
+            which = [job for job, each in held.items() if each.cpus]
+            return (
+                f"{pluralize(asked.cpus, 'CPU core')}, and {_hold(which)} {cpus} of {totals.cpus}"
+            )
+        ram = sum(each.ram for each in held.values())
+        if asked.ram is not None and totals.ram and asked.ram > totals.ram - ram:
+            which = [job for job, each in held.items() if each.ram]
+            has = f"{format_bytes(ram)} of {format_bytes(totals.ram)}"
+            return f"{format_bytes(asked.ram)} of main memory, and {_hold(which)} {has}"
+        if not totals.gpus or not asked.may_need_gpu:
+            return ""
+        named = {uuid for uuid, gpu in totals.gpus.items() if asked.device in (uuid, gpu.number)}
+        usable = named or {*totals.gpus}
+        full = {uuid for uuid in usable if self._is_full(uuid, totals.gpus[uuid].vram, asked)}
+        count = max(1, asked.gpus)
+        if count <= len(usable) - len(full):
+            return ""
+        which = [job for job, each in held.items() if full & {*each.gpus}]
+        size = "" if asked.vram is None else f" with {format_bytes(asked.vram)}"
+        what = asked.device if named else pluralize(count, "GPU")
+        taken = "it" if named else f"{len(full)} of {len(usable)}"
+        return f"{what}{size}, and {_hold(which)} {taken}"
+
+    def _is_full(self, uuid: str, total: int, asked: Resources) -> bool:
+        """Whether a job does not fit on a GPU beside the stuck ones. Estimates of memory do not count."""
+        there = [each for each in self._held.values() if uuid in each.gpus]
+        vram = sum(each.vram or 0 for each in there)
+        excludes = any(each.exclusive for each in there) or (asked.exclusive and bool(there))
+        return excludes or (bool(there) and vram + (asked.vram or 0) > total)
+
+
+def _hold(jobs: Sequence[int]) -> str:
+    names = format_job_names([str(job) for job in jobs])
+    one = len(jobs) == 1
+    return (
+        f"{names}, which {'waits' if one else 'wait'} for queued jobs, {'holds' if one else 'hold'}"
+    )

@@ -1,0 +1,157 @@
+"""A queue folder that was moved or copied: its jobs and files. `home_checks.relocation` recognizes it.
+
+The original of a copy may have run the unfinished jobs, and may still run them. So the copy holds them until their
+owner releases them. Records of running attempts and of pilots concern the original, which the copy must not touch.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from launcher.queue.home.home_checks import Relocation, record_relocation, relocation
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.states import Lost, Reason, ReasonCode, State, outcome_record
+from launcher.queue.store.connection import Connection, reason_columns
+from launcher.queue.store.output_conflicts import WHILE_RUNNING
+from launcher.queue.store.recovery import exclusive_database_access
+
+_RUNS_LINK = (
+    "runs"  # in an attempt's folder: a link to its staging folder, see `launcher.queue.staging`
+)
+_NEW_LINK = ".relinked"  # a link to an attempt before it has its name, in the queue folder
+_UNFINISHED = "state IN ('queued', 'running')"
+
+
+def follow_relocation(connection: Connection, home: Home) -> None:
+    """Bring a home up to date that was moved or copied; nothing happens to any other one.
+
+    Each step may be repeated: the record of the home is written last.
+
+    Args:
+        connection: to the home's database, in today's shape, without a transaction.
+        home: the queue folder.
+
+    Raises:
+        sqlite3.Error: the database cannot be written.
+        OSError: the disk is full.
+        StoreError: another process keeps the home to itself for too long.
+    """
+    if relocation(home.record) is None:
+        return
+    with exclusive_database_access(home):
+        where = relocation(home.record)
+        if where is None:  # another process was quicker
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if where.is_copy:
+                _release_writer_waits(connection)
+                _hold_unfinished_jobs(connection, where.former_folder, time.time())
+            for before in {where.former_folder, where.former_path} - {str(home.folder)}:
+                _rename_roots(connection, before, str(home.folder))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        _relink_attempts(home, where)
+        if where.is_copy:
+            _delete_pilot_records(home)
+        record_relocation(home.record, where)
+
+
+def copied_reason(original: str) -> Reason:
+    """Return why jobs of a copied home are held."""
+    text = (
+        f"held by launcher: this queue folder is a copy of {original}, which may have run the job"
+    )
+    return Reason(code=ReasonCode.COPIED, text=text, data={"copy_of": original})
+
+
+def count_held_in_copy(connection: sqlite3.Connection) -> int:
+    """Return how many jobs are held because their home is a copy."""
+    query = "SELECT count(*) FROM jobs WHERE state = ? AND reason_code = ?"
+    (number,) = connection.execute(query, (State.HELD, ReasonCode.COPIED)).fetchone()
+    return int(number)
+
+
+def _hold_unfinished_jobs(connection: sqlite3.Connection, original: str, now: float) -> None:
+    """Hold all queued and running jobs; the attempts that run are the original's."""
+    lost = outcome_record(Lost(at=now, why=f"it belongs to the queue folder {original}"))
+    connection.execute(
+        "UPDATE attempts SET outcome = ?, ended = ?, reason_code = ? WHERE outcome IS NULL",
+        (json.dumps(lost), now, ReasonCode.LOST),
+    )
+    columns = reason_columns(copied_reason(original))
+    connection.execute(
+        "INSERT INTO events (at, job, state, reason_code, reason, reason_data)"
+        f" SELECT ?, id, ?, ?, ?, ? FROM jobs WHERE {_UNFINISHED} ORDER BY id",
+        (now, State.HELD, *columns),
+    )
+    connection.execute(
+        "UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ?, wish = '',"
+        f" paused = NULL WHERE {_UNFINISHED}",
+        (State.HELD, *columns),
+    )
+
+
+def _release_writer_waits(db: Connection) -> None:
+    """Let no job wait for one that runs, and so writes the same path, in the original."""
+    of_running = (
+        "FROM needs WHERE any_end = ? AND need IN (SELECT id FROM jobs WHERE state = 'running')"
+    )
+    waiting = db.query_numbers(f"SELECT job {of_running}", WHILE_RUNNING)
+    db.execute(f"DELETE {of_running}", (WHILE_RUNNING,))
+    db.recount_waits(waiting)
+
+
+def _rename_roots(connection: sqlite3.Connection, before: str, after: str) -> None:
+    """Correct the paths of the runs inside the home, which are those of added programs and of functions."""
+    connection.execute("UPDATE OR IGNORE runs SET root = ?1 WHERE root = ?2", (after, before))
+    folders = [json.dumps(folder) for folder in (before, after)]
+    # SQLite writes JSON without spaces: the spec of a job that was renamed
+    roots = [f'"root":{space}{folder}' for space in (" ", "") for folder in folders]
+    paths = [json.dumps(f"{folder}/runs/")[:-1] for folder in (before, after)]  # path prefixes
+    connection.execute(
+        "UPDATE jobs SET spec = replace(replace(replace(spec, ?1, ?2), ?3, ?4), ?5, ?6),"
+        " outputs = replace(outputs, ?5, ?6)"
+        " WHERE run IN (SELECT id FROM runs WHERE root = ?7)",
+        (*roots, *paths, after),
+    )
+
+
+def _relink_attempts(home: Home, where: Relocation) -> None:
+    """Correct the links in the home; those of a copy must not reach the original."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(home.attempts) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                _relink(Path(entry.path), where, home)
+            elif where.is_copy and (link := Path(entry.path, _RUNS_LINK)).is_symlink():
+                link.unlink()
+
+
+def _relink(link: Path, where: Relocation, home: Home) -> None:
+    """Replace the link to the folder of an attempt on a pilot if that folder was in the home."""
+    target = os.readlink(link)  # noqa: PTH115  # the text alone
+    folders = {where.former_folder, where.former_path, str(home.folder)}
+    # among folders inside each other, the innermost one is meant
+    above = max((path for path in folders if target.startswith(f"{path}/")), key=len, default="")
+    if above == str(home.folder):  # an earlier call was interrupted after it had replaced this link
+        return
+    if above:
+        new = home.folder / _NEW_LINK  # the rename keeps the old link until the new one is there
+        new.unlink(missing_ok=True)
+        new.symlink_to(f"{home.folder}{target.removeprefix(above)}")
+        new.replace(link)
+    elif where.is_copy:
+        link.unlink()
+
+
+def _delete_pilot_records(home: Home) -> None:
+    """Delete the records of pilots, which serve the original."""
+    for path in (home.folder / "pilots").glob("launcher-*.json"):
+        path.unlink(missing_ok=True)
+    (home.folder / "pilots.json").unlink(missing_ok=True)
