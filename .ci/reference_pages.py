@@ -20,10 +20,10 @@ import yaml
 import launcher.api
 from environment_variables import VARIABLES, Purpose
 from launcher.cli.main import cli
-from launcher.functions.api import CallOptions, queue_calls
-from launcher.functions.executor import ExecutorOptions
-from launcher.functions.options import JobOptions
-from launcher.functions.program_api import ProgramOptions
+from launcher.experiments.functions.api import CallOptions, queue_calls
+from launcher.experiments.functions.executor import ExecutorOptions
+from launcher.experiments.functions.options import JobOptions
+from launcher.experiments.functions.program_api import ProgramOptions
 from launcher.queue.job_options.registry import job_options
 from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
 

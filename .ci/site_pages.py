@@ -17,9 +17,9 @@ from mkdocs.structure.pages import Page
 from launcher.cli.documents import LATE_GROUPS, entries
 from launcher.cli.main import cli as launcher
 from launcher.cli.other_words import phrases_of
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.taskfile.schema.reference import reference
 from launcher.screens.dashboard.keys import help_page
-from launcher.taskfile.schema.reference import reference
 from trueface.attacks.registry import SPECS as ATTACKS
 from trueface.audit.check import every_check
 from trueface.cli.main import cli as trueface

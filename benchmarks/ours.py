@@ -19,8 +19,8 @@ import psutil
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
 from launcher.cli.job_selection import gc_paused
-from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import submit
+from launcher.experiments.planning.queue_comparison import compare_with_queue
+from launcher.experiments.planning.submit import submit
 from launcher.queue.home.daemon_control import scheduler_pid, wake
 from launcher.queue.home.paths import Home, make_home
 from launcher.queue.home.scheduler_start import ensure_scheduler

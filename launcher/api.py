@@ -12,7 +12,7 @@ results(run)
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from launcher.draft import Draft, Input, condition_of_test, data_of_test, tested
+from launcher.experiments.draft import Draft, Input, condition_of_test, data_of_test, tested
 from launcher.ids import (
     DataId,
     ModelId,
@@ -45,13 +45,13 @@ from launcher.system.units import format_bytes, parse_bytes
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError
 
-    from launcher.functions.api import submit, submit_many
-    from launcher.functions.executor import Executor
-    from launcher.functions.future import Future, ProgramError, ProgramResult, future
-    from launcher.functions.options import JobOptions
-    from launcher.functions.program_api import submit_program
-    from launcher.functions.task_files import Run, results, unfinished_models, wait
-    from launcher.kind_interface import (
+    from launcher.experiments.functions.api import submit, submit_many
+    from launcher.experiments.functions.executor import Executor
+    from launcher.experiments.functions.future import Future, ProgramError, ProgramResult, future
+    from launcher.experiments.functions.options import JobOptions
+    from launcher.experiments.functions.program_api import submit_program
+    from launcher.experiments.functions.task_files import Run, results, unfinished_models, wait
+    from launcher.experiments.kind_interface import (
         HasEpochs,
         InheritsSettings,
         KeepsWork,
@@ -74,16 +74,16 @@ if TYPE_CHECKING:
         WarnsOfJobs,
         setting,
     )
-    from launcher.planning.load import load, plan
-    from launcher.planning.plan import Plan, PlannedJob
+    from launcher.experiments.planning.load import load, plan
+    from launcher.experiments.planning.plan import Plan, PlannedJob
+    from launcher.experiments.search.api import Search, search
+    from launcher.experiments.taskfile.entries import TaskFile
+    from launcher.experiments.taskfile.settings import fault_text
     from launcher.plugins.joblib.registration import register_joblib
     from launcher.provenance.code_identity import code_digest
     from launcher.queue.gpu.core_shares import CoreShare, core_share
     from launcher.screens.table_formats import latex_table
     from launcher.screens.usage_errors import usage_message
-    from launcher.search.api import Search, search
-    from launcher.taskfile.entries import TaskFile
-    from launcher.taskfile.settings import fault_text
 
 # A worker imports this module before it starts. A module that workers do not need is imported at the first use of
 # its name.
@@ -113,36 +113,36 @@ _LATE = {
             "WarnsOfJobs",
             "setting",
         ),
-        "launcher.kind_interface",  # it imports pydantic
+        "launcher.experiments.kind_interface",  # it imports pydantic
     ),
     "CancelledError": "concurrent.futures",
     "CoreShare": "launcher.queue.gpu.core_shares",
-    "Future": "launcher.functions.future",
-    "JobOptions": "launcher.functions.options",
-    "Plan": "launcher.planning.plan",
-    "PlannedJob": "launcher.planning.plan",
-    "Run": "launcher.functions.task_files",
-    "TaskFile": "launcher.taskfile.entries",
+    "Future": "launcher.experiments.functions.future",
+    "JobOptions": "launcher.experiments.functions.options",
+    "Plan": "launcher.experiments.planning.plan",
+    "PlannedJob": "launcher.experiments.planning.plan",
+    "Run": "launcher.experiments.functions.task_files",
+    "TaskFile": "launcher.experiments.taskfile.entries",
     "code_digest": "launcher.provenance.code_identity",
     "core_share": "launcher.queue.gpu.core_shares",
-    "fault_text": "launcher.taskfile.settings",
+    "fault_text": "launcher.experiments.taskfile.settings",
     "usage_message": "launcher.screens.usage_errors",
-    "future": "launcher.functions.future",
+    "future": "launcher.experiments.functions.future",
     "latex_table": "launcher.screens.table_formats",
-    "load": "launcher.planning.load",
-    "plan": "launcher.planning.load",
+    "load": "launcher.experiments.planning.load",
+    "plan": "launcher.experiments.planning.load",
     "register_joblib": "launcher.plugins.joblib.registration",
-    "results": "launcher.functions.task_files",
-    "Executor": "launcher.functions.executor",
-    "Search": "launcher.search.api",
-    "search": "launcher.search.api",
-    "ProgramError": "launcher.functions.future",
-    "ProgramResult": "launcher.functions.future",
-    "submit": "launcher.functions.api",
-    "submit_program": "launcher.functions.program_api",
-    "submit_many": "launcher.functions.api",
-    "unfinished_models": "launcher.functions.task_files",
-    "wait": "launcher.functions.task_files",
+    "results": "launcher.experiments.functions.task_files",
+    "Executor": "launcher.experiments.functions.executor",
+    "Search": "launcher.experiments.search.api",
+    "search": "launcher.experiments.search.api",
+    "ProgramError": "launcher.experiments.functions.future",
+    "ProgramResult": "launcher.experiments.functions.future",
+    "submit": "launcher.experiments.functions.api",
+    "submit_program": "launcher.experiments.functions.program_api",
+    "submit_many": "launcher.experiments.functions.api",
+    "unfinished_models": "launcher.experiments.functions.task_files",
+    "wait": "launcher.experiments.functions.task_files",
 }
 
 __all__ = [

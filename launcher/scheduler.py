@@ -5,7 +5,7 @@ import sys
 from launcher.queue.scheduler.process import Services, run_main
 
 # programs of packages above the queue that a scheduler starts as processes of their own
-SERVICES = Services(searches="launcher.search", notifications="launcher.notify")
+SERVICES = Services(searches="launcher.experiments.search", notifications="launcher.notify")
 
 
 def main() -> int:

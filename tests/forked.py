@@ -54,7 +54,10 @@ DAEMONS = (
     "launcher.queue.workers.fork_server",
     "launcher.notify",
 )
-SEARCH = ("launcher.search", "launcher.search.process")  # imported once a search is started
+SEARCH = (
+    "launcher.experiments.search",
+    "launcher.experiments.search.process",
+)  # imported once a search is started
 LIMITS = sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})
 MOST_DESCRIPTORS = 64
 TORCH = b'"torch"'  # among the modules that a fork server is to import

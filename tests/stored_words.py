@@ -24,12 +24,14 @@ from unittest import mock
 from launcher.cli.findings import CheckStatus
 from launcher.cli.main import main
 from launcher.cli.output import Format
-from launcher.kind_interface import Kind, Role
-from launcher.kinds import installed_kinds
+from launcher.experiments.kind_interface import Kind, Role
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.planning.comparison import Action
+from launcher.experiments.planning.estimates import Basis
+from launcher.experiments.taskfile.language import TOP, WORDS, Reuse, words_of
+from launcher.experiments.taskfile.legacy_names import OLD_WORDS
 from launcher.notify.settings import _KEYS as NOTIFY_KEYS
 from launcher.notify.settings import _TARGET_KEYS as TARGET_KEYS
-from launcher.planning.comparison import Action
-from launcher.planning.estimates import Basis
 from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.queue.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
 from launcher.queue.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS
@@ -62,8 +64,6 @@ from launcher.queue.workers.termination import ResistingProcess, Termination
 from launcher.system.config import KEYS as CONFIG_KEYS
 from launcher.system.files import FileVersion
 from launcher.system.gpu_sharing import _KEYS as SHARING_KEYS
-from launcher.taskfile.language import TOP, WORDS, Reuse, words_of
-from launcher.taskfile.legacy_names import OLD_WORDS
 from tests.build import a_spec, claimed, end_everything, enqueue
 from tests.nvml.standin import GIB, Devices, asked_here
 from tests.source_tree import ROOT

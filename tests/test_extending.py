@@ -225,10 +225,10 @@ def test_plugin_written_by_an_earlier_page_runs(
 PLANS = """
 import sys, time
 from pathlib import Path
-from launcher.functions.plan_checks import compare
-from launcher.planning.load import plan_files
-from launcher.planning.queue_comparison import Action
-from launcher.planning.submit import submit
+from launcher.experiments.functions.plan_checks import compare
+from launcher.experiments.planning.load import plan_files
+from launcher.experiments.planning.queue_comparison import Action
+from launcher.experiments.planning.submit import submit
 from launcher.queue.store.client import context_to_store, open_queue
 
 root = Path.cwd()

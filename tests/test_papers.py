@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from launcher.cli.main import cli as launcher
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from tests.documents import TREE
 from trueface.cli.main import cli as trueface
 

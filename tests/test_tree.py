@@ -49,25 +49,25 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
     "launcher.system.errors:JobError",
     "launcher.system.errors:MachineError",
     "launcher.system.errors:UsageError",
-    "launcher.functions.api:submit",
-    "launcher.functions.api:submit_many",
-    "launcher.functions.entry:call",
-    "launcher.functions.executor:Executor",
-    "launcher.functions.future:Future",
-    "launcher.functions.future:future",
-    "launcher.functions.future:ProgramError",
-    "launcher.functions.future:ProgramResult",
-    "launcher.functions.main_module:code_in_file",
-    "launcher.functions.main_module:main_globals",
-    "launcher.functions.main_module:with_cache",
-    "launcher.functions.options:JobOptions",
-    "launcher.functions.program_api:submit_program",
-    "launcher.functions.pickling:CannotLoad",
-    "launcher.functions.pickling:CannotPickle",
-    "launcher.functions.task_files:results",
-    "launcher.functions.task_files:Run",
-    "launcher.functions.task_files:unfinished_models",
-    "launcher.functions.task_files:wait",
+    "launcher.experiments.functions.api:submit",
+    "launcher.experiments.functions.api:submit_many",
+    "launcher.experiments.functions.entry:call",
+    "launcher.experiments.functions.executor:Executor",
+    "launcher.experiments.functions.future:Future",
+    "launcher.experiments.functions.future:future",
+    "launcher.experiments.functions.future:ProgramError",
+    "launcher.experiments.functions.future:ProgramResult",
+    "launcher.experiments.functions.main_module:code_in_file",
+    "launcher.experiments.functions.main_module:main_globals",
+    "launcher.experiments.functions.main_module:with_cache",
+    "launcher.experiments.functions.options:JobOptions",
+    "launcher.experiments.functions.program_api:submit_program",
+    "launcher.experiments.functions.pickling:CannotLoad",
+    "launcher.experiments.functions.pickling:CannotPickle",
+    "launcher.experiments.functions.task_files:results",
+    "launcher.experiments.functions.task_files:Run",
+    "launcher.experiments.functions.task_files:unfinished_models",
+    "launcher.experiments.functions.task_files:wait",
     "launcher.ids:DataId",
     "launcher.ids:parse_model",
     "launcher.kinds:COMMAND",
@@ -98,7 +98,7 @@ def test_name_stored_in_pickles_is_importable() -> None:
     pickled = {
         f"{value.__module__}:{value.__qualname__}"
         for value in (getattr(api, name) for name in api.__all__)
-        if getattr(value, "__module__", "").startswith("launcher.functions")
+        if getattr(value, "__module__", "").startswith("launcher.experiments.functions")
         and hasattr(value, "__qualname__")
     }
     assert pickled <= {*STORED}

@@ -6,10 +6,10 @@ from typing import Any
 
 from launcher.cli.output import ABSENT, cell_text, table_from_cells
 from launcher.cli.plain_tables import Row, hidden_columns_note, table_of_columns
-from launcher.results.metric import Metric, footnotes, read_metric
-from launcher.results.pivot import Pivot
-from launcher.results.returned_rows import JOB
-from launcher.results.table import (
+from launcher.experiments.results.metric import Metric, footnotes, read_metric
+from launcher.experiments.results.pivot import Pivot
+from launcher.experiments.results.returned_rows import JOB
+from launcher.experiments.results.table import (
     COUNT,
     DATA,
     EXPECTED,

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from launcher.cli.option_types import Command, json_option
-from launcher.results.metric import Metric, format_value, read_metric
-from launcher.results.table import distinct_names, replace_surrogates
+from launcher.experiments.results.metric import Metric, format_value, read_metric
+from launcher.experiments.results.table import distinct_names, replace_surrogates
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.table_formats import latex_text, markdown_text
 from launcher.system.errors import MachineError, UsageError

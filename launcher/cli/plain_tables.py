@@ -5,9 +5,9 @@ from math import isfinite
 from typing import Any
 
 from launcher.cli.output import ABSENT
+from launcher.experiments.results.metric import format_value, read_metric
+from launcher.experiments.results.table import POOLED
 from launcher.queue.texts import first_few
-from launcher.results.metric import format_value, read_metric
-from launcher.results.table import POOLED
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Column, TextTable, width_of
 

@@ -5,9 +5,9 @@ from textwrap import wrap
 
 from launcher.cli.output import ABSENT
 from launcher.cli.plain_tables import NO_RESULTS, Row, draw_plain, is_plain
-from launcher.draft import condition_of_test, data_of_test
-from launcher.results.metric import Metric, footnotes, read_metric
-from launcher.results.table import DATA, MODEL, MODIFIER, POOLED
+from launcher.experiments.draft import condition_of_test, data_of_test
+from launcher.experiments.results.metric import Metric, footnotes, read_metric
+from launcher.experiments.results.table import DATA, MODEL, MODIFIER, POOLED
 from launcher.system.terminal import FULL_WIDTH
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Column, TextTable, columns, line

@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from launcher.experiments.results.returned_rows import JOB
+from launcher.experiments.results.table import COUNTS, Row, RunResults
 from launcher.queue.jobs.context import FOLDER_PLACEHOLDERS, program_words
 from launcher.queue.store.rows import JobRow
 from launcher.queue.store.searches import SearchRow
-from launcher.results.returned_rows import JOB
-from launcher.results.table import COUNTS, Row, RunResults
 from launcher.system.text import sanitize_terminal
 
 
@@ -17,7 +17,7 @@ def repeated_names(searches: Sequence[SearchRow]) -> tuple[str, ...]:
     if not searches:
         return ()
     # definitions of searches, which most runs lack
-    from launcher.search.definition import read_definition
+    from launcher.experiments.search.definition import read_definition
 
     repeats = (read_definition(search.body).repeat for search in searches)
     return tuple(dict.fromkeys(repeat.name for repeat in repeats if repeat is not None))

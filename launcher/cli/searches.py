@@ -8,9 +8,21 @@ from pathlib import Path
 import click
 
 from launcher.cli.await_jobs import await_search
-from launcher.functions.programs import SubmitRequest
-from launcher.functions.shared_files import IN_TASK_FILE
-from launcher.planning.plan import Plan
+from launcher.experiments.functions.programs import SubmitRequest
+from launcher.experiments.functions.shared_files import IN_TASK_FILE
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.search.definition import check_extra
+from launcher.experiments.search.submission import (
+    SearchRequest,
+    commit_search,
+    count_asked,
+    describe,
+    find_continued,
+    find_same,
+    search_warnings,
+    with_request,
+)
+from launcher.experiments.taskfile.domains import text_of
 from launcher.queue.home.daemon_control import wake
 from launcher.queue.home.paths import Home, find_home
 from launcher.queue.jobs.context import Context
@@ -22,21 +34,9 @@ from launcher.queue.store.client import (
 from launcher.queue.store.queue import Store
 from launcher.queue.store.searches import SearchRow
 from launcher.queue.workers.progress.file_owners import ON_COMMAND_LINE
-from launcher.search.definition import check_extra
-from launcher.search.submission import (
-    SearchRequest,
-    commit_search,
-    count_asked,
-    describe,
-    find_continued,
-    find_same,
-    search_warnings,
-    with_request,
-)
 from launcher.system.errors import pluralize
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
-from launcher.taskfile.domains import text_of
 
 
 def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[SearchRequest]:
@@ -54,7 +54,7 @@ def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[Sea
     if not plan.searches:
         return []
     # the planner of trials, which few files need
-    from launcher.search.planned import planned_search
+    from launcher.experiments.search.planned import planned_search
 
     check_extra()
     text = Path(file).read_text(encoding="utf-8-sig")
@@ -128,7 +128,7 @@ def _print_trials(store: Store | None, search: SearchRequest) -> None:
         )
         return
     # Optuna takes a second
-    from launcher.search.preview import first_values
+    from launcher.experiments.search.preview import first_values
 
     click.echo(
         f"search of {sanitize_terminal(search.name)}, {search.definition.trials} trials, first values:"
@@ -160,7 +160,7 @@ def snapshot_if(store: Store, request: SubmitRequest, search: SearchRequest) -> 
         yield request.context
         return
     # few commands need it
-    from launcher.functions.job_snapshots import snapshot_taken
+    from launcher.experiments.functions.job_snapshots import snapshot_taken
 
     with snapshot_taken(store, request.context, [spec]) as context:
         yield context
@@ -184,7 +184,7 @@ def add_search(
     _print_warnings(search, request.context.folder, ON_COMMAND_LINE)
     if dry_run:
         # Optuna takes a second
-        from launcher.search.preview import print_preview
+        from launcher.experiments.search.preview import print_preview
 
         print_preview(store, search)
         return 0

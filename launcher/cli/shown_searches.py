@@ -4,15 +4,15 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
+from launcher.experiments.search.definition import SearchDefinition, read_definition
+from launcher.experiments.search.submission import describe
+from launcher.experiments.taskfile.domains import Choice, Range, text_of
 from launcher.queue.jobs.params import TEMPLATE
 from launcher.queue.store.queue import Store
 from launcher.queue.store.searches import SearchRow
 from launcher.screens.search_view import best_of, search_title, state_text, trials_text
-from launcher.search.definition import SearchDefinition, read_definition
-from launcher.search.submission import describe
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import columns
-from launcher.taskfile.domains import Choice, Range, text_of
 
 _BRACES = re.compile(r"[\w{}=.,:/+-]+")  # words that no shell changes, also with a name in braces
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from launcher.planning.backend_preview import BackendPreview
+from launcher.experiments.planning.backend_preview import BackendPreview
 from launcher.queue.backends.settings import LOCAL, BackendSettings
 from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal

@@ -4,7 +4,13 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from launcher.planning.comparison import ACCEPT_CODE, ADOPT, ComparedJob, Comparison, open_jobs
+from launcher.experiments.planning.comparison import (
+    ACCEPT_CODE,
+    ADOPT,
+    ComparedJob,
+    Comparison,
+    open_jobs,
+)
 from launcher.system.errors import pluralize
 
 MOST_DEFINITIONS = 3  # named, of those with other code

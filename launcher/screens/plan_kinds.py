@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from launcher.planning.comparison import Action, ComparedJob, open_jobs
-from launcher.planning.estimates import JobEstimate
-from launcher.planning.preview import KindEstimate, Preview
+from launcher.experiments.planning.comparison import Action, ComparedJob, open_jobs
+from launcher.experiments.planning.estimates import JobEstimate
+from launcher.experiments.planning.preview import KindEstimate, Preview
 from launcher.queue.texts import format_range
 from launcher.system.text_table import TextTable, text_columns
 from launcher.system.units import format_bytes, format_seconds

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
-from launcher.planning.comparison import ComparedJob, Comparison, open_jobs
-from launcher.planning.estimates import JobEstimate
-from launcher.planning.first_wave import MachineState
-from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
-from launcher.planning.preview import Preview
+from launcher.experiments.planning.comparison import ComparedJob, Comparison, open_jobs
+from launcher.experiments.planning.estimates import JobEstimate
+from launcher.experiments.planning.first_wave import MachineState
+from launcher.experiments.planning.plan import Plan, PlannedJob, SharedWorkSavings
+from launcher.experiments.planning.preview import Preview
 from launcher.provenance.git import WorkTree
 from launcher.queue.gpu.snapshot import GpuSnapshot
 from launcher.queue.jobs.job import CPU

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from launcher.planning.estimates import RuntimeHistory, estimate_job, seconds_on_cpu
-from launcher.planning.plan import Plan, PlannedJob
+from launcher.experiments.planning.estimates import RuntimeHistory, estimate_job, seconds_on_cpu
+from launcher.experiments.planning.plan import Plan, PlannedJob
 from launcher.queue.store.usage_records import program_by
 from launcher.simulate.trace import TraceJob
 from launcher.system.errors import pluralize

@@ -3,16 +3,16 @@
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.kind_interface import Kind
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.results.result_jobs import ResultJob, count_results
+from launcher.experiments.results.returned_rows import JOB
+from launcher.experiments.results.rows import RowJobIndex, kinds_of, rows_of
+from launcher.experiments.results.table import MODEL, ROW_KEY_COLUMNS, AbsentRow, Row, RunResults
+from launcher.experiments.search.run_searches import read_searches
+from launcher.experiments.search.run_trials import RunSearches
 from launcher.queue.home.paths import Home
 from launcher.queue.store.queue import Store
-from launcher.results.result_jobs import ResultJob, count_results
-from launcher.results.returned_rows import JOB
-from launcher.results.rows import RowJobIndex, kinds_of, rows_of
-from launcher.results.table import MODEL, ROW_KEY_COLUMNS, AbsentRow, Row, RunResults
 from launcher.screens.code_notes import different_code_notes
-from launcher.search.run_searches import read_searches
-from launcher.search.run_trials import RunSearches
 from launcher.system.text import sanitize_terminal
 
 RUN, NUMBER = "run", "job number"  # columns beside those of a run's results

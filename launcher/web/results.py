@@ -3,13 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.results.best import by_data, rank_trials
-from launcher.results.metric import format_value, read_metric
-from launcher.results.metric_direction import Direction, direction_of
-from launcher.results.model_columns import SEED, shown_settings
-from launcher.results.over import average_over, repetition_note
-from launcher.results.returned_rows import JOB
-from launcher.results.table import (
+from launcher.experiments.results.best import by_data, rank_trials
+from launcher.experiments.results.metric import format_value, read_metric
+from launcher.experiments.results.metric_direction import Direction, direction_of
+from launcher.experiments.results.model_columns import SEED, shown_settings
+from launcher.experiments.results.over import average_over, repetition_note
+from launcher.experiments.results.returned_rows import JOB
+from launcher.experiments.results.table import (
     COUNT,
     COUNTS,
     DATA,

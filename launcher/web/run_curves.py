@@ -12,6 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
+from launcher.experiments.results.model_columns import settings_of, swept_settings
+from launcher.experiments.results.over import mean_with_interval
+from launcher.experiments.results.result_jobs import ResultJob, result_jobs
+from launcher.experiments.results.rows import kinds_of
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.params import (
     LONGEST_VALUE,
@@ -26,10 +30,6 @@ from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import JobRow
 from launcher.queue.workers.progress.attempt_progress import MOST_BYTES, read_reported_steps
 from launcher.queue.workers.progress.steps import STEP, Point, curves, unit_of
-from launcher.results.model_columns import settings_of, swept_settings
-from launcher.results.over import mean_with_interval
-from launcher.results.result_jobs import ResultJob, result_jobs
-from launcher.results.rows import kinds_of
 from launcher.screens.chart import finite
 from launcher.system.errors import pluralize
 from launcher.system.files import file_stamp

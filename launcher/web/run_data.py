@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.experiments.results.result_jobs import ResultJob, result_jobs
+from launcher.experiments.results.table import RunResults
 from launcher.queue.home.paths import Home
 from launcher.queue.store.listings import ListingQueries
 from launcher.queue.store.queue import Store
-from launcher.results.result_jobs import ResultJob, result_jobs
-from launcher.results.table import RunResults
 from launcher.screens.job_actions import one_line
 from launcher.system.errors import Error
 from launcher.system.text import sanitize_terminal

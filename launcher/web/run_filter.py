@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from launcher.experiments.results.model_columns import settings_of
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.job import Spec
 from launcher.queue.jobs.params import to_param_value
 from launcher.queue.store.listings import ListingQueries
 from launcher.queue.store.queue import Store
-from launcher.results.model_columns import settings_of
 from launcher.system.errors import list_known_names, meant
 from launcher.system.text import sanitize_terminal
 

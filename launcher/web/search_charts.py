@@ -5,16 +5,22 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from launcher.experiments.search.definition import Objective, SearchDefinition, read_definition
+from launcher.experiments.search.trials import (
+    TrialOutcome,
+    by_number,
+    end_of,
+    is_complete,
+    read_result,
+)
+from launcher.experiments.taskfile.domains import Choice, Range, Space, Value, text_of
 from launcher.queue.store.queue import Store
 from launcher.queue.store.searches import SearchRow, TrialRow
 from launcher.screens.chart import number
 from launcher.screens.search_view import best_text, search_title, state_text, trials_text
-from launcher.search.definition import Objective, SearchDefinition, read_definition
-from launcher.search.trials import TrialOutcome, by_number, end_of, is_complete, read_result
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal
-from launcher.taskfile.domains import Choice, Range, Space, Value, text_of
 from launcher.web.plots import Line, Plot
 
 MOST_TRIALS = 2000  # newest trials that are read

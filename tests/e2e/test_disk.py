@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.functions.call_results import read_exception, read_value
+from launcher.experiments.functions.call_results import read_exception, read_value
 from launcher.queue.backends.local import make
 from launcher.queue.backends.settings import BackendSettings
 from launcher.queue.home.daemon_control import scheduler_pid

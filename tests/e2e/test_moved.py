@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.functions.future import future
+from launcher.experiments.functions.future import future
 from launcher.queue.home.paths import Home
 from tests.build import end_everything, lines_of, until
 from tests.e2e.conftest import Project, a_project

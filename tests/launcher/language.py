@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launcher.kind_interface import Kind
-from launcher.kinds import COMMAND
-from launcher.planning.comparison import Comparison
-from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_builder import build_plan
-from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import SubmittedRun, submit
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.planning.comparison import Comparison
+from launcher.experiments.planning.plan import Plan, PlannedJob
+from launcher.experiments.planning.plan_builder import build_plan
+from launcher.experiments.planning.queue_comparison import compare_with_queue
+from launcher.experiments.planning.submit import SubmittedRun, submit
+from launcher.experiments.taskfile.entries import TaskFile
+from launcher.experiments.taskfile.parser import ParseContext, parse
 from launcher.queue.jobs.states import Done
 from launcher.queue.store.queue import Store
 from launcher.system.errors import Problem, Severity, TaskFileError, UsageError
 from launcher.system.files import FileStamp
-from launcher.taskfile.entries import TaskFile
-from launcher.taskfile.parser import ParseContext, parse
 from tests.build import a_context, claimed
 from tests.launcher.toylab import laboratory
 

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.kind_interface import Kind
-from launcher.kinds import COMMAND
-from launcher.planning.comparison import Action, ComparedJob
-from launcher.planning.estimates import PastJob, RuntimeHistory
-from launcher.planning.first_wave import MachineState
-from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_builder import build_plan
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.planning.comparison import Action, ComparedJob
+from launcher.experiments.planning.estimates import PastJob, RuntimeHistory
+from launcher.experiments.planning.first_wave import MachineState
+from launcher.experiments.planning.plan import Plan, PlannedJob
+from launcher.experiments.planning.plan_builder import build_plan
+from launcher.experiments.taskfile.parser import ParseContext, parse
 from launcher.queue.gpu.snapshot import GpuSnapshot
 from launcher.queue.scheduler.policy.model import Machine
-from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 GIB = 1 << 30

@@ -258,7 +258,7 @@ def test_every_name_for_plugin_packages_is_available(name: str) -> None:
 def test_dir_lists_names_that_are_not_yet_imported() -> None:
     code = (
         "import sys, launcher.api as api; print(set(api.__all__) <= set(dir(api)), "
-        "{'cloudpickle', 'launcher.functions', 'launcher.planning', 'rich'} & set(sys.modules))"
+        "{'cloudpickle', 'launcher.experiments.functions', 'launcher.experiments.planning', 'rich'} & set(sys.modules))"
     )
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -270,7 +270,7 @@ def test_dir_lists_names_that_are_not_yet_imported() -> None:
 def test_submitting_functions_does_not_import_task_file_planning() -> None:
     code = (
         "import sys; from launcher.api import submit, submit_many, wait; "
-        "print({'launcher.planning', 'launcher.taskfile'} & set(sys.modules))"
+        "print({'launcher.experiments.planning', 'launcher.experiments.taskfile'} & set(sys.modules))"
     )
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import draft
+from launcher.experiments import draft
 from launcher.ids import (
     DataId,
     ModelId,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.kinds import cost_settings, signature_of
+from launcher.experiments.kinds import cost_settings, signature_of
 from launcher.queue.jobs.job import Resources, Spec, Terms
 from launcher.queue.jobs.params import PARAMS, params_of, to_param_value, with_option
 from launcher.queue.jobs.signatures import program_signature

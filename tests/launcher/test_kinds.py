@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from launcher import api
-from launcher.draft import Draft
+from launcher.experiments.draft import Draft
+from launcher.experiments.kinds import COMMAND, find_kinds, installed_kinds
+from launcher.experiments.planning.load import load, plan
+from launcher.experiments.planning.missing_packages import missing_packages
 from launcher.ids import Words, parse_data
-from launcher.kinds import COMMAND, find_kinds, installed_kinds
-from launcher.planning.load import load, plan
-from launcher.planning.missing_packages import missing_packages
 from launcher.system.errors import TaskFileError, UsageError
 from tests.launcher.conftest import Launcher
 

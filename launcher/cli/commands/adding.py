@@ -22,14 +22,14 @@ from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_r
 from launcher.cli.help_pages import COMMON_OPTIONS, TYPED_WORDS, launcher_command
 from launcher.cli.job_selection import PATTERN_HELP, gc_paused, select
 from launcher.cli.option_types import SHARE, TextDefaultOption, flag, value_param, whole
-from launcher.functions.options import absent_gpu_warning, check_request, make_request
-from launcher.functions.program_start import (
+from launcher.experiments.functions.options import absent_gpu_warning, check_request, make_request
+from launcher.experiments.functions.program_start import (
     check_folders,
     check_tags,
     read_variables,
     stored_secrets_warning,
 )
-from launcher.functions.programs import (
+from launcher.experiments.functions.programs import (
     PREFIX,
     Program,
     SubmitRequest,
@@ -42,6 +42,7 @@ from launcher.functions.programs import (
     programs_of,
     split_finished_programs,
 )
+from launcher.experiments.search.words import PRUNERS, SAMPLERS, SearchWords
 from launcher.queue.backends.eligibility import with_default_backends
 from launcher.queue.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.queue.home.daemon_control import wake
@@ -76,7 +77,6 @@ from launcher.queue.store.client import (
 )
 from launcher.queue.store.queue import Store
 from launcher.queue.workers.progress.file_owners import ON_COMMAND_LINE
-from launcher.search.words import PRUNERS, SAMPLERS, SearchWords
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
@@ -401,7 +401,7 @@ def add(
     sought = None
     if search is not None:
         # pydantic and task files, which no other way to add needs
-        from launcher.search.submission import program_search
+        from launcher.experiments.search.submission import program_search
 
         sought = program_search(
             words, sweeps, flags, full_name, program, given_settings, request.terms
@@ -516,7 +516,7 @@ def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None
     if not named:
         return
     # 150 modules that few commands need
-    from launcher.functions.plan_checks import engine_refusals
+    from launcher.experiments.functions.plan_checks import engine_refusals
 
     for why in engine_refusals(named, home, PARTITION_S):
         print_stderr(f"warning: {why}")
@@ -593,7 +593,9 @@ def _print_planned_jobs(
     for warning in files_warnings(store, request, specs, ON_COMMAND_LINE):
         _warn(warning)
     if specs and request.snapshot:
-        from launcher.functions.job_snapshots import plan_snapshot  # few commands need it
+        from launcher.experiments.functions.job_snapshots import (
+            plan_snapshot,  # few commands need it
+        )
 
         planned = plan_snapshot(home, request.context, specs)
         print_stderr(f"snapshot {planned}")
@@ -686,7 +688,7 @@ def _warn_of_programs(
 def _warn_of_hydra(specs: Sequence[Spec], folder: str, *, typed: bool) -> None:
     """Print that Hydra programs may write into one folder; `typed` ones with the line that prevents it."""
     # for several jobs only
-    from launcher.functions.hydra_folders import OWN_FOLDER, shared_folder_warning
+    from launcher.experiments.functions.hydra_folders import OWN_FOLDER, shared_folder_warning
 
     words = click.get_current_context().meta[TYPED_WORDS]
     line = shlex.join(["launcher", "add", *words, OWN_FOLDER]) if typed else ""

@@ -55,7 +55,7 @@ from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 
 if TYPE_CHECKING:
-    from launcher.planning.revision import Revision
+    from launcher.experiments.planning.revision import Revision
 
 
 VARIABLES = ("VISUAL", "EDITOR")
@@ -196,8 +196,8 @@ def _set_options(sets: Sequence[str]) -> list[str]:
 
 def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
     """Return the changes of a job by its owner, None if there are none."""
-    from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revision import job_text, own_values, read_form, revise
+    from launcher.experiments.functions.plan_checks import check_revisions
+    from launcher.experiments.planning.revision import job_text, own_values, read_form, revise
 
     what = "" if row.state in OPEN_STATES else " A change queues it again."
     title = f"{sanitize_terminal(row.name)} of run {sanitize_terminal(row.run)}, job {row.id}: {row.state}.{what}"
@@ -398,12 +398,12 @@ def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") ->
 
 
 def _check_names(store: Store, revisions: "Iterable[Revision]") -> None:
-    from launcher.planning.revision import check_new_names  # pydantic
+    from launcher.experiments.planning.revision import check_new_names  # pydantic
 
     revisions = [*revisions]
     check_new_names(store, revisions)
     if store.read.snapshots(revision.row.id for revision in revisions):
-        from launcher.functions.job_snapshots import check_revised  # few jobs have one
+        from launcher.experiments.functions.job_snapshots import check_revised  # few jobs have one
 
         for revision in revisions:
             check_revised(store, revision.row.id, revision.spec)
@@ -428,7 +428,9 @@ def _requeue(
     with ExitStack() as stack:
         retaken = []
         if snapshot or environment:
-            from launcher.functions.job_snapshots import contexts_retaken  # few commands need it
+            from launcher.experiments.functions.job_snapshots import (
+                contexts_retaken,  # few commands need it
+            )
 
             rows = store.read.jobs_by_id(store.job_control.jobs_to_retry(again))
             revised = {change.row.id: change.spec for change in changes.values()}
@@ -530,7 +532,7 @@ def _select_retries(
     states = {State.FAILED} if failed else ENDED_STATES if force else RETRY.states
     jobs = select(store, patterns, current=True)
     if sets and not failed and not force:
-        from launcher.planning.revision import changes_sweep  # pydantic
+        from launcher.experiments.planning.revision import changes_sweep  # pydantic
 
         if any(job.state is State.DONE and changes_sweep(job, sets) for job in jobs):
             return filter_by_state(jobs, ENDED_STATES, RETRY.verb)
@@ -554,8 +556,8 @@ def _changes(
     if not sets:
         return {}
     # kinds and pydantic, which no other verb of this family needs
-    from launcher.functions.plan_checks import check_revisions
-    from launcher.planning.revision import revise_all
+    from launcher.experiments.functions.plan_checks import check_revisions
+    from launcher.experiments.planning.revision import revise_all
 
     revisions = revise_all(store, jobs, sets, time.time())
     check_revisions(home, store, revisions.values())

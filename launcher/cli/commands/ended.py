@@ -63,7 +63,7 @@ from launcher.system.text_table import TextLine, TextStyle, line
 from launcher.system.units import format_bytes, parse_seconds
 
 if TYPE_CHECKING:
-    from launcher.kind_interface import Kept
+    from launcher.experiments.kind_interface import Kept
 
 NO_HISTORY = "no job has run or ended yet"
 NAMED = 20  # folders that were left
@@ -310,7 +310,9 @@ def _clean_snapshots(home: Home, store: Store) -> int:
     """Delete snapshots that no job needs any more; return the freed bytes, and print which stay."""
     if not home.snapshots.is_dir():
         return 0
-    from launcher.functions.job_snapshots import clean_snapshots  # few queues have snapshots
+    from launcher.experiments.functions.job_snapshots import (
+        clean_snapshots,  # few queues have snapshots
+    )
 
     freed, kept = clean_snapshots(store)
     for text in kept:
@@ -320,7 +322,7 @@ def _clean_snapshots(home: Home, store: Store) -> int:
 
 def _unused_calls(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[Path]:
     """Return the files of calls that no job needs once these jobs are forgotten."""
-    from launcher.functions.calls import unused_calls  # cloudpickle
+    from launcher.experiments.functions.calls import unused_calls  # cloudpickle
 
     return unused_calls(home, store, jobs)
 
@@ -557,8 +559,8 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
         MachineError: something cannot be deleted.
     """
     # pydantic, and whatever the kinds import
-    from launcher.kind_interface import KeepsWork
-    from launcher.kinds import find_kinds
+    from launcher.experiments.kind_interface import KeepsWork
+    from launcher.experiments.kinds import find_kinds
 
     keepers = [kind for kind in find_kinds().kinds.values() if isinstance(kind, KeepsWork)]
     if not keepers:

@@ -10,18 +10,18 @@ import click
 from launcher.cli.complete import offer_kinds
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import flag, json_option
-from launcher.kind_interface import Kind
-from launcher.kinds import find_kinds
-from launcher.planning.missing_packages import missing_packages
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.kinds import find_kinds
+from launcher.experiments.planning.missing_packages import missing_packages
+from launcher.experiments.taskfile.schema.json_schema import task_schema
+from launcher.experiments.taskfile.schema.reference import reference
+from launcher.experiments.taskfile.schema.value_descriptions import settings
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.system.errors import MachineError, UnknownName, UsageError
 from launcher.system.files import write_atomic
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import TextLine, TextTable, line, text_columns
-from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.schema.reference import reference
-from launcher.taskfile.schema.value_descriptions import settings
 
 _LEAST = 24  # columns for the words at a line's end; a narrower terminal breaks the lines itself
 _MOST_DEFAULT = 24  # columns

@@ -10,8 +10,8 @@ import click
 from launcher.cli.complete import offer_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import json_option
+from launcher.experiments.results.metric import format_value
 from launcher.queue.workers.progress.log_report import LogReport, read_log_report
-from launcher.results.metric import format_value
 from launcher.screens.command_output import CommandOutput, print_output
 from launcher.system.errors import MachineError, UsageError
 from launcher.system.terminal import print_stderr

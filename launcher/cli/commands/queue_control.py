@@ -17,7 +17,7 @@ from launcher.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
 from launcher.cli.job_selection import dry_run_option, print_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
-from launcher.functions.options import check_groups
+from launcher.experiments.functions.options import check_groups
 from launcher.queue.backends.pilot_records import PilotRecords
 from launcher.queue.backends.pilot_rules import LOST_STATES
 from launcher.queue.backends.pilot_status import PilotRow, read_pilot_status

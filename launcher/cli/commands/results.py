@@ -21,43 +21,40 @@ from launcher.cli.output import (
 from launcher.cli.plain_tables import NO_RESULTS, Row, is_plain, plain_tables
 from launcher.cli.result_tables import GUIDE, draw, table_of_tests
 from launcher.cli.search_results import jobs_of_rows, repeated_names, repeating_command
-from launcher.kind_interface import Kind
-from launcher.queue.home.paths import Home
-from launcher.queue.jobs.job import PROGRAM, PROGRAM_RUN
-from launcher.queue.store.client import find_run_jobs, open_queue
-from launcher.queue.store.job_names import newest_by_superseded
-from launcher.queue.store.job_selection import RUN_PREFIX
-from launcher.queue.store.queue import Store
-from launcher.queue.store.rows import JobRow
-from launcher.queue.store.searches import SearchRow, end_text
-from launcher.results.best import best_rows, rank_trials
-from launcher.results.database_questions import run_query
-from launcher.results.metric import Metric
-from launcher.results.metric_direction import (
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.results.best import best_rows, rank_trials
+from launcher.experiments.results.database_questions import run_query
+from launcher.experiments.results.metric import Metric
+from launcher.experiments.results.metric_direction import (
     Direction,
     direction_of,
     split_direction,
     unknown_direction,
 )
-from launcher.results.model_columns import ModelIndex, named_columns, shown_settings
-from launcher.results.number_notes import left_out_note, number_notes
-from launcher.results.over import (
+from launcher.experiments.results.model_columns import ModelIndex, named_columns, shown_settings
+from launcher.experiments.results.number_notes import left_out_note, number_notes
+from launcher.experiments.results.over import (
     average_over,
     covarying_columns,
     notes_of_groups,
     repetition_note,
 )
-from launcher.results.pivot import Pivot, ResultMetrics, metrics_of_rows, pivot
-from launcher.results.result_jobs import ResultCounts, ResultJob, count_results, result_jobs
-from launcher.results.returned_rows import (
+from launcher.experiments.results.pivot import Pivot, ResultMetrics, metrics_of_rows, pivot
+from launcher.experiments.results.result_jobs import (
+    ResultCounts,
+    ResultJob,
+    count_results,
+    result_jobs,
+)
+from launcher.experiments.results.returned_rows import (
     ReturnedValues,
     read_returned_values,
     returned_rows,
     trial_mark,
     with_sources,
 )
-from launcher.results.rows import kinds_of, results_of, unreadable_results
-from launcher.results.table import (
+from launcher.experiments.results.rows import kinds_of, results_of, unreadable_results
+from launcher.experiments.results.table import (
     COUNT,
     DATA,
     DESCENDING,
@@ -66,10 +63,18 @@ from launcher.results.table import (
     RunResults,
     sort_rows,
 )
-from launcher.results.write import query_all_runs, write_run
+from launcher.experiments.results.write import query_all_runs, write_run
+from launcher.experiments.search.run_trials import RunSearches
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.job import PROGRAM, PROGRAM_RUN
+from launcher.queue.store.client import find_run_jobs, open_queue
+from launcher.queue.store.job_names import newest_by_superseded
+from launcher.queue.store.job_selection import RUN_PREFIX
+from launcher.queue.store.queue import Store
+from launcher.queue.store.rows import JobRow
+from launcher.queue.store.searches import SearchRow, end_text
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import CommandOutput
-from launcher.search.run_trials import RunSearches
 from launcher.system.errors import UsageError, pluralize
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal, shell_line
@@ -277,7 +282,7 @@ def _read_searches(store: Store, searches: Sequence[SearchRow]) -> RunSearches:
     if not searches:
         return RunSearches()
     # definitions of searches, which most runs lack
-    from launcher.search.run_searches import read_searches
+    from launcher.experiments.search.run_searches import read_searches
 
     return read_searches(store, searches)
 
@@ -286,7 +291,7 @@ def _read_trial_marks(store: Store, run: int) -> Mapping[int, str]:
     if not store.searches.all([run]):
         return {}
     # as above
-    from launcher.search.run_searches import read_trial_marks
+    from launcher.experiments.search.run_searches import read_trial_marks
 
     return read_trial_marks(store, run)
 

@@ -32,21 +32,30 @@ from launcher.cli.searches import (
     planned_searches,
     print_planned_searches,
 )
-from launcher.functions.options import absent_gpu_warning
-from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
-from launcher.functions.program_start import stored_secrets_warning
-from launcher.functions.shared_files import IN_TASK_FILE, shared_files_warnings
+from launcher.experiments.functions.options import absent_gpu_warning
+from launcher.experiments.functions.plan_checks import (
+    check_plans,
+    compare,
+    make_engine_query,
+    reasons_against,
+)
+from launcher.experiments.functions.program_start import stored_secrets_warning
+from launcher.experiments.functions.shared_files import IN_TASK_FILE, shared_files_warnings
+from launcher.experiments.planning.backend_preview import preview_backends
+from launcher.experiments.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
+from launcher.experiments.planning.dependencies import file_folder_note
+from launcher.experiments.planning.estimates import read_history
+from launcher.experiments.planning.first_wave import read_machine_state
+from launcher.experiments.planning.load import plan_files
+from launcher.experiments.planning.plan import Plan, PlannedJob
+from launcher.experiments.planning.plan_records import plan_commands, plan_json
+from launcher.experiments.planning.preview import preview_plan
+from launcher.experiments.planning.submit import SubmittedRun, starting_specs, submit
+from launcher.experiments.results.result_jobs import count_results, result_jobs
+from launcher.experiments.results.rows import results_of
+from launcher.experiments.search.submission import SearchRequest
+from launcher.experiments.taskfile.legacy_names import LegacyAction
 from launcher.notify.settings import read_configured_notify
-from launcher.planning.backend_preview import preview_backends
-from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
-from launcher.planning.dependencies import file_folder_note
-from launcher.planning.estimates import read_history
-from launcher.planning.first_wave import read_machine_state
-from launcher.planning.load import plan_files
-from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.plan_records import plan_commands, plan_json
-from launcher.planning.preview import preview_plan
-from launcher.planning.submit import SubmittedRun, starting_specs, submit
 from launcher.provenance.git import WorkTree, worktree
 from launcher.provenance.hashing_progress import watch_hashing
 from launcher.queue.backends.eligibility import with_default_backends
@@ -69,13 +78,10 @@ from launcher.queue.store.client import (
 )
 from launcher.queue.store.queue import Store
 from launcher.queue.store.runs import find_account
-from launcher.results.result_jobs import count_results, result_jobs
-from launcher.results.rows import results_of
 from launcher.screens.code_notes import different_code_notes
 from launcher.screens.command_output import print_json
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
-from launcher.search.submission import SearchRequest
 from launcher.system.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.system.executables import (
     missing_program,
@@ -85,7 +91,6 @@ from launcher.system.executables import (
 from launcher.system.files import Json
 from launcher.system.terminal import print_stderr, terminal_width
 from launcher.system.text import sanitize_terminal
-from launcher.taskfile.legacy_names import LegacyAction
 
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Common options": (
@@ -416,7 +421,7 @@ def _warn_of_hydra(plans: Iterable[Plan], searches: Iterable[SearchRequest]) -> 
     for folder, programs in by_folder.items():
         if len(programs) > 1:
             # for few task files
-            from launcher.functions.hydra_folders import shared_folder_warning
+            from launcher.experiments.functions.hydra_folders import shared_folder_warning
 
             place = str(Path.cwd() / Path(folder).expanduser())
             if warning := shared_folder_warning(programs, place):
@@ -469,7 +474,7 @@ def _snapshot_taken(
     store: Store, comparison: Comparison, context: Context
 ) -> AbstractContextManager[Context]:
     """Return what yields the context of a plan's jobs with a snapshot, if there are any to queue."""
-    from launcher.functions.job_snapshots import snapshot_taken  # few commands need it
+    from launcher.experiments.functions.job_snapshots import snapshot_taken  # few commands need it
 
     specs = [*starting_specs(comparison, Path.cwd())]
     return snapshot_taken(store, context, specs) if specs else nullcontext(context)
@@ -568,7 +573,9 @@ def _list(
             reasons = [*reasons_against(store, comparison, preview.wave.unsatisfiable, pass_env)]
             snapshot = None
             if with_snapshot:
-                from launcher.functions.job_snapshots import plan_snapshot  # few commands need it
+                from launcher.experiments.functions.job_snapshots import (
+                    plan_snapshot,  # few commands need it
+                )
 
                 specs = starting_specs(comparison, Path.cwd())
                 try:

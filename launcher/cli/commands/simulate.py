@@ -12,8 +12,8 @@ import click
 from launcher.cli.complete import offer_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.option_types import SIZE, ValueParamType, flag, json_option, real, span, whole
-from launcher.planning.estimates import read_history
-from launcher.planning.load import plan_files
+from launcher.experiments.planning.estimates import read_history
+from launcher.experiments.planning.load import plan_files
 from launcher.queue.home.paths import find_home
 from launcher.queue.store.client import open_queue
 from launcher.screens.command_output import print_json

@@ -11,9 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 
-from launcher.functions.calls import CallLabel, function_identity, plain_value
-from launcher.functions.executor import Executor
-from launcher.functions.future import Future, cancel_jobs, continue_note
+from launcher.experiments.functions.calls import CallLabel, function_identity, plain_value
+from launcher.experiments.functions.executor import Executor
+from launcher.experiments.functions.future import Future, cancel_jobs, continue_note
 from launcher.plugins.hydra.options import CANCEL, SweepOptions, read_options
 from launcher.plugins.hydra.task import App, TaskResult
 from launcher.queue.jobs.job import CALLS_BATCH

@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from launcher.functions.calls import plain_result
+from launcher.experiments.functions.calls import plain_result
 
 
 class TaskResult(dict[str, Any]):

@@ -14,11 +14,11 @@ from joblib._parallel_backends import (
     ThreadingBackend,
 )
 
-from launcher.functions.calls import refuse_unpicklable_calls
-from launcher.functions.executor import Executor
-from launcher.functions.future import LOOK_S, Future, cancel_jobs
-from launcher.functions.options import JobOptions, read_request
-from launcher.functions.pickling import CannotPickle, name_of
+from launcher.experiments.functions.calls import refuse_unpicklable_calls
+from launcher.experiments.functions.executor import Executor
+from launcher.experiments.functions.future import LOOK_S, Future, cancel_jobs
+from launcher.experiments.functions.options import JobOptions, read_request
+from launcher.experiments.functions.pickling import CannotPickle, name_of
 from launcher.plugins.joblib.batches import BatchResult, run_batch
 from launcher.queue.home.paths import find_home
 from launcher.queue.job_options.registry import JobRequest

@@ -18,7 +18,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 if TYPE_CHECKING:
-    from launcher.functions.future import Future, ProgramResult
+    from launcher.experiments.functions.future import Future, ProgramResult
 
 LOOK_S = 0.5  # between two looks for jobs that were submitted meanwhile; an end is noticed at once
 SHELL = ("/bin/sh", "-c")  # Snakemake gives a command line
@@ -59,7 +59,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # base class of an extra
         Raises:
             WorkflowError: a resource has a wrong value, or the queue cannot be used.
         """
-        from launcher.functions.program_api import submit_program
+        from launcher.experiments.functions.program_api import submit_program
         from launcher.plugins.snakemake.requests import job_request, mistyped_resources
         from launcher.system.errors import Error
 

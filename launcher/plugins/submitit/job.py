@@ -15,7 +15,7 @@ from launcher.queue.jobs.states import ENDED_STATES, ReasonCode, State, strip_st
 from launcher.system.errors import Error, UsageError
 
 if TYPE_CHECKING:  # processes of jobs import this module, and open no queue
-    from launcher.functions.future import Future
+    from launcher.experiments.functions.future import Future
     from launcher.queue.store.rows import JobRow
 
 STATE, REASON = "State", "Reason"  # keys of `get_info`; the first is that of Slurm
@@ -133,6 +133,6 @@ class LauncherJob(Job[Any]):  # type: ignore[misc]  # submitit is optional
         return outcome
 
     def _find_future(self) -> "Future[Any]":
-        from launcher.functions.future import future
+        from launcher.experiments.functions.future import future
 
         return future(int(self.job_id))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from submitit.core.job_environment import JobEnvironment
 
-from launcher.functions.options import read_request
+from launcher.experiments.functions.options import read_request
 from launcher.plugins.submitit.job import LauncherJob
 from launcher.queue.job_options.registry import JobRequest, job_options
 from launcher.system.errors import UsageError

@@ -11,9 +11,9 @@ from pathlib import Path
 from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from launcher.functions.api import submit_many
-from launcher.functions.calls import REMEDY
-from launcher.functions.pickling import dump, name_of
+from launcher.experiments.functions.api import submit_many
+from launcher.experiments.functions.calls import REMEDY
+from launcher.experiments.functions.pickling import dump, name_of
 from launcher.plugins.submitit.parameters import Options
 from launcher.plugins.submitit.tasks import SubmittedCall, TaskPaths, place_pickle, run_tasks
 from launcher.system.errors import UsageError

@@ -3,7 +3,7 @@
 Other packages import from here only. Start reading at `CodeIndex.code`. `text` reads one module, `modules` all of
 them, and `graph` finds those that some work needs and their relevant statements.
 
-Whether a planned job is done or stale is decided in `launcher.planning`. The files that a queued job ran are
+Whether a planned job is done or stale is decided in `launcher.experiments.planning`. The files that a queued job ran are
 recorded by `launcher.queue.scheduler.code_recording`; nothing there enters a digest.
 """
 

@@ -23,7 +23,9 @@ NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
 PROGRAM_RUN = "add"  # the run of programs for which none is named
 FUNCTION_RUN = "functions"  # the run of functions for which none is named
-FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
+FUNCTION = (
+    "function"  # the kind of jobs that call a function of Python: `launcher.experiments.functions`
+)
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
 
 

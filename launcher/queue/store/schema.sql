@@ -230,10 +230,10 @@ CREATE TABLE searches (
     state      TEXT NOT NULL,               -- 'running', 'paused' or 'ended'
     reason     TEXT NOT NULL DEFAULT '',    -- why it ended, or what its owner should know
     failed     INTEGER NOT NULL DEFAULT 0,  -- 1: it ended because something is wrong
-    body       TEXT NOT NULL,               -- JSON: see launcher/search/definition.py
+    body       TEXT NOT NULL,               -- JSON: see launcher/experiments/search/definition.py
     context    INTEGER NOT NULL REFERENCES contexts (id),
     created    REAL NOT NULL,
-    progress   TEXT NOT NULL DEFAULT '{}',  -- JSON: see launcher/search/standing.py
+    progress   TEXT NOT NULL DEFAULT '{}',  -- JSON: see launcher/experiments/search/standing.py
     UNIQUE (run, name)
 ) STRICT;
 

@@ -40,8 +40,8 @@ class SearchRow(NamedTuple):
     state: SearchState
     reason: str  # why it ended, or what its owner should know
     failed: bool  # it ended because something is wrong
-    body: str  # JSON, see launcher/search/definition.py
-    progress: Mapping[str, Json]  # see launcher/search/standing.py
+    body: str  # JSON, see launcher/experiments/search/definition.py
+    progress: Mapping[str, Json]  # see launcher/experiments/search/standing.py
 
     @property
     def is_open(self) -> bool:

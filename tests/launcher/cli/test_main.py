@@ -15,13 +15,13 @@ import pytest
 from pydantic import BaseModel, Field
 
 from launcher.cli.verb_table import VERBS
-from launcher.kind_interface import Settings
-from launcher.kinds import installed_kinds
+from launcher.experiments.kind_interface import Settings
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.taskfile.schema.json_schema_types import settings_of
+from launcher.experiments.taskfile.schema.value_descriptions import describe_form
 from launcher.queue.home.paths import Home
 from launcher.queue.store.queue import Store
 from launcher.system.installation import install_command
-from launcher.taskfile.schema.json_schema_types import settings_of
-from launcher.taskfile.schema.value_descriptions import describe_form
 from tests.build import a_context, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.launcher.mistakes import FILE, Mistake, Places, ask, read

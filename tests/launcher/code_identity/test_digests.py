@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from launcher.kind_interface import Settings
-from launcher.kinds import installed_kinds, roots_of
+from launcher.experiments.kind_interface import Settings
+from launcher.experiments.kinds import installed_kinds, roots_of
 from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex, code_digest
 from launcher.provenance.code_identity.digests import IMPORTS
 from launcher.provenance.code_identity.modules import ABSENT_MODULE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.functions.future import FOLLOWER
+from launcher.experiments.functions.future import FOLLOWER
 from launcher.queue.home.daemon_control import wake
 from launcher.queue.home.paths import Home, make_home
 from launcher.queue.store.queue import Store

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from launcher.functions import entry
-from launcher.functions.call_results import EXCEPTION, read_value, write_value
-from launcher.functions.calls import (
+from launcher.experiments.functions import entry
+from launcher.experiments.functions.call_results import EXCEPTION, read_value, write_value
+from launcher.experiments.functions.calls import (
     FOLDER,
     KIND,
     YOUNG_S,
@@ -33,11 +33,15 @@ from launcher.functions.calls import (
     unused_calls,
     write_calls,
 )
-from launcher.functions.entry import call
-from launcher.functions.options import JobOptions, read_request
-from launcher.functions.pickling import CannotPickle, dump, name_of
-from launcher.functions.private_files import make_private_folder, open_private, write_private
-from launcher.functions.task_files import bar, html
+from launcher.experiments.functions.entry import call
+from launcher.experiments.functions.options import JobOptions, read_request
+from launcher.experiments.functions.pickling import CannotPickle, dump, name_of
+from launcher.experiments.functions.private_files import (
+    make_private_folder,
+    open_private,
+    write_private,
+)
+from launcher.experiments.functions.task_files import bar, html
 from launcher.queue.home.paths import Home
 from launcher.queue.job_options.registry import job_options
 from launcher.queue.jobs.states import State

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.functions.hydra_folders import shared_folder_warning
+from launcher.experiments.functions.hydra_folders import shared_folder_warning
 from tests.launcher.conftest import Launcher
 
 

@@ -189,7 +189,7 @@ def test_object_stored_under_a_name_of_the_script_is_refused(tmp_path: Path) -> 
 
 def test_large_class_is_stored_with_the_calls_that_use_it(tmp_path: Path) -> None:
     script = (
-        "from launcher.functions.main_module import describe_script\n"
+        "from launcher.experiments.functions.main_module import describe_script\n"
         "class Small: pass\n"
         "class Large:\n    table = bytes(1 << 20)\n"
         "print([*describe_script().classes])\n"

@@ -35,9 +35,9 @@ from launcher.api import (
     submit_many,
     wait,
 )
-from launcher.functions.call_results import VALUE
-from launcher.functions.calls import FOLDER
-from launcher.functions.task_files import Run, flat
+from launcher.experiments.functions.call_results import VALUE
+from launcher.experiments.functions.calls import FOLDER
+from launcher.experiments.functions.task_files import Run, flat
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Home
 from launcher.queue.store.queue import NewJob, Store

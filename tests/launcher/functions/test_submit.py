@@ -17,7 +17,7 @@ from typing import Any, assert_type
 import pytest
 
 from launcher.api import Future, JobError, UsageError, future, submit, submit_many
-from launcher.functions.call_results import RemoteTraceback
+from launcher.experiments.functions.call_results import RemoteTraceback
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Home
 from launcher.queue.store.job_names import newest_by_superseded

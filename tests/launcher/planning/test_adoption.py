@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from launcher.functions.plan_checks import compare
-from launcher.kinds import COMMAND
-from launcher.planning.comparison import Action, Comparison
-from launcher.planning.plan import Plan
-from launcher.planning.submit import submit
+from launcher.experiments.functions.plan_checks import compare
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.planning.comparison import Action, Comparison
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.planning.submit import submit
+from launcher.experiments.results.returned_rows import read_returned_values
 from launcher.provenance.file_digests import FileDigests
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed, State
 from launcher.queue.store.forgotten_jobs import ForgottenJob, read_forgotten
 from launcher.queue.store.queue import Store
-from launcher.results.returned_rows import read_returned_values
 from launcher.system.errors import UsageError
 from launcher.system.files import file_stamp
 from tests.build import a_context, claimed, job_row

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import create_model
 
-from launcher.planning.comparison import Action, ComparedJob
-from launcher.planning.plan import Plan
-from launcher.planning.revision import option_text, yaml_text
-from launcher.planning.submit import submit
+from launcher.experiments.planning.comparison import Action, ComparedJob
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.planning.revision import option_text, yaml_text
+from launcher.experiments.planning.submit import submit
+from launcher.experiments.taskfile.nodes import plain_value
+from launcher.experiments.taskfile.yaml_tree import read_document
 from launcher.queue.job_options.registry import JobRequest, job_options
 from launcher.queue.jobs.job import Resources, Terms
 from launcher.queue.jobs.states import ReasonCode
 from launcher.queue.store.queue import Store
 from launcher.screens.plan_differences import other_options
 from launcher.system.errors import Problems, UsageError
-from launcher.taskfile.nodes import plain_value
-from launcher.taskfile.yaml_tree import read_document
 from tests.build import a_context, claimed
 from tests.launcher import language
 from tests.launcher.language import KINDS, ROOT, finish, queue

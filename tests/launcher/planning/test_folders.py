@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.draft import Draft, Input
-from launcher.planning.dependencies import DependencyGraph, PlanDisk, PreparedStep
-from launcher.planning.expansion import PlannedStep
-from launcher.planning.plan import Plan
+from launcher.experiments.draft import Draft, Input
+from launcher.experiments.planning.dependencies import DependencyGraph, PlanDisk, PreparedStep
+from launcher.experiments.planning.expansion import PlannedStep
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.taskfile.settings import ResolvedSettings
 from launcher.queue.job_options.registry import JobRequest
 from launcher.system.errors import Problem, SourceLocation
-from launcher.taskfile.settings import ResolvedSettings
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import ROOT, blamed, job, marked, names, notes, refusal, refusals, told
 from tests.launcher.language import a_plan as plan_of

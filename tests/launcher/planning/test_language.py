@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from launcher.api import DataId, Draft, Input, Kind, Role
-from launcher.taskfile.schema.json_schema import task_schema
+from launcher.experiments.taskfile.schema.json_schema import task_schema
 from tests.launcher.language import (
     KINDS,
     Made,

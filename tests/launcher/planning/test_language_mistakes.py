@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.kinds import installed_kinds
-from launcher.taskfile.legacy_names import LegacyAction
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.taskfile.legacy_names import LegacyAction
 from tests.launcher.language import (
     Made,
     a_plan,

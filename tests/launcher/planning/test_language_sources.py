@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.kinds import installed_kinds
-from launcher.planning.plan import Plan
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.planning.plan import Plan
 from launcher.system.errors import Severity
 from tests.launcher.language import (
     a_plan,

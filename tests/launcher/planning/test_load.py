@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from launcher.api import Plan, TaskFileError, UsageError, load, plan
-from launcher.planning.load import plan_files
+from launcher.experiments.planning.load import plan_files
+from launcher.experiments.taskfile.yaml_tree import MOST_BYTES
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store
-from launcher.taskfile.yaml_tree import MOST_BYTES
 from tests.launcher import language
 from tests.launcher.conftest import Launcher
 from tests.launcher.language import ROOT, finish, queue

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from launcher.planning import dependencies
-from launcher.planning.comparison import Action
-from launcher.planning.plan import Plan
-from launcher.planning.submit import submit
+from launcher.experiments.planning import dependencies
+from launcher.experiments.planning.comparison import Action
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.planning.submit import submit
 from launcher.queue.store.queue import Store
 from launcher.system.errors import Severity, TaskFileError
 from tests.build import a_context, job_row

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from launcher.experiments.kind_interface import Role
+from launcher.experiments.planning.plan import JobCode, JobIdentity, Plan
 from launcher.ids import NO_WORDS, Words
-from launcher.kind_interface import Role
-from launcher.planning.plan import JobCode, JobIdentity, Plan
 from launcher.system.errors import TaskFileError
 from tests.launcher import language
 from tests.launcher.language import ROOT, job, names

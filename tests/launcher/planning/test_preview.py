@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from launcher.functions.plan_checks import query_engines
-from launcher.planning.backend_preview import BackendPreview, EstimateResult, preview_backends
-from launcher.planning.comparison import Action, ComparedJob
-from launcher.planning.estimates import (
+from launcher.experiments.functions.plan_checks import query_engines
+from launcher.experiments.planning.backend_preview import (
+    BackendPreview,
+    EstimateResult,
+    preview_backends,
+)
+from launcher.experiments.planning.comparison import Action, ComparedJob
+from launcher.experiments.planning.estimates import (
     Basis,
     JobEstimate,
     PastJob,
@@ -18,9 +22,9 @@ from launcher.planning.estimates import (
     build_past_job,
     estimate_job,
 )
-from launcher.planning.first_wave import FirstWave, MachineState
-from launcher.planning.plan import Plan, PlannedJob
-from launcher.planning.preview import Preview, preview_plan
+from launcher.experiments.planning.first_wave import FirstWave, MachineState
+from launcher.experiments.planning.plan import Plan, PlannedJob
+from launcher.experiments.planning.preview import Preview, preview_plan
 from launcher.queue.backends.protocol import Estimate
 from launcher.queue.backends.settings import Backends, BackendSettings
 from launcher.queue.home.paths import Home
@@ -297,7 +301,9 @@ def test_hanging_engine_does_not_block_a_dry_run(
             stuck.wait()
             return Estimate(possible=True)
 
-    monkeypatch.setattr("launcher.functions.plan_checks.load_backend", lambda *_: Hanging())
+    monkeypatch.setattr(
+        "launcher.experiments.functions.plan_checks.load_backend", lambda *_: Hanging()
+    )
     answers = query_engines([SLURM], home, patience_s=0.05)
     assert answers["slurm"].error == "no answer in 0.05 s"
 

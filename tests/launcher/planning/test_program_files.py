@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from launcher.kinds import COMMAND
-from launcher.planning.comparison import Action, ComparedJob, Comparison
-from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import SubmittedRun, submit
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.planning.comparison import Action, ComparedJob, Comparison
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.planning.queue_comparison import compare_with_queue
+from launcher.experiments.planning.submit import SubmittedRun, submit
 from launcher.provenance.file_digests import ABSENT_DIGEST, MOST_READ, FileDigests
 from launcher.queue.jobs.context import named_files, output_folders
 from launcher.queue.jobs.states import Done

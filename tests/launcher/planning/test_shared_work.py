@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.kind_interface import Kind
-from launcher.kinds import COMMAND
-from launcher.planning.comparison import Action, ComparedJob, Comparison
-from launcher.planning.plan import Plan
-from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.shared_work import with_shared_jobs
-from launcher.planning.submit import SubmittedRun, submit
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.planning.comparison import Action, ComparedJob, Comparison
+from launcher.experiments.planning.plan import Plan
+from launcher.experiments.planning.queue_comparison import compare_with_queue
+from launcher.experiments.planning.shared_work import with_shared_jobs
+from launcher.experiments.planning.submit import SubmittedRun, submit
 from launcher.queue.jobs.states import Done, Failed, Outcome, State
 from launcher.queue.store.queue import Store
 from launcher.system.errors import TaskFileError, UsageError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launcher.api import JobError, MachineError, UsageError, register_joblib
-from launcher.functions.pickling import CannotPickle
+from launcher.experiments.functions.pickling import CannotPickle
 from launcher.plugins.joblib import batches
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import State

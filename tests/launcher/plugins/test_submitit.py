@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from launcher.api import UsageError
-from launcher.functions.pickling import CannotPickle
+from launcher.experiments.functions.pickling import CannotPickle
 from launcher.queue.home.paths import Home
 from launcher.queue.job_options.registry import job_options
 from launcher.queue.jobs.states import State

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.results.metric_direction import Direction, direction_of, split_direction
+from launcher.experiments.results.metric_direction import Direction, direction_of, split_direction
 from launcher.system.errors import UsageError
 from tests.launcher.results.scored_toys import TEST
 

@@ -11,17 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.experiments.results.best import best_rows, rank_trials
+from launcher.experiments.results.metric import Metric, read_metric
+from launcher.experiments.results.metric_range import range_of
+from launcher.experiments.results.model_columns import ModelIndex, named_columns, swept_settings
+from launcher.experiments.results.over import average_over, mean_with_interval
+from launcher.experiments.results.pivot import (
+    Pivot,
+    metric_names,
+    metrics_of_result,
+    metrics_of_rows,
+    pivot,
+)
+from launcher.experiments.results.rows import results_of
+from launcher.experiments.results.t_distribution import t_quantile
+from launcher.experiments.results.table import AbsentRow, RunResults, sort_rows
 from launcher.queue.jobs.job import Spec
 from launcher.queue.store.queue import Store
-from launcher.results.best import best_rows, rank_trials
-from launcher.results.metric import Metric, read_metric
-from launcher.results.metric_range import range_of
-from launcher.results.model_columns import ModelIndex, named_columns, swept_settings
-from launcher.results.over import average_over, mean_with_interval
-from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
-from launcher.results.rows import results_of
-from launcher.results.t_distribution import t_quantile
-from launcher.results.table import AbsentRow, RunResults, sort_rows
 from launcher.system.errors import UsageError
 from tests.build import a_spec
 from tests.launcher.toylab import Toy, TrainSettings, laboratory

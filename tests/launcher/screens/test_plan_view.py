@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from launcher.experiments.planning.comparison import Action, ComparedJob, Comparison
+from launcher.experiments.planning.estimates import RuntimeHistory
+from launcher.experiments.planning.first_wave import MachineState
+from launcher.experiments.planning.plan import JobCode, Plan
+from launcher.experiments.planning.plan_records import plan_commands, plan_json
+from launcher.experiments.planning.preview import preview_plan, refusals
+from launcher.experiments.planning.queue_comparison import compare_with_queue
+from launcher.experiments.planning.submit import submit
 from launcher.ids import Words
-from launcher.planning.comparison import Action, ComparedJob, Comparison
-from launcher.planning.estimates import RuntimeHistory
-from launcher.planning.first_wave import MachineState
-from launcher.planning.plan import JobCode, Plan
-from launcher.planning.plan_records import plan_commands, plan_json
-from launcher.planning.preview import preview_plan, refusals
-from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.submit import submit
 from launcher.provenance.git import WorkTree
 from launcher.queue.gpu.resources import MEMORY, ForeignReservation, core_resource_name
 from launcher.queue.home.paths import Home

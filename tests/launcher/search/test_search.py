@@ -16,22 +16,14 @@ from typing import Any
 import pytest
 
 from launcher.api import search
-from launcher.planning.load import load, plan
-from launcher.queue.home.paths import Home
-from launcher.queue.jobs.context import current_context
-from launcher.queue.jobs.job import Terms
-from launcher.queue.jobs.states import Done, ReasonCode, State
-from launcher.queue.store.queue import Store
-from launcher.queue.store.searches import SearchRow, SearchState, TrialRow
-from launcher.screens import chart
-from launcher.screens.search_view import in_order, search_table
-from launcher.search import definition
-from launcher.search.api import Search
-from launcher.search.definition import Objective, SearchDefinition, read_definition
-from launcher.search.planned import plan_of_trial, planned_search
-from launcher.search.standing import best_trials
-from launcher.search.study import Exhausted, SearchStudy, TrialRecord
-from launcher.search.submission import (
+from launcher.experiments.planning.load import load, plan
+from launcher.experiments.search import definition
+from launcher.experiments.search.api import Search
+from launcher.experiments.search.definition import Objective, SearchDefinition, read_definition
+from launcher.experiments.search.planned import plan_of_trial, planned_search
+from launcher.experiments.search.standing import best_trials
+from launcher.experiments.search.study import Exhausted, SearchStudy, TrialRecord
+from launcher.experiments.search.submission import (
     SearchRequest,
     commit_search,
     find_continued,
@@ -39,7 +31,7 @@ from launcher.search.submission import (
     program_search,
     sample_specs,
 )
-from launcher.search.trials import (
+from launcher.experiments.search.trials import (
     EndedTrial,
     JobResult,
     TrialOutcome,
@@ -48,10 +40,18 @@ from launcher.search.trials import (
     results_for_study,
     steps_for_study,
 )
-from launcher.search.words import SearchWords
+from launcher.experiments.search.words import SearchWords
+from launcher.experiments.taskfile.domains import Choice, text_of
+from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import current_context
+from launcher.queue.jobs.job import Terms
+from launcher.queue.jobs.states import Done, ReasonCode, State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.searches import SearchRow, SearchState, TrialRow
+from launcher.screens import chart
+from launcher.screens.search_view import in_order, search_table
 from launcher.system.errors import TaskFileError, UsageError
 from launcher.system.files import Json, read_json
-from launcher.taskfile.domains import Choice, text_of
 from launcher.web.results import result_table
 from launcher.web.run_data import read_runs
 from launcher.web.search_charts import search_charts
@@ -74,7 +74,7 @@ Add = Callable[..., Answer]
 LIMIT = f"{DEADLINE_S:g}s"
 QUICK_SEARCHES = {
     "launcher.queue.scheduler.search_processes.RESTART_S": 0.2,
-    "launcher.search.process.ROOM_S": 0.2,
+    "launcher.experiments.search.process.ROOM_S": 0.2,
 }
 
 
@@ -527,7 +527,7 @@ def test_optuna_is_imported_before_a_search_is_queued_only_if_its_files_may_be_o
     hidden = spec_from_file_location("optuna", tmp_path / "optuna.py")
     monkeypatch.setattr(definition, "find_spec", lambda _: hidden)
     definition.check_extra()
-    assert imported == ["launcher.search.study"]
+    assert imported == ["launcher.experiments.search.study"]
     monkeypatch.setattr(definition, "version", lacking("sqlalchemy"))
     with pytest.raises(UsageError, match="cannot be imported: sqlalchemy is not installed"):
         definition.check_extra()
@@ -642,7 +642,7 @@ def test_search_whose_optuna_was_removed_ends_with_the_reason(
     monkeypatch.setattr(definition, "version", lambda _: "2.10.1")
     monkeypatch.setattr("sys.argv", ["search", str(home.folder), str(search_of(store).id), "0"])
     with pytest.raises(SystemExit) as left:
-        runpy.run_module("launcher.search", run_name="__main__")
+        runpy.run_module("launcher.experiments.search", run_name="__main__")
     assert left.value.code == 0
     found = search_of(store)
     assert (found.failed, "needs Optuna 5 or newer" in found.reason) == (True, True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from launcher.planning.estimates import RuntimeHistory
+from launcher.experiments.planning.estimates import RuntimeHistory
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store
 from launcher.queue.store.usage import NO_USAGE, Usage

@@ -2,10 +2,10 @@
 
 import pytest
 
+from launcher.experiments.taskfile.domains import parse_domain
+from launcher.experiments.taskfile.foreign_values import own_spelling
+from launcher.experiments.taskfile.value_hints import search_hint
 from launcher.system.errors import UsageError
-from launcher.taskfile.domains import parse_domain
-from launcher.taskfile.foreign_values import own_spelling
-from launcher.taskfile.value_hints import search_hint
 
 LR, WORDS = "1e-5..1e-1:log", "relu,gelu"
 SPELLINGS = [

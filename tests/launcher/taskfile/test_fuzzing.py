@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as profile
 
-from launcher.kind_interface import Kind
-from launcher.kinds import COMMAND, installed_kinds
-from launcher.planning.plan_builder import build_plan
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.kinds import COMMAND, installed_kinds
+from launcher.experiments.planning.plan_builder import build_plan
+from launcher.experiments.taskfile.parser import ParseContext, parse
 from launcher.system.errors import Problem, TaskFileError, UsageError
-from launcher.taskfile.parser import ParseContext, parse
 from tests.launcher.toylab import laboratory
 
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

@@ -5,17 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from launcher.kind_interface import Kind
-from launcher.kinds import COMMAND
-from launcher.planning.load import load
-from launcher.planning.plan_builder import build_plan
+from launcher.experiments.kind_interface import Kind
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.planning.load import load
+from launcher.experiments.planning.plan_builder import build_plan
+from launcher.experiments.taskfile import yaml_tree
+from launcher.experiments.taskfile.entries import TaskFile, TrainEntry
+from launcher.experiments.taskfile.nodes import (
+    MappingNode,
+    Node,
+    ScalarNode,
+    SequenceNode,
+    plain_value,
+)
+from launcher.experiments.taskfile.parser import ParseContext, parse
+from launcher.experiments.taskfile.yaml_tree import read_document
 from launcher.queue.jobs.job import MOST_RUN_NAME, run_name_fault
 from launcher.system.errors import Problem, Problems, TaskFileError, UsageError
-from launcher.taskfile import yaml_tree
-from launcher.taskfile.entries import TaskFile, TrainEntry
-from launcher.taskfile.nodes import MappingNode, Node, ScalarNode, SequenceNode, plain_value
-from launcher.taskfile.parser import ParseContext, parse
-from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.toylab import laboratory
 
 KINDS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}

@@ -7,17 +7,17 @@ from typing import ClassVar
 import pytest
 from pydantic import Field, model_validator
 
-from launcher.kind_interface import Kind, Role, Settings
-from launcher.kinds import COMMAND
+from launcher.experiments.kind_interface import Kind, Role, Settings
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.taskfile.includes import fill_variables, merge_files
+from launcher.experiments.taskfile.legacy_names import LegacyAction, translate
+from launcher.experiments.taskfile.nodes import GivenSetting, MappingNode, plain_value
+from launcher.experiments.taskfile.overrides import apply_overrides, read_overrides
+from launcher.experiments.taskfile.scope import EVERY, with_current_names
+from launcher.experiments.taskfile.settings import resolve_settings
+from launcher.experiments.taskfile.yaml_tree import read_document
 from launcher.system.errors import Problems, UnknownName
 from launcher.system.files import Json
-from launcher.taskfile.includes import fill_variables, merge_files
-from launcher.taskfile.legacy_names import LegacyAction, translate
-from launcher.taskfile.nodes import GivenSetting, MappingNode, plain_value
-from launcher.taskfile.overrides import apply_overrides, read_overrides
-from launcher.taskfile.scope import EVERY, with_current_names
-from launcher.taskfile.settings import resolve_settings
-from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.folder_toys import KINDS as TOYS
 from tests.launcher.language import a_plan, job, names
 from tests.launcher.toylab import Toy, laboratory

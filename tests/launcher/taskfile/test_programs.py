@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from launcher.experiments.taskfile import matrix
 from launcher.system.errors import TaskFileError
-from launcher.taskfile import matrix
 from tests.launcher.language import a_plan, job, marked, names, refusal, refusals
 
 

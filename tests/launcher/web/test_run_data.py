@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from launcher.experiments.results.result_jobs import result_jobs
+from launcher.experiments.results.table import RunResults
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import State
 from launcher.queue.store.listings import ListingQueries
 from launcher.queue.store.queue import Store
-from launcher.results.result_jobs import result_jobs
-from launcher.results.table import RunResults
 from launcher.system.files import Json
 from launcher.web import run_data
 from launcher.web.comparison import NUMBER, RUN, RunComparison, compare_runs

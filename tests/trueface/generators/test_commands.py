@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from launcher.api import Draft
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from tests.trueface.commands import Command
 from tests.trueface.generators.run_by_hand import METHODS, PURIFIERS, erased_run, restored_run
 from tests.trueface.group_runs import logits, write_tests

@@ -9,8 +9,8 @@ import numpy as np
 import PIL.Image
 
 from launcher.api import Draft, Job, Kind, Plan
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from launcher.experiments.planning.plan_builder import build_plan
+from launcher.experiments.taskfile.parser import ParseContext, parse
 from trueface.data.made.sample import SampleSpec, make_sample
 
 FOLDERS = {"Fake/StyleGAN2/conf-f-psi-1": 40, "Real/FFHQ": 0}  # and how strong a trace each has

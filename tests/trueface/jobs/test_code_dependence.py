@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import trueface
-from launcher.kinds import installed_kinds, roots_of
+from launcher.experiments.kinds import installed_kinds, roots_of
 from launcher.provenance.code_identity import WHOLE_CODE, CodeIndex
 
 TASK = """\
@@ -73,7 +73,7 @@ WORK = """\
 import importlib, json, os
 from pathlib import Path
 from launcher.api import Job, load, plan
-from launcher.kinds import installed_kinds, roots_of
+from launcher.experiments.kinds import installed_kinds, roots_of
 
 def main():
     made, kinds, told, folder = plan(load("traced.yaml")), installed_kinds(), {}, Path.cwd()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from trueface.jobs.former_settings import FORMER_SETTINGS
 from trueface.unlearning.settings import UnlearnSettings
 

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 from launcher.api import Draft, Job, Kind, UsageError
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from tests.trueface.jobs import build
 from tests.trueface.jobs.test_rule_order import CASES, LAB, draft_of
 from trueface.jobs.job_kind import JobKind

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from launcher.api import Draft
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from tests.trueface.jobs import build
 
 GOLDEN = Path(__file__).parents[2] / "data/golden/refusals.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 
 GOLDEN = Path(__file__).parents[2] / "data/golden/setting_facts.json"
 SETS = ("neutral", "added", "costs")

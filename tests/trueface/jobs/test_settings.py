@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.api import Settings
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from trueface.data.settings import DrawSettings, SampleSettings, TestSettings
 from trueface.generators.diffusion.settings import DiffuserSettings
 from trueface.generators.translation.settings import TranslatorSettings

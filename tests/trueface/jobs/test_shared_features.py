@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from launcher.api import Plan
-from launcher.planning.plan import SharedJobPlan
+from launcher.experiments.planning.plan import SharedJobPlan
 from tests.trueface.jobs.build import plan_text
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.feature_kind import FEATURES

@@ -10,7 +10,7 @@ from launcher.cli import verb_table
 from launcher.cli.complete import VARIABLE, complete_line
 from launcher.cli.main import cli
 from launcher.cli.verb_table import VERBS
-from launcher.kinds import installed_kinds
+from launcher.experiments.kinds import installed_kinds
 from launcher.queue.home.paths import Home
 from launcher.queue.store.completion_queries import open_completion_queries
 from launcher.queue.store.queue import Store

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from launcher.functions.task_files import results as results_in_python
+from launcher.experiments.functions.task_files import results as results_in_python
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed, Outcome
 from launcher.queue.store.queue import Store

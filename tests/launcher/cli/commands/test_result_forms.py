@@ -24,16 +24,16 @@ from launcher.cli.commands.results import (
 from launcher.cli.main import main
 from launcher.cli.output import Format, parquet_bytes, write
 from launcher.cli.plain_tables import draw_plain, plain_tables
+from launcher.experiments.results.metric import Metric
+from launcher.experiments.results.over import average_over
+from launcher.experiments.results.pivot import metrics_of_rows, pivot
+from launcher.experiments.results.table import RunResults
+from launcher.experiments.results.write import NAME
+from launcher.experiments.search.run_trials import RunSearches
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done
 from launcher.queue.store.queue import Store
-from launcher.results.metric import Metric
-from launcher.results.over import average_over
-from launcher.results.pivot import metrics_of_rows, pivot
-from launcher.results.table import RunResults
-from launcher.results.write import NAME
 from launcher.screens.table_formats import escape_latex, latex_text
-from launcher.search.run_trials import RunSearches
 from launcher.system.text_table import table_of_texts, width_of
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher
@@ -125,7 +125,7 @@ def test_database_of_results_is_written_without_importing_pandas() -> None:
     pytest.importorskip("pandas")
     lines = (
         "import sys",
-        "from launcher.results.write import _sqlite_utils",
+        "from launcher.experiments.results.write import _sqlite_utils",
         "_sqlite_utils()",
         "assert 'pandas' not in sys.modules",
         "import pandas",

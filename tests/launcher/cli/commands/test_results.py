@@ -13,13 +13,13 @@ from launcher.cli.commands.results import all_rows
 from launcher.cli.output import Format, csv_text, long_rows, write
 from launcher.cli.result_tables import draw
 from launcher.cli.search_results import repeating_command
+from launcher.experiments.results.metric import read_metric
+from launcher.experiments.results.pivot import metrics_of_result, pivot
+from launcher.experiments.results.table import RunResults
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed
 from launcher.queue.store.queue import Store
 from launcher.queue.workers.progress.steps import ProgressWriter
-from launcher.results.metric import read_metric
-from launcher.results.pivot import metrics_of_result, pivot
-from launcher.results.table import RunResults
 from launcher.screens.table_formats import latex_text, markdown_text
 from launcher.system.files import Json
 from launcher.system.text_table import table_of_texts
@@ -230,7 +230,9 @@ def test_test_results_that_need_absent_packages_give_way_to_the_newest_run(
     ):
         (job,) = enqueue(store, a_spec(name=f"{kind}/b", kind=kind, role=role), run=run)
         finished(store, job, Done(at=2.0, result={"n": 4}))
-    monkeypatch.setattr("launcher.planning.missing_packages._is_there", lambda module: False)
+    monkeypatch.setattr(
+        "launcher.experiments.planning.missing_packages._is_there", lambda module: False
+    )
     answer = launcher.well("results")
     assert answer.out == "job\tn\ncommand/b\t4\n"
     assert "note: these are the results of run mine, the newest that can be read\n" in answer.err

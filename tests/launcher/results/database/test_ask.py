@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.results.database_questions import run_query
+from launcher.experiments.results.database_questions import run_query
 from launcher.system.errors import MachineError, UsageError
 
 

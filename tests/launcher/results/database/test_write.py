@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from launcher.experiments.results import write as write_module
+from launcher.experiments.results.database_questions import open_for_reading
+from launcher.experiments.results.database_tables import TABLES
+from launcher.experiments.results.write import query_all_runs, update, write_run
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed, Outcome
 from launcher.queue.store.queue import Store
-from launcher.results import write as write_module
-from launcher.results.database_questions import open_for_reading
-from launcher.results.database_tables import TABLES
-from launcher.results.write import query_all_runs, update, write_run
 from launcher.system.errors import MachineError, UsageError
 from launcher.system.files import Json
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, finished

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import create_model
 
+from launcher.experiments.kind_interface import Kind, Role, Settings
+from launcher.experiments.kinds import COMMAND, installed_kinds
+from launcher.experiments.taskfile.entries import TaskFile, kind_of_role
+from launcher.experiments.taskfile.language import TOP, words_of
+from launcher.experiments.taskfile.nodes import plain_value
+from launcher.experiments.taskfile.parser import ParseContext, parse
+from launcher.experiments.taskfile.schema.json_schema import task_schema
+from launcher.experiments.taskfile.yaml_tree import read_document
 from launcher.ids import parse_data, parse_model, parse_poison
-from launcher.kind_interface import Kind, Role, Settings
-from launcher.kinds import COMMAND, installed_kinds
 from launcher.queue.job_options.registry import job_options
 from launcher.queue.jobs.job import run_name_fault
 from launcher.system.errors import Problems, UsageError
 from launcher.system.units import parse_bytes, parse_seconds
-from launcher.taskfile.entries import TaskFile, kind_of_role
-from launcher.taskfile.language import TOP, words_of
-from launcher.taskfile.nodes import plain_value
-from launcher.taskfile.parser import ParseContext, parse
-from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.conftest import Launcher
 from tests.launcher.toylab import Toy, laboratory
 

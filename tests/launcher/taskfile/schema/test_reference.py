@@ -8,15 +8,15 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft202012Validator
 
-from launcher.kind_interface import Kind, Role
-from launcher.kinds import COMMAND
+from launcher.experiments.kind_interface import Kind, Role
+from launcher.experiments.kinds import COMMAND
+from launcher.experiments.taskfile.language import WORDS, words_of
+from launcher.experiments.taskfile.nodes import plain_value
+from launcher.experiments.taskfile.schema.json_schema import task_schema
+from launcher.experiments.taskfile.schema.reference import reference, table
+from launcher.experiments.taskfile.yaml_tree import read_document
 from launcher.queue.job_options.registry import job_options
 from launcher.system.errors import Problems
-from launcher.taskfile.language import WORDS, words_of
-from launcher.taskfile.nodes import plain_value
-from launcher.taskfile.schema.json_schema import task_schema
-from launcher.taskfile.schema.reference import reference, table
-from launcher.taskfile.yaml_tree import read_document
 from tests.launcher.conftest import Launcher
 from tests.launcher.folder_toys import KINDS
 from tests.launcher.language import a_plan, refusals

@@ -57,7 +57,7 @@ class Toy:
 
 PROGRAM = """
 import json, sys
-from launcher.kinds import installed_kinds, roots_of
+from launcher.experiments.kinds import installed_kinds, roots_of
 
 heavy = {name: sys.modules[name] for name in sys.modules if name.partition(".")[0] == "torch"}
 sys.modules.update(dict.fromkeys(heavy))  # an import of torch fails

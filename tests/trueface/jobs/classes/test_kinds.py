@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from launcher.api import UnknownName, parse_data
-from launcher.kind_interface import Role
-from launcher.kinds import installed_kinds
-from launcher.taskfile.entries import kind_of_role
+from launcher.experiments.kind_interface import Role
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.taskfile.entries import kind_of_role
 from tests.trueface.class_toys import NAMES, a_draft, write_data
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.unlearning.settings import differences

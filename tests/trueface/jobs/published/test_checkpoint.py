@@ -26,9 +26,9 @@ from torchvision.models import (
 )
 
 from launcher.api import JobError, Json, UsageError
-from launcher.kinds import installed_kinds
-from launcher.planning.plan_builder import build_plan
-from launcher.taskfile.parser import ParseContext, parse
+from launcher.experiments.kinds import installed_kinds
+from launcher.experiments.planning.plan_builder import build_plan
+from launcher.experiments.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
 from tests.trueface.models.build import KAIMING, draw_no_weights

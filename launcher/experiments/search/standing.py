@@ -1,0 +1,109 @@
+"""How far a search is, as its process records it for the screens."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from launcher.experiments.search.definition import Objective
+from launcher.experiments.search.trials import EndedTrial, TrialOutcome
+from launcher.system.files import Json
+
+MOST_BEST = 20  # trials of a front that are recorded
+
+
+class Standing(NamedTuple):
+    """How far a search is."""
+
+    total: int  # trials that it may have
+    ended: int
+    pruned: int
+    failed: int
+    incomplete: int  # a seed failed, or was cancelled or lost
+    best: tuple[EndedTrial, ...]  # one, or those of which none is better in each metric
+    left_s: float | None = None  # seconds until its end; None: unknown
+
+
+def best_trials(
+    ended: Sequence[EndedTrial], objectives: Sequence[Objective]
+) -> tuple[EndedTrial, ...]:
+    """Return the best complete trial, the first of equal ones; of several metrics the Pareto front."""
+    complete = [each for each in ended if each.outcome is TrialOutcome.COMPLETE]
+    signs = [1.0 if each.lower else -1.0 for each in objectives]
+    costs = {
+        each.number: tuple(sign * value for sign, value in zip(signs, each.results, strict=True))
+        for each in complete
+    }
+    if len(objectives) == 1:
+        return tuple(sorted(complete, key=lambda each: (costs[each.number], each.number))[:1])
+    front = [
+        each
+        for each in complete
+        if not any(
+            costs[other.number] != costs[each.number]
+            and all(a <= b for a, b in zip(costs[other.number], costs[each.number], strict=True))
+            for other in complete
+        )
+    ]
+    return tuple(front[:MOST_BEST])
+
+
+def standing_of(
+    ended: Sequence[EndedTrial],
+    objectives: Sequence[Objective],
+    total: int,
+    *,
+    running: int,
+    mean_s: float | None,
+) -> Standing:
+    """Return how far a search is.
+
+    Args:
+        ended: Its ended trials.
+        objectives: Its metrics.
+        total: Trials that it may have.
+        running: Jobs that run at once.
+        mean_s: Mean time of a trial, None if unknown.
+    """
+    left = total - len(ended)
+    outcomes = Counter(each.outcome for each in ended)
+    return Standing(
+        total,
+        len(ended),
+        outcomes[TrialOutcome.PRUNED],
+        outcomes[TrialOutcome.FAILED],
+        outcomes[TrialOutcome.UNSTABLE] + outcomes[TrialOutcome.UNKNOWN],
+        best_trials(ended, objectives),
+        None if mean_s is None else left * mean_s / max(1, running),
+    )
+
+
+def standing_record(
+    standing: Standing,
+    objectives: Sequence[Objective],
+    jobs: Mapping[int, int],
+    importance: Mapping[str, Json],
+) -> dict[str, Json]:
+    """Return it as JSON.
+
+    Args:
+        standing: How far the search is.
+        objectives: Its metrics.
+        jobs: Trial → its first job.
+        importance: Parameter → importance, 0 to 1.
+    """
+    best: list[Json] = [
+        {
+            "trial": each.number,
+            "job": jobs.get(each.number),
+            "values": {
+                objective.metric: value
+                for objective, value in zip(objectives, each.results, strict=True)
+            },
+        }
+        for each in standing.best
+    ]
+    return {
+        **{name: value for name, value in standing._asdict().items() if name != "best"},
+        "best": best,
+        "importance": {**importance},
+    }
