@@ -11,7 +11,7 @@ from setuptools.command.build_py import build_py  # isort: skip
 MANUALS = Path("build", "man")
 PAGES = Path("launcher", "pages")  # in the package; `launcher help` prints them
 PLUGINS = Path(
-    "launcher", "plugins", "search_path"
+    "launcher", "frontends", "plugins", "search_path"
 )  # packages that Hydra and Snakemake find by their names
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.main import cli as launcher
+from launcher.frontends.cli.main import cli as launcher
 from trueface.cli.main import COMMANDS
 from trueface.cli.main import cli as trueface
 

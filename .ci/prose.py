@@ -2,7 +2,7 @@
 
 `python .ci/prose.py` counts them per file and rule, and fails if a count differs from `.ci/prose_baseline.txt`.
 `python .ci/prose.py --write` (`make prose`) writes the baseline again; no count may rise by that.
-`python .ci/prose.py launcher/cli docs/tasks.md` prints every hit in these files, with the advice of its rule.
+`python .ci/prose.py launcher/frontends/cli docs/tasks.md` prints every hit in these files, with the advice of its rule.
 
 A line that ends with the comment `prose: ok, REASON` is an exception: no rule applies to the texts on it.
 """

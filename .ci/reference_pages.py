@@ -19,11 +19,11 @@ import yaml
 
 import launcher.api
 from environment_variables import VARIABLES, Purpose
-from launcher.cli.main import cli
 from launcher.experiments.functions.api import CallOptions, queue_calls
 from launcher.experiments.functions.executor import ExecutorOptions
 from launcher.experiments.functions.options import JobOptions
 from launcher.experiments.functions.program_api import ProgramOptions
+from launcher.frontends.cli.main import cli
 from launcher.queue.job_options.registry import job_options
 from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
 

@@ -14,12 +14,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from launcher.cli.documents import LATE_GROUPS, entries
-from launcher.cli.main import cli as launcher
-from launcher.cli.other_words import phrases_of
 from launcher.experiments.kinds import installed_kinds
 from launcher.experiments.taskfile.schema.reference import reference
-from launcher.screens.dashboard.keys import help_page
+from launcher.frontends.cli.documents import LATE_GROUPS, entries
+from launcher.frontends.cli.main import cli as launcher
+from launcher.frontends.cli.other_words import phrases_of
+from launcher.frontends.screens.dashboard.keys import help_page
 from trueface.attacks.registry import SPECS as ATTACKS
 from trueface.audit.check import every_check
 from trueface.cli.main import cli as trueface

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import click
 
-from launcher.cli.option_types import ValueParamType, real, whole
-from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME
-from launcher.simulate.baselines import Assumptions, run_study
-from launcher.simulate.machine import (
+from launcher.frontends.cli.option_types import ValueParamType, real, whole
+from launcher.frontends.simulate.baselines import Assumptions, run_study
+from launcher.frontends.simulate.machine import (
     PolicyResult,
     SimulatedCluster,
     parse_cluster,
     select_feasible,
     wide_job_gpus,
 )
-from launcher.simulate.memory_claims import draw_memory
-from launcher.simulate.queue import RuntimeKnowledge
-from launcher.simulate.trace import TraceJob, read_trace, select_jobs
+from launcher.frontends.simulate.memory_claims import draw_memory
+from launcher.frontends.simulate.queue import RuntimeKnowledge
+from launcher.frontends.simulate.trace import TraceJob, read_trace, select_jobs
+from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME
 from launcher.system.errors import pluralize
 from launcher.system.units import format_seconds
 

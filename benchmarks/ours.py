@@ -18,9 +18,10 @@ import psutil
 
 from benchmarks.timing import Program, Queue, System, until
 from launcher.api import load, plan
-from launcher.cli.job_selection import gc_paused
 from launcher.experiments.planning.queue_comparison import compare_with_queue
 from launcher.experiments.planning.submit import submit
+from launcher.frontends.cli.job_selection import gc_paused
+from launcher.frontends.screens.job_view import RECENT, WAITING
 from launcher.queue.home.daemon_control import scheduler_pid, wake
 from launcher.queue.home.paths import Home, make_home
 from launcher.queue.home.scheduler_start import ensure_scheduler
@@ -30,7 +31,6 @@ from launcher.queue.jobs.states import Done, State
 from launcher.queue.store.claims import ClaimPlacement
 from launcher.queue.store.queue import NewJob, Store
 from launcher.queue.store.rows import Claim
-from launcher.screens.job_view import RECENT, WAITING
 from launcher.system.files import file_stamp
 from launcher.system.process_trees import send_signal
 from launcher.system.processes import boot_id

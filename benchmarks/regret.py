@@ -17,11 +17,11 @@ import click
 from benchmarks.measured import record
 from benchmarks.regret_workloads import Case, cases
 from benchmarks.table import number
-from launcher.cli.option_types import real, whole
+from launcher.frontends.cli.option_types import real, whole
+from launcher.frontends.simulate.baselines import Assumptions, run_study
+from launcher.frontends.simulate.machine import PolicyResult, select_feasible
+from launcher.frontends.simulate.queue import RuntimeKnowledge
 from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, EASY, FIFO, FIRST_FIT
-from launcher.simulate.baselines import Assumptions, run_study
-from launcher.simulate.machine import PolicyResult, select_feasible
-from launcher.simulate.queue import RuntimeKnowledge
 
 SIMPLE = (FIFO.name, EASY.name, FIRST_FIT.name)
 POLICIES = (DEFAULT_POLICY.name, *SIMPLE)

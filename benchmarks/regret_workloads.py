@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.simulate.machine import SimulatedCluster
-from launcher.simulate.memory_claims import GIB, draw_memory
-from launcher.simulate.trace import TraceJob, read_trace
+from launcher.frontends.simulate.machine import SimulatedCluster
+from launcher.frontends.simulate.memory_claims import GIB, draw_memory
+from launcher.frontends.simulate.trace import TraceJob, read_trace
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "traces"
 CARD = 24 * GIB

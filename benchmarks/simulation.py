@@ -13,15 +13,15 @@ from pathlib import Path
 import click
 
 from benchmarks.table import Row, machine, publish
-from launcher.cli.option_types import ValueParamType
+from launcher.frontends.cli.option_types import ValueParamType
+from launcher.frontends.simulate.baselines import Assumptions, run_study
+from launcher.frontends.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
+from launcher.frontends.simulate.memory_claims import MEMORY_SIZES, draw_memory
+from launcher.frontends.simulate.queue import RuntimeKnowledge
+from launcher.frontends.simulate.trace import read_trace
 from launcher.queue.jobs.job import Resources
 from launcher.queue.scheduler.policy.decide import decide
 from launcher.queue.scheduler.policy.model import Decision, Machine, Running, Start, Waiting
-from launcher.simulate.baselines import Assumptions, run_study
-from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
-from launcher.simulate.memory_claims import MEMORY_SIZES, draw_memory
-from launcher.simulate.queue import RuntimeKnowledge
-from launcher.simulate.trace import read_trace
 from launcher.system.gpu_sharing import SharingRules
 from launcher.system.processes import usable_cores
 

@@ -1,9 +1,9 @@
 """A job queue with a GPU scheduler and an experiment language.
 
-`taskfile`, `store`, `gpu` and `workers` do not import each other. `scheduler` combines store, gpu and
-workers. `planning` combines task files, store and policy. Screens and command line are the top layer.
+The code is in five packages. Each imports only those below it: `frontends`, `experiments`, `queue`, `provenance`, `system`.
+The modules beside them are doors: names that users, services, stored jobs and hashes contain. They lead into the packages.
 
-Start reading at `scheduler.loop`, or at `planning.load`.
+Start reading at `queue.scheduler.loop`, or at `experiments.planning.load`.
 """
 
 __version__ = "0.3.0.dev1"

@@ -79,11 +79,11 @@ if TYPE_CHECKING:
     from launcher.experiments.search.api import Search, search
     from launcher.experiments.taskfile.entries import TaskFile
     from launcher.experiments.taskfile.settings import fault_text
-    from launcher.plugins.joblib.registration import register_joblib
+    from launcher.frontends.plugins.joblib.registration import register_joblib
+    from launcher.frontends.screens.table_formats import latex_table
+    from launcher.frontends.screens.usage_errors import usage_message
     from launcher.provenance.code_identity import code_digest
     from launcher.queue.gpu.core_shares import CoreShare, core_share
-    from launcher.screens.table_formats import latex_table
-    from launcher.screens.usage_errors import usage_message
 
 # A worker imports this module before it starts. A module that workers do not need is imported at the first use of
 # its name.
@@ -126,12 +126,12 @@ _LATE = {
     "code_digest": "launcher.provenance.code_identity",
     "core_share": "launcher.queue.gpu.core_shares",
     "fault_text": "launcher.experiments.taskfile.settings",
-    "usage_message": "launcher.screens.usage_errors",
+    "usage_message": "launcher.frontends.screens.usage_errors",
     "future": "launcher.experiments.functions.future",
-    "latex_table": "launcher.screens.table_formats",
+    "latex_table": "launcher.frontends.screens.table_formats",
     "load": "launcher.experiments.planning.load",
     "plan": "launcher.experiments.planning.load",
-    "register_joblib": "launcher.plugins.joblib.registration",
+    "register_joblib": "launcher.frontends.plugins.joblib.registration",
     "results": "launcher.experiments.functions.task_files",
     "Executor": "launcher.experiments.functions.executor",
     "Search": "launcher.experiments.search.api",

@@ -39,7 +39,7 @@ from tests import shortened
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-LAUNCHER = "launcher.cli.main"
+LAUNCHER = "launcher.frontends.cli.main"
 # variables that a program only reads when it starts
 AT_START = {
     name: os.environ.get(name)
@@ -354,12 +354,17 @@ def join_pages() -> None:
 def _import_commands() -> None:
     """Import what commands of ours import, and no torch."""
     for module in pkgutil.walk_packages(
-        importlib.import_module("launcher.cli").__path__, "launcher.cli."
+        importlib.import_module("launcher.frontends.cli").__path__, "launcher.frontends.cli."
     ):
         importlib.import_module(module.name)
     for kind in entry_points(group="launcher.kinds"):
         importlib.import_module(kind.module)
-    for name in (LAUNCHER, "tests.nvml.scheduler", "launcher.web.server", *map(_program, DAEMONS)):
+    for name in (
+        LAUNCHER,
+        "tests.nvml.scheduler",
+        "launcher.frontends.web.server",
+        *map(_program, DAEMONS),
+    ):
         with contextlib.suppress(ImportError):  # the extra `web` is not installed
             importlib.import_module(name)
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from launcher.frontends.screens.gpu_view import GpuJob, GpuView
+from launcher.frontends.screens.host import DiskUsage, Host
+from launcher.frontends.screens.job_view import GpuMemoryUsage, GroupStatus, JobView
+from launcher.frontends.screens.snapshots import QueueSnapshot, SchedulerStatus
 from launcher.queue.gpu.resources import ForeignReservation
 from launcher.queue.gpu.snapshot import GpuProcess
 from launcher.queue.jobs.states import State
 from launcher.queue.workers.progress.steps import ProgressReport
-from launcher.screens.gpu_view import GpuJob, GpuView
-from launcher.screens.host import DiskUsage, Host
-from launcher.screens.job_view import GpuMemoryUsage, GroupStatus, JobView
-from launcher.screens.snapshots import QueueSnapshot, SchedulerStatus
 from launcher.system.text_table import TextLine
 from tests.build import GIB, a_gpu
 

@@ -20,15 +20,15 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from launcher.frontends.screens.dashboard.app import Top
+from launcher.frontends.screens.gpu_view import GpuView
+from launcher.frontends.screens.host import Host
+from launcher.frontends.screens.job_view import RECENT
+from launcher.frontends.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.queue.gpu.monitor import GpuPoller
 from launcher.queue.gpu.nvml import Nvml
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store
-from launcher.screens.dashboard.app import Top
-from launcher.screens.gpu_view import GpuView
-from launcher.screens.host import Host
-from launcher.screens.job_view import RECENT
-from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.system.files import write_atomic
 from tests.e2e.machine import CORES, ROOT, Machine, a_machine
 from tests.nvml.standin import GIB, Devices, asked_here, compile_library

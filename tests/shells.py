@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher.cli.complete import VARIABLE
+from launcher.frontends.cli.complete import VARIABLE
 
 DEADLINE_S = 30.0
 READY = "ready>"
@@ -65,7 +65,7 @@ def a_shell(name: str, folder: Path, home: Path) -> Iterator[Shell]:
     ours = folder / "ours" / "launcher"
     program = folder / "bin" / "launcher"
     for file, text in (
-        (ours, f"#!{sys.executable}\nfrom launcher.cli.main import main\nmain()\n"),
+        (ours, f"#!{sys.executable}\nfrom launcher.frontends.cli.main import main\nmain()\n"),
         (program, PRINTS_WORDS.format(ours=ours)),
     ):
         file.parent.mkdir()

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 VARIABLE = "LAUNCHER_TESTS_INTERVALS"  # JSON: module and name of a constant → its value
 QUICK_MESSAGES = {
-    "launcher.notify.notices.RUN_END_DELAY_S": 0.5,
-    "launcher.notify.service.EVENT_POLL_S": 0.1,
-    "launcher.notify.service.SCHEDULER_GRACE_S": 1.0,
+    "launcher.frontends.notify.notices.RUN_END_DELAY_S": 0.5,
+    "launcher.frontends.notify.service.EVENT_POLL_S": 0.1,
+    "launcher.frontends.notify.service.SCHEDULER_GRACE_S": 1.0,
 }
 # a scheduler that soon misses a pilot; it asks the engine whether that lives
 QUICK_PILOTS = {

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from launcher.cli.findings import CheckStatus
-from launcher.cli.main import main
-from launcher.cli.output import Format
 from launcher.experiments.kind_interface import Kind, Role
 from launcher.experiments.kinds import installed_kinds
 from launcher.experiments.planning.comparison import Action
 from launcher.experiments.planning.estimates import Basis
 from launcher.experiments.taskfile.language import TOP, WORDS, Reuse, words_of
 from launcher.experiments.taskfile.legacy_names import OLD_WORDS
-from launcher.notify.settings import _KEYS as NOTIFY_KEYS
-from launcher.notify.settings import _TARGET_KEYS as TARGET_KEYS
+from launcher.frontends.cli.findings import CheckStatus
+from launcher.frontends.cli.main import main
+from launcher.frontends.cli.output import Format
+from launcher.frontends.notify.settings import _KEYS as NOTIFY_KEYS
+from launcher.frontends.notify.settings import _TARGET_KEYS as TARGET_KEYS
 from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.queue.backends.pilot_messages import _COMMAND_TYPES as PILOT_ORDERS
 from launcher.queue.backends.pilot_messages import _MESSAGE_TYPES as PILOT_NEWS

@@ -22,7 +22,7 @@ from tests.forked import LAUNCHER, Process, start
 REST_S = 1.0  # seconds for the last output of a program, if others keep its terminal open
 # seconds: after the end of the last program, Linux can say "closed" before it hands out the last output
 LATE_S = 0.05
-COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
+COMMAND = (sys.executable, "-c", "from launcher.frontends.cli.main import main; main()")
 
 
 def in_a_terminal(

@@ -26,8 +26,8 @@ import pytest
 import yaml
 
 from launcher.api import load, plan
-from launcher.cli.main import cli
-from launcher.cli.verb_table import OTHER_NAMES, VERBS
+from launcher.frontends.cli.main import cli
+from launcher.frontends.cli.verb_table import OTHER_NAMES, VERBS
 from launcher.queue.home.paths import Home
 from tests.documents import (
     EXTENDING,

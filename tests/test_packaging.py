@@ -80,7 +80,7 @@ def test_queue_declares_all_packages_it_imports() -> None:
 def test_web_extra_contains_all_packages_it_imports() -> None:
     base = declared("options", "install_requires")
     only_files = {"plotly"}  # its chart library is read, and nothing of it is imported
-    needed = distributions(imported("launcher/web")) - base | only_files
+    needed = distributions(imported("launcher/frontends/web")) - base | only_files
     assert needed == declared("options.extras_require", "web")
 
 

@@ -8,8 +8,8 @@ import click
 import pytest
 import yaml
 
-from launcher.cli.main import cli as launcher
 from launcher.experiments.kinds import installed_kinds
+from launcher.frontends.cli.main import cli as launcher
 from tests.documents import TREE
 from trueface.cli.main import cli as trueface
 

@@ -41,7 +41,7 @@ OTHERS = {
 STARTED = (  # with -m: by units of systemd, scripts that wait in Slurm, and running schedulers
     "launcher.scheduler",
     "launcher.pilots",
-    "launcher.notify.__main__",
+    "launcher.notify",
     "launcher.queue.workers.fork_server",
 )
 STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their values and exceptions

@@ -9,10 +9,10 @@ from contextlib import closing
 from textual.events import Key
 from textual.pilot import Pilot
 
+from launcher.frontends.screens.dashboard.app import Top
+from launcher.frontends.screens.dashboard.widgets import Canvas
+from launcher.frontends.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.queue.home.paths import Home
-from launcher.screens.dashboard.app import Top
-from launcher.screens.dashboard.widgets import Canvas
-from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.system.text_table import TextSpan, TextStyle
 from tests.build import DEADLINE_S
 

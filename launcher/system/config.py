@@ -17,7 +17,7 @@
     [backends.slurm]              # engines beside this machine: see launcher/queue/backends/settings.py
     cpus = 8
 
-    [notify.mail]                 # targets of messages: see launcher/notify/settings.py
+    [notify.mail]                 # targets of messages: see launcher/frontends/notify/settings.py
     url_file = "~/.config/launcher/mail.url"
 
     [run]                         # a verb's options, named as on the command line
@@ -52,7 +52,7 @@ _CHECKED_TABLES = {
     "snapshot_file_limit": "launcher.system.snapshot_setting",
     "sharing": "launcher.system.gpu_sharing",
 }
-# keys that only the commands read which use them: `launcher.queue.backends.settings`, `launcher.notify.settings`
+# keys that only the commands read which use them: `launcher.queue.backends.settings`, `launcher.frontends.notify.settings`
 _OTHER_TABLES = ("on", "backends", "notify")
 KEYS = ("home", *WORDS, *_CHECKED_TABLES, *_OTHER_TABLES)
 
@@ -151,7 +151,7 @@ def read_configuration(
     Args:
         environ: defines the path of the file.
         verbs: the tables of options that are allowed; None: any. The options of a verb and the types of
-            their values are returned by `launcher.cli.main.defaults`.
+            their values are returned by `launcher.frontends.cli.main.defaults`.
         further: other errors of these tables; they are reported with the rest.
 
     Raises:

@@ -151,7 +151,7 @@ def test_edited_plugin_code_takes_effect_immediately(toys: Project) -> None:
 
 def test_commands_do_not_import_torch(toys: Project) -> None:
     probe = (
-        "import sys, launcher.cli.main, launcher.cli.commands.run, launcher.scheduler, launcher.queue.workers.fork_server;"
+        "import sys, launcher.frontends.cli.main, launcher.frontends.cli.commands.run, launcher.scheduler, launcher.queue.workers.fork_server;"
         "print([m for m in ('torch', 'torchvision', 'numpy', 'sklearn') if m in sys.modules])"
     )
     said = subprocess.run(

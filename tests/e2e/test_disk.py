@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 from launcher.experiments.functions.call_results import read_exception, read_value
+from launcher.frontends.screens.job_view import UNRECORDED_END
+from launcher.frontends.screens.snapshots import QueueSnapshotReader
 from launcher.queue.backends.local import make
 from launcher.queue.backends.settings import BackendSettings
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.jobs.states import Failed
 from launcher.queue.workers.exit_outcome import ExitContext, judge_exit
-from launcher.screens.job_view import UNRECORDED_END
-from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.system.files import LOG_RESERVE_BYTES
 from tests.build import gone, job_row, lane_reason_text, program_of, shell, until
 from tests.e2e.conftest import Project, reading

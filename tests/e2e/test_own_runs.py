@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.notify.notices import read_notification_state
+from launcher.frontends.notify.notices import read_notification_state
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.jobs.states import State
 from launcher.queue.workers.progress.attempt_progress import read_reported_steps

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.notify.notices import read_notification_state
+from launcher.frontends.notify.notices import read_notification_state
 from launcher.provenance.file_digests import FileDigests
 from launcher.queue.backends.local import make
 from launcher.queue.backends.pilot_folder import PilotFolder

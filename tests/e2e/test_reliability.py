@@ -37,13 +37,13 @@ SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
 EVIL = "\x1b]0;taken\x07\x1b[2J\x9b31m"
 AS_ANOTHER = """
 import importlib, os, pkgutil, sys
-import launcher.cli
-for module in pkgutil.walk_packages(launcher.cli.__path__, "launcher.cli."):
+import launcher.frontends.cli
+for module in pkgutil.walk_packages(launcher.frontends.cli.__path__, "launcher.frontends.cli."):
     importlib.import_module(module.name)
 os.setgroups([]); os.setgid({user}); os.setuid({user})
 """
 EACH_COMMAND = """# prose: ok, a program
-from launcher.cli.main import main
+from launcher.frontends.cli.main import main
 for words in {commands}:
     if not os.fork():
         main(words)

@@ -73,7 +73,9 @@ class Launcher:
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *words: str) -> Answer:
-        from launcher.cli.main import main  # tests of the queue run without this package, too
+        from launcher.frontends.cli.main import (
+            main,  # tests of the queue run without this package, too
+        )
 
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as leaving:

@@ -21,7 +21,7 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.cli.main import main
+from launcher.frontends.cli.main import main
 from launcher.queue.home.paths import Home, make_home
 from launcher.queue.jobs.job import Terms
 from launcher.queue.jobs.states import Done, Failed

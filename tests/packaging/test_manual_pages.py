@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.verb_table import VERBS
+from launcher.frontends.cli.verb_table import VERBS
 
 TREE = Path(__file__).parents[2]
 # as in the environment in which a wheel is built

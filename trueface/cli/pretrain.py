@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; help and a wrong task file m
 LAUNCHER = (
     sys.executable,
     "-c",
-    "import sys; from launcher.cli.main import main; sys.exit(main())",
+    "import sys; from launcher.frontends.cli.main import main; sys.exit(main())",
 )
 TRAIN, TEST = "train", "test"  # kinds
 

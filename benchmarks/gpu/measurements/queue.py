@@ -19,7 +19,7 @@ from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.workers.attempt_journal import read_recorded_outcome
 from launcher.queue.workers.memory_share import read_report, read_share
 
-COMMAND = "import sys; from launcher.cli.main import main; sys.exit(main())"
+COMMAND = "import sys; from launcher.frontends.cli.main import main; sys.exit(main())"
 ENDED = ("done", "failed", "cancelled", "skipped")
 POLL_S = 0.2
 CALL_S = 60.0

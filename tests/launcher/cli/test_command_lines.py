@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.command_lines import (
+from launcher.frontends.cli.command_lines import (
     LONGEST_LINE,
     BadLine,
     command_file,

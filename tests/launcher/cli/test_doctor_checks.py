@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from launcher import __version__
-from launcher.cli import disk_checks, gpu_checks, machine_checks, queue_checks
-from launcher.cli.commands.doctor import draw
-from launcher.cli.disk_checks import FilesystemInfo
-from launcher.cli.findings import CheckStatus, Finding
-from launcher.cli.gpu_checks import Driver, Torch
-from launcher.cli.machine_checks import ProcessLimits, judge_job_limits
-from launcher.cli.queue_checks import Logout, QueueHealth
-from launcher.notify.settings import NotifySettings, NotifyTarget
+from launcher.frontends.cli import disk_checks, gpu_checks, machine_checks, queue_checks
+from launcher.frontends.cli.commands.doctor import draw
+from launcher.frontends.cli.disk_checks import FilesystemInfo
+from launcher.frontends.cli.findings import CheckStatus, Finding
+from launcher.frontends.cli.gpu_checks import Driver, Torch
+from launcher.frontends.cli.machine_checks import ProcessLimits, judge_job_limits
+from launcher.frontends.cli.queue_checks import Logout, QueueHealth
+from launcher.frontends.notify.settings import NotifySettings, NotifyTarget
 from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.queue.store.inspection import DatabaseProbe
 from launcher.queue.store.schema import KNOWN_SCHEMA

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.cli.job_selection import only_job, select
+from launcher.frontends.cli.job_selection import only_job, select
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed, State
 from launcher.queue.store.queue import Store

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from launcher.cli.verb_table import VERBS
 from launcher.experiments.kind_interface import Settings
 from launcher.experiments.kinds import installed_kinds
 from launcher.experiments.taskfile.schema.json_schema_types import settings_of
 from launcher.experiments.taskfile.schema.value_descriptions import describe_form
+from launcher.frontends.cli.verb_table import VERBS
 from launcher.queue.home.paths import Home
 from launcher.queue.store.queue import Store
 from launcher.system.installation import install_command
@@ -207,7 +207,7 @@ def test_mistakes_leave_their_folders_unchanged(places: Places) -> None:
 WITHOUT_STARLETTE = """
 import sys
 sys.modules["starlette"] = None
-from launcher.cli.main import main
+from launcher.frontends.cli.main import main
 main(["web"])
 """
 
@@ -252,7 +252,7 @@ def test_interrupted_start_has_no_traceback(program: str, tmp_path: Path) -> Non
     [
         (
             ["status"],
-            "logging ctypes shutil tempfile launcher.queue.scheduler.policy.model launcher.screens.snapshot_notes "
+            "logging ctypes shutil tempfile launcher.queue.scheduler.policy.model launcher.frontends.screens.snapshot_notes "
             "launcher.queue.workers.progress.attempt_progress launcher.queue.workers.progress.buffering",
         ),
         (

@@ -5,12 +5,12 @@ from contextlib import closing
 
 import pytest
 
+from launcher.frontends.screens.snapshots import QueueSnapshotReader
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Outcome, State
 from launcher.queue.store import job_queries
 from launcher.queue.store.job_names import newest_by_superseded, queued_name, superseded_name
 from launcher.queue.store.queue import NewJob, Store
-from launcher.screens.snapshots import QueueSnapshotReader
 from tests.build import a_context, a_spec, an_attempt, finished, job_row
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add

@@ -3,8 +3,8 @@
 import click
 import pytest
 
-from launcher.cli.commands.adding import add
-from launcher.cli.main import options_of
+from launcher.frontends.cli.commands.adding import add
+from launcher.frontends.cli.main import options_of
 from launcher.queue.job_options.registry import JobOption, JobRequest, job_options, register_options
 from launcher.queue.job_options.value_types import TRUTH, WORD, span
 from launcher.queue.jobs.job import Resources, Terms

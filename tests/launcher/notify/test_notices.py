@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from launcher.notify.messages import MOST_TEXT, MOST_TITLE, Message, make_run_message
-from launcher.notify.notices import (
+from launcher.frontends.notify.messages import MOST_TEXT, MOST_TITLE, Message, make_run_message
+from launcher.frontends.notify.notices import (
     FIRST_BACKOFF_S,
     LEAST_TRIES,
     LONGEST_BACKOFF_S,
@@ -19,7 +19,7 @@ from launcher.notify.notices import (
     prune,
     with_events,
 )
-from launcher.notify.settings import NotifySettings, NotifyTarget
+from launcher.frontends.notify.settings import NotifySettings, NotifyTarget
 from launcher.queue.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
 from launcher.queue.jobs.states import ReasonCode, State
 from launcher.queue.store.run_news import RunEvents, RunFailure

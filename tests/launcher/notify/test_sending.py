@@ -3,9 +3,9 @@ import tempfile
 
 import pytest
 
-from launcher.notify.messages import make_trial_message
-from launcher.notify.sending import deliver
-from launcher.notify.settings import NotifyTarget
+from launcher.frontends.notify.messages import make_trial_message
+from launcher.frontends.notify.sending import deliver
+from launcher.frontends.notify.settings import NotifyTarget
 from tests.build import DEADLINE_S
 
 TEST = make_trial_message("desk", "host")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.notify.notices import (
+from launcher.frontends.notify.notices import (
     NotificationState,
     read_notification_state,
     write_notification_state,
 )
-from launcher.notify.service import EVENT_POLL_S, LONGEST_STAY_S, NotifyService
+from launcher.frontends.notify.service import EVENT_POLL_S, LONGEST_STAY_S, NotifyService
 from launcher.queue.home.paths import Home
 from launcher.queue.job_options.notifications import RunNotify
 from launcher.queue.jobs.states import Done, Failed, OomReport, OutOfMemory, State
@@ -27,7 +27,7 @@ NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_RUN|$LAUNCHER_TITLE" >> "$1"'
 # the process, with shorter waits
 PROCESS = """
 import sys
-from launcher.notify import notices, service
+from launcher.frontends.notify import notices, service
 notices.RUN_END_DELAY_S = service.SCHEDULER_GRACE_S = service.EVENT_POLL_S = 0.05
 sys.exit(service.main(sys.argv[1:]))
 """
@@ -161,7 +161,7 @@ def sender_pids() -> list[int]:
     ]
 
 
-_DELIVER = "launcher.notify.sending"
+_DELIVER = "launcher.frontends.notify.sending"
 
 
 def _read(pid: int, name: str) -> str:
@@ -253,7 +253,7 @@ def test_database_change_with_unchanged_size_and_time_is_noticed(
     teller: ServiceHarness, store: Store, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 4096, time.time_ns()  # as two writes within a tick of the file system's clock
-    monkeypatch.setattr("launcher.notify.service.file_stamp", lambda _: written)
+    monkeypatch.setattr("launcher.frontends.notify.service.file_stamp", lambda _: written)
     jobs = enqueue(store, a_spec(), run="study")
     teller.service.step()
     finish(store, *jobs)

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.notify.addresses import HIDDEN, describe_target, read_address, redact_secrets
-from launcher.notify.settings import (
+from launcher.frontends.notify.addresses import (
+    HIDDEN,
+    describe_target,
+    read_address,
+    redact_secrets,
+)
+from launcher.frontends.notify.settings import (
     NotifySettings,
     NotifyTarget,
     read_configured_notify,

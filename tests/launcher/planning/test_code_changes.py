@@ -16,11 +16,11 @@ from launcher.experiments.planning.revision import option_text, yaml_text
 from launcher.experiments.planning.submit import submit
 from launcher.experiments.taskfile.nodes import plain_value
 from launcher.experiments.taskfile.yaml_tree import read_document
+from launcher.frontends.screens.plan_differences import other_options
 from launcher.queue.job_options.registry import JobRequest, job_options
 from launcher.queue.jobs.job import Resources, Terms
 from launcher.queue.jobs.states import ReasonCode
 from launcher.queue.store.queue import Store
-from launcher.screens.plan_differences import other_options
 from launcher.system.errors import Problems, UsageError
 from tests.build import a_context, claimed
 from tests.launcher import language

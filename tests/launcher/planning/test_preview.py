@@ -25,6 +25,7 @@ from launcher.experiments.planning.estimates import (
 from launcher.experiments.planning.first_wave import FirstWave, MachineState
 from launcher.experiments.planning.plan import Plan, PlannedJob
 from launcher.experiments.planning.preview import Preview, preview_plan
+from launcher.frontends.screens.plan_backends import backend_lines
 from launcher.queue.backends.protocol import Estimate
 from launcher.queue.backends.settings import Backends, BackendSettings
 from launcher.queue.home.paths import Home
@@ -38,7 +39,6 @@ from launcher.queue.store.lanes import Lane
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import ReadyJob
 from launcher.queue.store.usage import AttemptPeak, SimilarUsage, Usage
-from launcher.screens.plan_backends import backend_lines
 from launcher.system.units import Bytes
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.plans import (

@@ -16,7 +16,9 @@ from tests.e2e.conftest import Project, a_project
 from tests.launcher.functions.conftest import alone, home, one_queue, queue
 
 __all__ = ["alone", "home", "one_queue", "queue"]
-SEARCH_PATH = TREE / "launcher" / "plugins" / "search_path"  # as an installation has it
+SEARCH_PATH = (
+    TREE / "launcher" / "frontends" / "plugins" / "search_path"
+)  # as an installation has it
 PEERS = Path(__file__).parent / "peers"
 DEADLINE_S = 240.0
 

@@ -17,7 +17,7 @@ from hydra_plugins.launcher_queue import (
     QueueLauncher,
 )
 
-from launcher.plugins.hydra.options import read_options
+from launcher.frontends.plugins.hydra.options import read_options
 from launcher.queue.job_options.registry import job_options
 from launcher.system.errors import UsageError
 from tests.build import until

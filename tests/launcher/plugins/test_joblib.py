@@ -12,7 +12,7 @@ import pytest
 
 from launcher.api import JobError, MachineError, UsageError, register_joblib
 from launcher.experiments.functions.pickling import CannotPickle
-from launcher.plugins.joblib import batches
+from launcher.frontends.plugins.joblib import batches
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("snakemake", reason="snakemake is not installed")
 
-from launcher.plugins.snakemake.requests import job_request, mistyped_resources
+from launcher.frontends.plugins.snakemake.requests import job_request, mistyped_resources
 from launcher.queue.jobs.job import Resources
 from launcher.queue.store.rows import JobRow
 from tests.build import until

@@ -24,7 +24,7 @@ submitit: Any = pytest.importorskip("submitit")
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 CONFTEST = """
 from submitit.local import local
-from launcher.plugins.submitit.executor import LauncherExecutor, LauncherJob
+from launcher.frontends.plugins.submitit.executor import LauncherExecutor, LauncherJob
 local.LocalExecutor, local.LocalJob = type("LocalExecutor", (LauncherExecutor,), {}), LauncherJob
 """
 # They look into `job._process`, the process of submitit's own local executor; the tests here take their places.

@@ -14,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from launcher.api import submit
+from launcher.frontends.screens.code_notes import (
+    code_change_notes,
+    code_record,
+    different_code_notes,
+)
 from launcher.provenance.file_digests import CHANGED_DIGEST
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Home
@@ -29,7 +34,6 @@ from launcher.queue.store.queued_code import (
     open_code_recording,
 )
 from launcher.queue.store.rows import JobRow
-from launcher.screens.code_notes import code_change_notes, code_record, different_code_notes
 from launcher.system.files import write_json
 from tests.build import a_context, a_spec, claimed, finished, gone, job_row, until
 from tests.launcher.conftest import Launcher

@@ -3,8 +3,8 @@
 `python -m tests.launcher.screens.impatient status --watch`
 """
 
-from launcher.cli.main import main as launcher
-from launcher.screens import watch
+from launcher.frontends.cli.main import main as launcher
+from launcher.frontends.screens import watch
 
 
 def main() -> None:

@@ -5,6 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.gpu_view import draw
+from launcher.frontends.screens.job_view import JobView
+from launcher.frontends.screens.pilot_gpus import (
+    FIRST_BYTES,
+    LAST_BYTES,
+    pilot_gpu_views,
+    read_pilot_gpus,
+)
+from launcher.frontends.screens.pilot_table import (
+    _GLYPHS,
+    _ON_THEIR_WAY,
+    _UNRESPONSIVE,
+    MOST,
+    draw_pilots,
+    pilots_record,
+)
+from launcher.frontends.screens.queue_view import snapshot_lines
+from launcher.frontends.screens.snapshots import QueueSnapshot
 from launcher.queue.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.queue.backends.pilot_messages import Heartbeat, Registered, encode_message
 from launcher.queue.backends.pilot_records import PilotRecord, PilotRecords, new_token
@@ -19,19 +37,6 @@ from launcher.queue.backends.settings import BackendSettings
 from launcher.queue.gpu.snapshot import GpuSnapshot
 from launcher.queue.home.paths import Home
 from launcher.queue.store.rows import PILOT_PREFIX
-from launcher.screens.gpu_view import draw
-from launcher.screens.job_view import JobView
-from launcher.screens.pilot_gpus import FIRST_BYTES, LAST_BYTES, pilot_gpu_views, read_pilot_gpus
-from launcher.screens.pilot_table import (
-    _GLYPHS,
-    _ON_THEIR_WAY,
-    _UNRESPONSIVE,
-    MOST,
-    draw_pilots,
-    pilots_record,
-)
-from launcher.screens.queue_view import snapshot_lines
-from launcher.screens.snapshots import QueueSnapshot
 from launcher.system.text_table import width_of
 from tests.build import GIB, a_claim, a_gpu
 from tests.screens import NOW, a_busy_screen, texts_of

@@ -9,13 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.queue.gpu.own_reservations import Reservation
-from launcher.queue.gpu.reservations import ReservationBoard, quiet_board
-from launcher.queue.gpu.resources import core_resource_name
-from launcher.queue.store.rows import Claim
-from launcher.screens import host_reader
-from launcher.screens.host import DiskUsage, host_line
-from launcher.screens.host_reader import (
+from launcher.frontends.screens import host_reader
+from launcher.frontends.screens.host import DiskUsage, host_line
+from launcher.frontends.screens.host_reader import (
     PATIENCE_S,
     CpuTime,
     HostReader,
@@ -28,6 +24,10 @@ from launcher.screens.host_reader import (
     process_times,
     tree_ticks,
 )
+from launcher.queue.gpu.own_reservations import Reservation
+from launcher.queue.gpu.reservations import ReservationBoard, quiet_board
+from launcher.queue.gpu.resources import core_resource_name
+from launcher.queue.store.rows import Claim
 from launcher.system.processes import boot_id, core_mask
 from launcher.system.terminal import in_ascii
 from launcher.system.text_table import TextLine, TextStyle, width_of

@@ -15,6 +15,7 @@ from launcher.experiments.planning.plan_records import plan_commands, plan_json
 from launcher.experiments.planning.preview import preview_plan, refusals
 from launcher.experiments.planning.queue_comparison import compare_with_queue
 from launcher.experiments.planning.submit import submit
+from launcher.frontends.screens.plan_view import MOST_LISTED, draw_plan
 from launcher.ids import Words
 from launcher.provenance.git import WorkTree
 from launcher.queue.gpu.resources import MEMORY, ForeignReservation, core_resource_name
@@ -23,7 +24,6 @@ from launcher.queue.jobs.states import State
 from launcher.queue.scheduler.policy.model import Running
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import JobRow
-from launcher.screens.plan_view import MOST_LISTED, draw_plan
 from tests.build import a_context, in_state, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.plans import (

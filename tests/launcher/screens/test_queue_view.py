@@ -5,6 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens import job_records
+from launcher.frontends.screens.gpu_view import LEGEND
+from launcher.frontends.screens.job_actions import ProposedChange, propose
+from launcher.frontends.screens.job_details import facts_of, result_cells
+from launcher.frontends.screens.job_records import expected_time, record_of
+from launcher.frontends.screens.job_view import GpuMemoryUsage, job_views
+from launcher.frontends.screens.queue_head import head
+from launcher.frontends.screens.queue_view import (
+    job_table,
+    recent_table,
+    running_table,
+    snapshot_lines,
+    waiting_table,
+)
+from launcher.frontends.screens.snapshots import QueueSnapshotReader
 from launcher.queue.gpu.gpus_file import GpuStatus, write_gpu_status
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.job import Resources, Terms
@@ -15,21 +30,6 @@ from launcher.queue.store.queue import Store
 from launcher.queue.store.usage import NO_USAGE, MeasuredUsage, Usage
 from launcher.queue.store.usage_records import UsageRecords
 from launcher.queue.workers.progress.steps import ProgressReport
-from launcher.screens import job_records
-from launcher.screens.gpu_view import LEGEND
-from launcher.screens.job_actions import ProposedChange, propose
-from launcher.screens.job_details import facts_of, result_cells
-from launcher.screens.job_records import expected_time, record_of
-from launcher.screens.job_view import GpuMemoryUsage, job_views
-from launcher.screens.queue_head import head
-from launcher.screens.queue_view import (
-    job_table,
-    recent_table,
-    running_table,
-    snapshot_lines,
-    waiting_table,
-)
-from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.system.files import Json
 from launcher.system.terminal import in_ascii
 from launcher.system.text_table import TextStyle, width_of

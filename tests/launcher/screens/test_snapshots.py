@@ -8,6 +8,13 @@ from typing import Any
 
 import pytest
 
+from launcher.frontends.screens.queue_head import progress
+from launcher.frontends.screens.queue_view import running_table, snapshot_lines
+from launcher.frontends.screens.snapshots import (
+    QueueSnapshot,
+    QueueSnapshotReader,
+    read_scheduler_status,
+)
 from launcher.queue.gpu.gpus_file import GpuStatus, write_gpu_status
 from launcher.queue.gpu.monitor import GpuPoller
 from launcher.queue.gpu.own_reservations import Reservation
@@ -24,9 +31,6 @@ from launcher.queue.store.queue import NewJob, Store
 from launcher.queue.store.rows import Claim
 from launcher.queue.store.usage import no_usage
 from launcher.queue.texts import pause_reason
-from launcher.screens.queue_head import progress
-from launcher.screens.queue_view import running_table, snapshot_lines
-from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader, read_scheduler_status
 from launcher.system.files import Json
 from launcher.system.processes import core_mask
 from launcher.system.text_table import TextStyle, text_of

@@ -9,9 +9,9 @@ from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
+from launcher.frontends.screens.command_output import print_json
 from launcher.provenance.hashing_progress import watch_hashing
 from launcher.queue.store.queue import Store
-from launcher.screens.command_output import print_json
 from launcher.system.live_display import live_count
 from launcher.system.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from tests.build import Clock, a_spec, enqueue

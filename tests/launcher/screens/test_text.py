@@ -11,7 +11,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from launcher.cli.result_tables import draw
+from launcher.frontends.cli.result_tables import draw
+from launcher.frontends.screens.chart import chart
+from launcher.frontends.screens.job_columns import (
+    JOB_COLUMNS,
+    QUICK_KEYS,
+    USUAL_COLUMNS,
+    column_records,
+    keys_of,
+    parse_columns,
+    pipe_cells,
+    table_of_columns,
+)
+from launcher.frontends.screens.job_view import job_view
+from launcher.frontends.screens.queue_view import job_table, running_table, waiting_table
+from launcher.frontends.screens.table_formats import latex_text, markdown_text
 from launcher.queue.jobs.job import Terms
 from launcher.queue.jobs.states import Failed, State
 from launcher.queue.store.queue import Store
@@ -26,20 +40,6 @@ from launcher.queue.texts import (
     why,
 )
 from launcher.queue.workers.progress.steps import AttemptProgress, ProgressReport
-from launcher.screens.chart import chart
-from launcher.screens.job_columns import (
-    JOB_COLUMNS,
-    QUICK_KEYS,
-    USUAL_COLUMNS,
-    column_records,
-    keys_of,
-    parse_columns,
-    pipe_cells,
-    table_of_columns,
-)
-from launcher.screens.job_view import job_view
-from launcher.screens.queue_view import job_table, running_table, waiting_table
-from launcher.screens.table_formats import latex_text, markdown_text
 from launcher.system.terminal import TWINS, in_ascii, terminal_width
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import (

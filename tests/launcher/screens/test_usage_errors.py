@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from launcher.screens.usage_errors import usage_message
+from launcher.frontends.screens.usage_errors import usage_message
 
 
 @click.group()

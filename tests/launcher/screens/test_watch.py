@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.watch import wrap_message
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Failed, State
 from launcher.queue.store.backups import back_up
 from launcher.queue.store.queue import Store
 from launcher.queue.texts import pause_reason
-from launcher.screens.watch import wrap_message
 from launcher.system.processes import identity
 from launcher.system.text_table import TextStyle, line, width_of
 from tests.build import (

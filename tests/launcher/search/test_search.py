@@ -42,19 +42,19 @@ from launcher.experiments.search.trials import (
 )
 from launcher.experiments.search.words import SearchWords
 from launcher.experiments.taskfile.domains import Choice, text_of
+from launcher.frontends.screens import chart
+from launcher.frontends.screens.search_view import in_order, search_table
+from launcher.frontends.web.results import result_table
+from launcher.frontends.web.run_data import read_runs
+from launcher.frontends.web.search_charts import search_charts
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.context import current_context
 from launcher.queue.jobs.job import Terms
 from launcher.queue.jobs.states import Done, ReasonCode, State
 from launcher.queue.store.queue import Store
 from launcher.queue.store.searches import SearchRow, SearchState, TrialRow
-from launcher.screens import chart
-from launcher.screens.search_view import in_order, search_table
 from launcher.system.errors import TaskFileError, UsageError
 from launcher.system.files import Json, read_json
-from launcher.web.results import result_table
-from launcher.web.run_data import read_runs
-from launcher.web.search_charts import search_charts
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, finished, job_row, until
 from tests.launcher.conftest import Answer, Launcher
 from tests.launcher.queued import STOPPED, end, one
@@ -637,7 +637,9 @@ def test_search_whose_program_cannot_start_names_the_failure(
 def test_search_whose_optuna_was_removed_ends_with_the_reason(
     add: Add, home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.cli.searches.ensure_scheduler_with_note", lambda _: None)
+    monkeypatch.setattr(
+        "launcher.frontends.cli.searches.ensure_scheduler_with_note", lambda _: None
+    )
     add("--trials", "2")
     monkeypatch.setattr(definition, "version", lambda _: "2.10.1")
     monkeypatch.setattr("sys.argv", ["search", str(home.folder), str(search_of(store).id), "0"])

@@ -15,22 +15,22 @@ from typing import Any
 import pytest
 
 from launcher.experiments.planning.estimates import RuntimeHistory
-from launcher.queue.jobs.states import State
-from launcher.queue.store.queue import Store
-from launcher.queue.store.usage import NO_USAGE, Usage
-from launcher.simulate import baselines
-from launcher.simulate.baselines import POLICIES, Study, draw_study, run_study
-from launcher.simulate.machine import (
+from launcher.frontends.simulate import baselines
+from launcher.frontends.simulate.baselines import POLICIES, Study, draw_study, run_study
+from launcher.frontends.simulate.machine import (
     JobSpan,
     PolicyResult,
     Workload,
     parse_cluster,
     select_feasible,
 )
-from launcher.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
-from launcher.simulate.picture import MOST_BARS, bar_places, draw_timeline, queue_lengths
-from launcher.simulate.planned_jobs import trace_from_plans
-from launcher.simulate.trace import TraceJob, read_trace
+from launcher.frontends.simulate.memory_claims import MEMORY_SIZES_TEXT, draw_memory
+from launcher.frontends.simulate.picture import MOST_BARS, bar_places, draw_timeline, queue_lengths
+from launcher.frontends.simulate.planned_jobs import trace_from_plans
+from launcher.frontends.simulate.trace import TraceJob, read_trace
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
+from launcher.queue.store.usage import NO_USAGE, Usage
 from launcher.system.errors import JobError, MachineError
 from launcher.system.installation import install_command
 from tests.build import reaches
@@ -349,7 +349,7 @@ def test_timeline_is_the_same_picture_each_time(
 def test_picture_command_names_the_missing_package(
     launcher: Launcher, trace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "launcher.simulate.picture", raising=False)
+    monkeypatch.delitem(sys.modules, "launcher.frontends.simulate.picture", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     words = ["simulate", trace, "--gpus", "2x24GiB", "--timeline", str(tmp_path / "a.svg")]
     answer = launcher(*words)

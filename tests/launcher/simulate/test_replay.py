@@ -6,6 +6,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from launcher.frontends.simulate.baselines import ContendedQueue, merge_jobs
+from launcher.frontends.simulate.machine import compute_result, parse_cluster, select_feasible
+from launcher.frontends.simulate.queue import (
+    NEWEST,
+    BackfillWindow,
+    JobKnowledge,
+    MemoryKnowledge,
+    RuntimeKnowledge,
+)
+from launcher.frontends.simulate.trace import TraceJob, select_jobs
 from launcher.queue.scheduler.policy.disciplines import (
     DEFAULT_POLICY,
     EASY,
@@ -15,16 +25,6 @@ from launcher.queue.scheduler.policy.disciplines import (
 )
 from launcher.queue.scheduler.policy.model import Machine, Waiting, make_forecast
 from launcher.queue.scheduler.policy.queue_lengths import QueueDelayEstimator, queue_length
-from launcher.simulate.baselines import ContendedQueue, merge_jobs
-from launcher.simulate.machine import compute_result, parse_cluster, select_feasible
-from launcher.simulate.queue import (
-    NEWEST,
-    BackfillWindow,
-    JobKnowledge,
-    MemoryKnowledge,
-    RuntimeKnowledge,
-)
-from launcher.simulate.trace import TraceJob, select_jobs
 from tests.build import a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed, starts
 

@@ -3,12 +3,12 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.frontends.simulate.baselines import POLICIES, lower_bound, run_study
+from launcher.frontends.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
+from launcher.frontends.simulate.picture import bar_places, queue_lengths
+from launcher.frontends.simulate.queue import RuntimeKnowledge
+from launcher.frontends.simulate.trace import TraceJob
 from launcher.queue.scheduler.policy.disciplines import POLICIES_BY_NAME
-from launcher.simulate.baselines import POLICIES, lower_bound, run_study
-from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
-from launcher.simulate.picture import bar_places, queue_lengths
-from launcher.simulate.queue import RuntimeKnowledge
-from launcher.simulate.trace import TraceJob
 from tests.launcher.simulate.worlds import GIB, assuming, most_at_once, streams
 
 FLEETS = st.sampled_from(

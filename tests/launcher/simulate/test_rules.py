@@ -8,11 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.simulate.baselines import ContendedQueue, lower_bound, merge_jobs
-from launcher.simulate.machine import SimulatedCluster, parse_cluster, replay, select_feasible
-from launcher.simulate.memory_claims import draw_memory
-from launcher.simulate.queue import PEAK_S, MemoryKnowledge, UsageByUser
-from launcher.simulate.trace import TraceJob, read_trace
+from launcher.frontends.simulate.baselines import ContendedQueue, lower_bound, merge_jobs
+from launcher.frontends.simulate.machine import (
+    SimulatedCluster,
+    parse_cluster,
+    replay,
+    select_feasible,
+)
+from launcher.frontends.simulate.memory_claims import draw_memory
+from launcher.frontends.simulate.queue import PEAK_S, MemoryKnowledge, UsageByUser
+from launcher.frontends.simulate.trace import TraceJob, read_trace
 from tests.launcher.conftest import Launcher, home, launcher, store
 from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, starts
 

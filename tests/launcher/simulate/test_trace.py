@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.simulate.machine import SimulatedCluster, parse_cluster
-from launcher.simulate.memory_claims import MEMORY_SIZES, MEMORY_SIZES_TEXT, draw_memory
-from launcher.simulate.trace import read_trace
+from launcher.frontends.simulate.machine import SimulatedCluster, parse_cluster
+from launcher.frontends.simulate.memory_claims import MEMORY_SIZES, MEMORY_SIZES_TEXT, draw_memory
+from launcher.frontends.simulate.trace import read_trace
 from launcher.system.errors import UsageError
 from tests.launcher.simulate.worlds import GIB, PHILLY, TRACES, a_job, needs_traces
 

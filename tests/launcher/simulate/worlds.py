@@ -7,11 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from launcher.frontends.simulate.baselines import Assumptions
+from launcher.frontends.simulate.machine import JobSpan, SimulatedCluster, SimulatedQueue, replay
+from launcher.frontends.simulate.queue import (
+    JobKnowledge,
+    MemoryKnowledge,
+    PolicyQueue,
+    RuntimeKnowledge,
+)
+from launcher.frontends.simulate.trace import TraceJob
 from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
-from launcher.simulate.baselines import Assumptions
-from launcher.simulate.machine import JobSpan, SimulatedCluster, SimulatedQueue, replay
-from launcher.simulate.queue import JobKnowledge, MemoryKnowledge, PolicyQueue, RuntimeKnowledge
-from launcher.simulate.trace import TraceJob
 
 GIB = 1024**3
 TRACES = Path(__file__).parents[4] / "shared" / "data" / "traces"

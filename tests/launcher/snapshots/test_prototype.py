@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from launcher.api import submit_program, wait
+from launcher.frontends.screens.code_notes import code_change_notes, different_code_notes
 from launcher.queue.home.daemon_control import wake
 from launcher.queue.home.paths import Home, make_home
 from launcher.queue.home.scheduler_start import ensure_scheduler
 from launcher.queue.store.queue import Store
 from launcher.queue.store.queued_code import has_unrecorded_code
-from launcher.screens.code_notes import code_change_notes, different_code_notes
 from tests.build import end_everything, until
 from tests.launcher.snapshots.projects import edit, make_project
 

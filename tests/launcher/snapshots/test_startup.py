@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.snapshot_notes import describe_notes
 from launcher.provenance.snapshots.attempts import STARTUP_FOLDER, CodeCopy
 from launcher.provenance.snapshots.copies import (
     describe_source,
@@ -27,7 +28,6 @@ from launcher.provenance.snapshots.startup.launcher_snapshot.notes import (
     STARTED,
     read_notes,
 )
-from launcher.screens.snapshot_notes import describe_notes
 from tests.launcher.snapshots.projects import commit, make_environment, write
 
 VALUES = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.queue_checks import judge_queue, read_queue_health
+from launcher.frontends.cli.queue_checks import judge_queue, read_queue_health
 from launcher.queue.home.daemon_control import start_scheduler
 from launcher.queue.home.paths import SCHEMA, Home
 from launcher.queue.store.completion_queries import open_completion_queries

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from launcher.frontends.screens.code_notes import code_change_notes, code_record
 from launcher.queue.home.paths import Home, make_home
 from launcher.queue.job_options.notifications import RunNotify
 from launcher.queue.jobs.job import Resources, Terms
@@ -44,7 +45,6 @@ from launcher.queue.store.searches import NewTrial, SearchState, TrialChanges
 from launcher.queue.store.steering import AcceptedFiles, ChangedJob
 from launcher.queue.store.transitions import RequeueDecision
 from launcher.queue.store.usage import MeasuredUsage
-from launcher.screens.code_notes import code_change_notes, code_record
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready
 from tests.launcher.store.statements import Recorder, Statement, places, record_statements

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from launcher import __version__
+from launcher.frontends.screens.snapshots import QueueSnapshotReader
 from launcher.queue.home.paths import Home
 from launcher.queue.home.scheduler_start import ensure_scheduler
 from launcher.queue.jobs.job import Terms
@@ -26,7 +27,6 @@ from launcher.queue.store import recovery
 from launcher.queue.store.opening import WAL_LIMIT_BYTES
 from launcher.queue.store.queue import Store
 from launcher.queue.store.readonly import connect_readonly
-from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.system.errors import StoreError
 from launcher.system.text import sanitize_terminal
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, in_state
@@ -293,7 +293,7 @@ def test_show_prints_the_end_of_an_attempt_as_a_sentence(
 def test_status_and_show_need_no_heavy_imports(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     script = (
-        "import sys\nfrom launcher.cli.main import main\n"
+        "import sys\nfrom launcher.frontends.cli.main import main\n"
         "try:\n    main(['status'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'pydantic', 'rich', 'yaml', 'torch', 'psutil'} & set(sys.modules)))"
     )

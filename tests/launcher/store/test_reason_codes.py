@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from launcher.frontends.screens.job_records import job_records, record_of
+from launcher.frontends.screens.job_view import JobView, view_of_end
+from launcher.frontends.screens.queue_view import recent_table, waiting_table
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import (
     Done,
@@ -26,9 +29,6 @@ from launcher.queue.store.history import HistoryQueries
 from launcher.queue.store.job_queries import CompletionEvent
 from launcher.queue.store.queue import Store
 from launcher.queue.store.transitions import REQUEUE_LIMIT, RequeueDecision
-from launcher.screens.job_records import job_records, record_of
-from launcher.screens.job_view import JobView, view_of_end
-from launcher.screens.queue_view import recent_table, waiting_table
 from tests.build import a_reason, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import end, one, put
 from tests.screens import NOW, a_line, an_idle_screen

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.job_records import job_records
+from launcher.frontends.screens.job_view import job_view
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.job import Resources, Terms
 from launcher.queue.jobs.states import (
@@ -33,8 +35,6 @@ from launcher.queue.workers.termination import (
     Termination,
     write_termination,
 )
-from launcher.screens.job_records import job_records
-from launcher.screens.job_view import job_view
 from tests.build import GIB, a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, end, one, put, ready, seated, states
 
@@ -157,7 +157,9 @@ def test_reason_and_facts_of_an_end_are_read_together(
     job, now = one(store), time.time()
     claimed(store, job)
     looks = iter([Termination(since=now, kill_at=now + 30, cause=TIME_LIMIT), None])
-    monkeypatch.setattr("launcher.screens.termination.read_termination", lambda _: next(looks))
+    monkeypatch.setattr(
+        "launcher.frontends.screens.termination.read_termination", lambda _: next(looks)
+    )
     (record,) = job_records(home, store, [job_row(store, job)])
     assert str(record["reason"]).startswith("ending for")
     assert isinstance(record["termination"], dict)

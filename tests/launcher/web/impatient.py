@@ -3,8 +3,8 @@
 `python -m tests.launcher.web.impatient web --port 0`
 """
 
-from launcher.cli.main import main as launcher
-from launcher.web import live, runs, view
+from launcher.frontends.cli.main import main as launcher
+from launcher.frontends.web import live, runs, view
 
 POLL_INTERVAL_S = 0.1
 RENEW_S = 1.0

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
+from launcher.frontends.web.access import new_credentials, refusal
+from launcher.frontends.web.logs import WINDOW_BYTES
+from launcher.frontends.web.page import LONGEST_LINE, Address, lines_of
+from launcher.frontends.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, BackgroundCache
 from launcher.system.errors import MachineError
 from launcher.system.log_files import read_file_part
-from launcher.web.access import new_credentials, refusal
-from launcher.web.logs import WINDOW_BYTES
-from launcher.web.page import LONGEST_LINE, Address, lines_of
-from launcher.web.view import LONGEST_PAUSE_S, MOST_KEPT, SHARE, BackgroundCache
 from tests.build import DEADLINE_S, until
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.screens.chart import MOST, finite, scale_of
-from launcher.web.overview import spark, stacked_bar
-from launcher.web.run_pictures import (
+from launcher.frontends.screens.chart import MOST, finite, scale_of
+from launcher.frontends.web.overview import spark, stacked_bar
+from launcher.frontends.web.run_pictures import (
     MOST_OF_A_FOLDER,
     MOST_OF_A_JOB,
     find_pictures,

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from launcher.web.curves import smoothing_of, stem_of
-from launcher.web.page import Address
-from launcher.web.plots import MOST_POINTS, Line, Plot, Statistic, one_line, smooth, thin
+from launcher.frontends.web.curves import smoothing_of, stem_of
+from launcher.frontends.web.page import Address
+from launcher.frontends.web.plots import MOST_POINTS, Line, Plot, Statistic, one_line, smooth, thin
 
 EVIL = '</script><script>alert("1")</script>'
 

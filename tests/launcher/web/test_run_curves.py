@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from launcher.queue.home.paths import Attempt, Home
-from launcher.queue.jobs.params import PARAMS
-from launcher.queue.store.queue import Store
-from launcher.queue.workers.progress.attempt_progress import read_reported_steps
-from launcher.queue.workers.progress.steps import ProgressReport
-from launcher.system.files import Json
-from launcher.web import run_curves
-from launcher.web.page import Address
-from launcher.web.plots import Line, Plot
-from launcher.web.run_curves import (
+from launcher.frontends.web import run_curves
+from launcher.frontends.web.page import Address
+from launcher.frontends.web.plots import Line, Plot
+from launcher.frontends.web.run_curves import (
     ALL,
     EACH,
     INTERVAL,
@@ -28,7 +22,13 @@ from launcher.web.run_curves import (
     RunCurves,
     RunCurvesReader,
 )
-from launcher.web.runs import curve_choice
+from launcher.frontends.web.runs import curve_choice
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.params import PARAMS
+from launcher.queue.store.queue import Store
+from launcher.queue.workers.progress.attempt_progress import read_reported_steps
+from launcher.queue.workers.progress.steps import ProgressReport
+from launcher.system.files import Json
 from tests.build import a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 

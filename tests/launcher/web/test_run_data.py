@@ -8,17 +8,23 @@ import pytest
 
 from launcher.experiments.results.result_jobs import result_jobs
 from launcher.experiments.results.table import RunResults
+from launcher.frontends.web import run_data
+from launcher.frontends.web.comparison import NUMBER, RUN, RunComparison, compare_runs
+from launcher.frontends.web.results import FEW, MOST_ROWS, ResultTable, result_table
+from launcher.frontends.web.run_data import read_runs
+from launcher.frontends.web.run_filter import (
+    SettingsIndex,
+    canonical,
+    matches,
+    read_filter,
+    unknown_settings,
+)
+from launcher.frontends.web.run_pictures import folders_of
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import State
 from launcher.queue.store.listings import ListingQueries
 from launcher.queue.store.queue import Store
 from launcher.system.files import Json
-from launcher.web import run_data
-from launcher.web.comparison import NUMBER, RUN, RunComparison, compare_runs
-from launcher.web.results import FEW, MOST_ROWS, ResultTable, result_table
-from launcher.web.run_data import read_runs
-from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
-from launcher.web.run_pictures import folders_of
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 from tests.launcher.results.conftest import scored

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from launcher.frontends.web.run_pictures import MOST_BYTES
+from launcher.frontends.web.runs import LISTED, runs_fingerprint
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.params import PARAMS
 from launcher.queue.jobs.states import Done
@@ -19,8 +21,6 @@ from launcher.queue.store.listings import RunRecord
 from launcher.queue.store.queue import Store
 from launcher.queue.workers.progress.steps import ProgressWriter
 from launcher.system.installation import install_command
-from launcher.web.run_pictures import MOST_BYTES
-from launcher.web.runs import LISTED, runs_fingerprint
 from tests.build import a_spec, claimed, enqueue, finished, job_row, until
 from tests.launcher.queued_again import FAILED, RUN, add
 from tests.launcher.web.browser import Page, events, served

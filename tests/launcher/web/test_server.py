@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.queue_view import job_table, running_table, waiting_table
+from launcher.frontends.web import live
+from launcher.frontends.web import page as pages
+from launcher.frontends.web.live import EventStreams
+from launcher.frontends.web.page import Address, PageContent
+from launcher.frontends.web.steering import KEYS
+from launcher.frontends.web.view import QueueReader, QueueView
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store
 from launcher.queue.workers.progress.steps import ProgressWriter
-from launcher.screens.queue_view import job_table, running_table, waiting_table
-from launcher.web import live
-from launcher.web import page as pages
-from launcher.web.live import EventStreams
-from launcher.web.page import Address, PageContent
-from launcher.web.steering import KEYS
-from launcher.web.view import QueueReader, QueueView
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, gone, in_state, job_row, until
 from tests.launcher.web.browser import Page, events, served
 from tests.screens import an_idle_screen

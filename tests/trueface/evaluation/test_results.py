@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from launcher.api import Json, model_folder_name
-from launcher.cli.result_tables import draw, table_of_tests
+from launcher.frontends.cli.result_tables import draw, table_of_tests
 from launcher.provenance.code_identity import CodeIndex
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.await_jobs import await_jobs
+from launcher.frontends.cli.await_jobs import await_jobs
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store

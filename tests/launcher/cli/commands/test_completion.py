@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli import verb_table
-from launcher.cli.complete import VARIABLE, complete_line
-from launcher.cli.main import cli
-from launcher.cli.verb_table import VERBS
 from launcher.experiments.kinds import installed_kinds
+from launcher.frontends.cli import verb_table
+from launcher.frontends.cli.complete import VARIABLE, complete_line
+from launcher.frontends.cli.main import cli
+from launcher.frontends.cli.verb_table import VERBS
 from launcher.queue.home.paths import Home
 from launcher.queue.store.completion_queries import open_completion_queries
 from launcher.queue.store.queue import Store
@@ -199,11 +199,11 @@ def test_names_in_other_tools_are_no_verbs_and_lead_to_valid_commands() -> None:
 
 def test_completion_imports_neither_verbs_nor_their_dependencies() -> None:
     code = (
-        "import sys\nfrom launcher.cli.complete import complete_line\n"
+        "import sys\nfrom launcher.frontends.cli.complete import complete_line\n"
         "complete_line(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
         "import launcher.queue.store.completion_queries, launcher.queue.home.paths\n"
         "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.queue.store.queue',"
-        " 'launcher.cli.commands.show'}\n"
+        " 'launcher.frontends.cli.commands.show'}\n"
         "sys.exit(str(sorted(heavy & set(sys.modules))) if heavy & set(sys.modules) else 0)"
     )
     subprocess.run([COMMAND[0], "-c", code], check=True)

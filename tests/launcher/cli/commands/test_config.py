@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from launcher.cli.main import Verbs, cli, options_of
-from launcher.cli.verb_table import VERBS
-from launcher.notify.notices import (
+from launcher.frontends.cli.main import Verbs, cli, options_of
+from launcher.frontends.cli.verb_table import VERBS
+from launcher.frontends.notify.notices import (
     DeadLetter,
     NotificationState,
     RetryState,

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.disk_checks import FilesystemInfo, judge_room, read_disk
-from launcher.cli.findings import CheckStatus, Finding
-from launcher.cli.gpu_checks import (
+from launcher.frontends.cli.disk_checks import FilesystemInfo, judge_room, read_disk
+from launcher.frontends.cli.findings import CheckStatus, Finding
+from launcher.frontends.cli.gpu_checks import (
     Driver,
     Torch,
     find_torch,
     read_pci_gpus,
     try_torch,
 )
-from launcher.cli.queue_checks import (
+from launcher.frontends.cli.queue_checks import (
     SLURM,
     Logout,
     find_reservations_folder,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.commands.edit import editor_argv
+from launcher.frontends.cli.commands.edit import editor_argv
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.job import Spec
 from launcher.queue.jobs.states import ReasonCode, State

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.gpu_view import GpuJob, GpuView, draw
 from launcher.queue.gpu.gpus_file import GpuStatus, write_gpu_status
 from launcher.queue.gpu.monitor import query_gpus_once
 from launcher.queue.gpu.nvml import Nvml
 from launcher.queue.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.queue.home.paths import Home
 from launcher.queue.store.queue import Store
-from launcher.screens.gpu_view import GpuJob, GpuView, draw
 from launcher.system.errors import MachineError
 from launcher.system.files import Json
 from launcher.system.processes import identity

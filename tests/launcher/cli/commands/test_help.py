@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from launcher.cli import documents
-from launcher.cli.other_words import PHRASES, phrases_of, without_plural
+from launcher.frontends.cli import documents
+from launcher.frontends.cli.other_words import PHRASES, phrases_of, without_plural
 from tests.launcher.conftest import Launcher
 from tests.searched_words import PAGES_OF_WORDS
 from tests.terminal import in_a_terminal

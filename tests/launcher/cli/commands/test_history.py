@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.commands.ended import parse_since
+from launcher.frontends.cli.commands.ended import parse_since
+from launcher.frontends.screens.history_view import columns, draw, headline
 from launcher.queue.jobs.job import Resources
 from launcher.queue.jobs.states import (
     Done,
@@ -39,7 +40,6 @@ from launcher.queue.store.history_report import (
 from launcher.queue.store.queue import Store
 from launcher.queue.store.transitions import RequeueDecision
 from launcher.queue.store.usage import MeasuredUsage
-from launcher.screens.history_view import columns, draw, headline
 from launcher.system.text_table import width_of
 from tests.build import GIB, a_reason, a_spec, claimed, enqueue
 from tests.launcher.conftest import Launcher

@@ -12,12 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.cli.main import main
-from launcher.queue.home.paths import Attempt, Home
-from launcher.queue.jobs.states import State
-from launcher.queue.store.queue import Store
-from launcher.screens import follow_logs
-from launcher.screens.follow_logs import (
+from launcher.frontends.cli.main import main
+from launcher.frontends.screens import follow_logs
+from launcher.frontends.screens.follow_logs import (
     COLOURS,
     LONGEST_BYTES,
     LineSplitter,
@@ -25,6 +22,9 @@ from launcher.screens.follow_logs import (
     LogPrinter,
     line_labels,
 )
+from launcher.queue.home.paths import Attempt, Home
+from launcher.queue.jobs.states import State
+from launcher.queue.store.queue import Store
 from launcher.system.files import write_json
 from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, tail_offset
 from launcher.system.terminal_codes import PlainTextFilter

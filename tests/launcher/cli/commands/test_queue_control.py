@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launcher.cli.commands.queue_control import (
+from launcher.frontends.cli.commands.queue_control import (
     BOOTED,
     Manager,
     cron_line,
@@ -20,7 +20,7 @@ from launcher.cli.commands.queue_control import (
     remaining_pilot_lines,
     unit,
 )
-from launcher.cli.main import cli
+from launcher.frontends.cli.main import cli
 from launcher.queue.backends.slurm_states import manual_commands
 from launcher.queue.home.paths import Home
 from launcher.system.errors import MachineError

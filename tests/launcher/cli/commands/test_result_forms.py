@@ -13,27 +13,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.cli.column_tables import answer_table, default_columns
-from launcher.cli.commands.results import (
-    RowSelection,
-    RunOutcome,
-    _build_output,
-    _selected_rows_output,
-    all_rows,
-)
-from launcher.cli.main import main
-from launcher.cli.output import Format, parquet_bytes, write
-from launcher.cli.plain_tables import draw_plain, plain_tables
 from launcher.experiments.results.metric import Metric
 from launcher.experiments.results.over import average_over
 from launcher.experiments.results.pivot import metrics_of_rows, pivot
 from launcher.experiments.results.table import RunResults
 from launcher.experiments.results.write import NAME
 from launcher.experiments.search.run_trials import RunSearches
+from launcher.frontends.cli.column_tables import answer_table, default_columns
+from launcher.frontends.cli.commands.results import (
+    RowSelection,
+    RunOutcome,
+    _build_output,
+    _selected_rows_output,
+    all_rows,
+)
+from launcher.frontends.cli.main import main
+from launcher.frontends.cli.output import Format, parquet_bytes, write
+from launcher.frontends.cli.plain_tables import draw_plain, plain_tables
+from launcher.frontends.screens.table_formats import escape_latex, latex_text
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done
 from launcher.queue.store.queue import Store
-from launcher.screens.table_formats import escape_latex, latex_text
 from launcher.system.text_table import table_of_texts, width_of
 from tests.build import a_spec, enqueue, finished
 from tests.launcher.conftest import Launcher

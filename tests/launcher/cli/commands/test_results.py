@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.column_tables import flat_table, pivot_table
-from launcher.cli.commands.results import all_rows
-from launcher.cli.output import Format, csv_text, long_rows, write
-from launcher.cli.result_tables import draw
-from launcher.cli.search_results import repeating_command
 from launcher.experiments.results.metric import read_metric
 from launcher.experiments.results.pivot import metrics_of_result, pivot
 from launcher.experiments.results.table import RunResults
+from launcher.frontends.cli.column_tables import flat_table, pivot_table
+from launcher.frontends.cli.commands.results import all_rows
+from launcher.frontends.cli.output import Format, csv_text, long_rows, write
+from launcher.frontends.cli.result_tables import draw
+from launcher.frontends.cli.search_results import repeating_command
+from launcher.frontends.screens.table_formats import latex_text, markdown_text
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed
 from launcher.queue.store.queue import Store
 from launcher.queue.workers.progress.steps import ProgressWriter
-from launcher.screens.table_formats import latex_text, markdown_text
 from launcher.system.files import Json
 from launcher.system.text_table import table_of_texts
 from tests.build import a_spec, enqueue, finished, job_row

@@ -109,7 +109,7 @@ def test_a_plan_watches_the_digests_of_inputs_of_a_package(
     def watch(path: str, read: int, size: int) -> None:
         hashed.update({Path(path).name} if read == size else ())
 
-    monkeypatch.setattr("launcher.cli.commands.run.watch_hashing", lambda: watch)
+    monkeypatch.setattr("launcher.frontends.cli.commands.run.watch_hashing", lambda: watch)
     launcher.well("run", "study.yaml", "--dry-run")
     assert hashed == {"G.ckpt"}
 
@@ -123,7 +123,7 @@ def test_leaving_the_view_prints_how_to_cancel_the_run(
         home.stop_record.write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("launcher.screens.watch.watch_run", leave)
+    monkeypatch.setattr("launcher.frontends.screens.watch.watch_run", leave)
     answer = launcher("run", task_file)
     assert answer.code == 130
     assert "To cancel them: launcher cancel run:study" in answer.err

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.touched_files import read_accepted_files
+from launcher.frontends.cli.touched_files import read_accepted_files
 from launcher.provenance.file_digests import FileDigests
 from launcher.queue.jobs.states import ReasonCode, State
 from launcher.queue.store.queue import Store

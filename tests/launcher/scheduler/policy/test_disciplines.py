@@ -4,6 +4,7 @@ from math import inf
 
 import pytest
 
+from launcher.frontends.simulate.queue import RuntimeKnowledge
 from launcher.queue.jobs.accounts import PeerScheduler, ResourceDemand, ResourceUsage
 from launcher.queue.scheduler.policy.co_location import GpuLoad
 from launcher.queue.scheduler.policy.decide import decide
@@ -30,7 +31,6 @@ from launcher.queue.scheduler.policy.model import (
 )
 from launcher.queue.scheduler.waiting_line import order_by_fair_share
 from launcher.queue.store.lanes import rank_of
-from launcher.simulate.queue import RuntimeKnowledge
 from launcher.system.gpu_sharing import SharingRules
 from tests.build import GIB, a_gpu, a_waiting
 from tests.launcher.simulate.worlds import a_fleet, a_job, live, replayed

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
+from launcher.frontends.screens import job_changes
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Failed
 from launcher.queue.store.queue import Store
-from launcher.screens import job_changes
 from tests.build import a_spec, claimed, enqueue
 from tests.top import report
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.frontends.screens.dashboard import log_search
+from launcher.frontends.screens.dashboard.log_page import LogPage
+from launcher.frontends.screens.dashboard.log_search import PIECE, LogSearch, pieces
+from launcher.frontends.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from launcher.queue.home.paths import Home
-from launcher.screens.dashboard import log_search
-from launcher.screens.dashboard.log_page import LogPage
-from launcher.screens.dashboard.log_search import PIECE, LogSearch, pieces
-from launcher.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from tests.top import User, run_on_queue
 
 

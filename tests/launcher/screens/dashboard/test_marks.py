@@ -2,13 +2,13 @@
 
 import pytest
 
+from launcher.frontends.screens.dashboard.list_order import ORDERS, sort_snapshot
+from launcher.frontends.screens.queue_view import snapshot_lines
+from launcher.frontends.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.job import Resources
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store
-from launcher.screens.dashboard.list_order import ORDERS, sort_snapshot
-from launcher.screens.queue_view import snapshot_lines
-from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from tests.build import a_spec, claimed, enqueue, in_state, job_row
 from tests.screens import a_busy_screen, a_line
 from tests.top import User, run_on_queue

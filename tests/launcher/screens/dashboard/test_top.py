@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from textual.events import Paste
 
+from launcher.frontends.screens import job_changes
+from launcher.frontends.screens.dashboard.keys import help_page
+from launcher.frontends.screens.dashboard.overview_page import Overview
+from launcher.frontends.screens.dashboard.page import LONGEST
+from launcher.frontends.screens.dashboard.widgets import Canvas
+from launcher.frontends.screens.gpu_view import GpuView
+from launcher.frontends.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Home
 from launcher.queue.home.scheduler_start import ensure_scheduler
 from launcher.queue.jobs.states import State
 from launcher.queue.store.queue import Store
-from launcher.screens import job_changes
-from launcher.screens.dashboard.keys import help_page
-from launcher.screens.dashboard.overview_page import Overview
-from launcher.screens.dashboard.page import LONGEST
-from launcher.screens.dashboard.widgets import Canvas
-from launcher.screens.gpu_view import GpuView
-from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from tests.build import a_gpu, a_spec, claimed, enqueue, in_state, job_row, until
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, Devices, asked_here

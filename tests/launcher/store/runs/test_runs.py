@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.job_selection import select
+from launcher.frontends.cli.job_selection import select
+from launcher.frontends.screens.snapshots import QueueSnapshotReader
 from launcher.queue.home.paths import Home
 from launcher.queue.job_options.notifications import AS_CONFIGURED, NotifyEvent, RunNotify
 from launcher.queue.jobs.accounts import FairShareAccount
@@ -36,7 +37,6 @@ from launcher.queue.store.queue import Store
 from launcher.queue.store.run_news import MOST_FAILURES, RunEventReader
 from launcher.queue.store.runs import QueueHeads, count_jobs_before, open_runs
 from launcher.queue.store.usage import MeasuredUsage
-from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.system.errors import UsageError
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import FAILED, end, one, put, ready, seated

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.frontends.screens.history_view import columns, draw, history_to_json
 from launcher.queue.jobs.job import Resources
 from launcher.queue.jobs.signatures import program_signature
 from launcher.queue.jobs.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
@@ -48,7 +49,6 @@ from launcher.queue.store.usage_records import (
     program_by,
     similar_key,
 )
-from launcher.screens.history_view import columns, draw, history_to_json
 from launcher.system.executables import program_of
 from tests.build import GIB, a_claim, a_seat, a_spec, enqueue
 from tests.launcher.queued import end, one

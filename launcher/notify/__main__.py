@@ -1,8 +1,0 @@
-"""Entry point of the process that sends messages, under the name that a scheduler starts; see `service`."""
-
-import sys
-
-from launcher.notify.service import run_main
-
-if __name__ == "__main__":
-    sys.exit(run_main(sys.argv[1:]))
