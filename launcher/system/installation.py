@@ -33,12 +33,12 @@ def install_command(extra: str, distribution: str = DISTRIBUTION, *, python: str
         distribution: the name of a package that is installed here.
         python: the interpreter of the environment; "" for this process's interpreter.
     """
-    try:
-        record = metadata.distribution(distribution)
-        source = source_words(distribution, record.read_text("direct_url.json"), [extra])
-        required = requirements_of(record.requires or (), extra)
-    except metadata.PackageNotFoundError:  # a checkout that is not installed
+    records = [*metadata.distributions(name=distribution)]
+    if not records:  # a checkout that is not installed
         source, required = [f"{_CHECKOUT}[{extra}]"], []
+    else:
+        source = source_words(distribution, _direct_url(records), [extra])
+        required = requirements_of(records[0].requires or (), extra)
     return shlex.join(_install_words(distribution, extra, source, required, python))
 
 
@@ -53,13 +53,18 @@ def _install_words(
     if environment and (environment / _UV_RECORD).exists():
         if source:
             extras = [*_uv_extras(environment / _UV_RECORD, package), extra]
-            record = metadata.distribution(package).read_text("direct_url.json")
+            record = _direct_url(metadata.distributions(name=package))
             words = source_words(package, record, dict.fromkeys(extras))
             return ["uv", "tool", "install", "--force", *words]
         return ["uv", "pip", "install", "--python", program, *required]
     if environment and find_spec("pip") is None and which("uv"):
         return ["uv", "pip", "install", "--python", program, *(source or required)]
     return [program, "-m", "pip", "install", *(source or required)]
+
+
+def _direct_url(records: Iterable[metadata.Distribution]) -> str | None:
+    """Return the record of where a package came from. A build leaves a second package without it in a checkout."""
+    return next(filter(None, (record.read_text("direct_url.json") for record in records)), None)
 
 
 def source_words(package: str, direct_url: str | None, extras: Iterable[str]) -> list[str]:

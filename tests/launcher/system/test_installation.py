@@ -71,6 +71,18 @@ def test_command_installs_from_the_origin_or_names_the_packages(
         assert command == [python or sys.executable, "-m", "pip", "install", *expected]
 
 
+def test_a_record_that_a_build_left_in_the_working_folder_is_no_origin(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin(site, {"url": (site / "my clone").as_uri(), "dir_info": {}})
+    built = site / "my clone" / "heavylab.egg-info"
+    built.mkdir()
+    (built / "PKG-INFO").write_text(f"Name: heavylab\nVersion: 1.0\n{REQUIRES}")
+    monkeypatch.syspath_prepend(str(built.parent))
+    words = shlex.split(install_command("physics", "heavylab"))
+    assert words[-1] == f"{site}/my clone[physics]"
+
+
 def test_a_checkout_that_is_not_installed_is_its_own_origin() -> None:
     words = shlex.split(install_command("web", "no-such-package"))
     assert words[-1] == f"{Path(__file__).parents[3]}[web]"
