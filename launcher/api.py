@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from launcher.frontends.screens.table_formats import latex_table
     from launcher.frontends.screens.usage_errors import usage_message
     from launcher.provenance.code_identity import code_digest
+    from launcher.provenance.version import version_line
     from launcher.queue.gpu.core_shares import CoreShare, core_share
 
 # A worker imports this module before it starts. A module that workers do not need is imported at the first use of
@@ -127,6 +128,7 @@ _LATE = {
     "core_share": "launcher.queue.gpu.core_shares",
     "fault_text": "launcher.experiments.taskfile.settings",
     "usage_message": "launcher.frontends.screens.usage_errors",
+    "version_line": "launcher.provenance.version",
     "future": "launcher.experiments.functions.future",
     "latex_table": "launcher.frontends.screens.table_formats",
     "load": "launcher.experiments.planning.load",
@@ -227,6 +229,7 @@ __all__ = [
     "tested",
     "unfinished_models",
     "usage_message",
+    "version_line",
     "wait",
     "write_atomic",
     "write_json",

@@ -157,6 +157,14 @@ class Commands(click.Group):
                 formatter.write_dl([(f"{name:{width}}", text) for name, text in section.items()])
 
 
+def _show_version(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
+    if chosen and not context.resilient_parsing:
+        from launcher.api import version_line  # the other commands need not wait for it
+
+        click.echo(version_line("trueface", __version__))
+        context.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={
@@ -167,7 +175,14 @@ class Commands(click.Group):
     " 1 the job failed, 2 wrong usage, 3 problem with the machine or pretrained weights,"
     " 130 interrupted, 141 the reader of a pipe exited.",
 )
-@click.version_option(__version__, prog_name="trueface")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Prepare data, unlearn, evaluate and report. Only `pretrain` uses the queue."""
 

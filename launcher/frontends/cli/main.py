@@ -17,6 +17,7 @@ from launcher import __version__
 from launcher.frontends.cli.complete import VARIABLE, complete_line
 from launcher.frontends.cli.verb_table import GROUPS, MODULES, OTHER_NAMES, VERBS
 from launcher.frontends.screens.usage_errors import usage_message
+from launcher.provenance.version import version_line
 from launcher.system.config import Options, read_configuration
 from launcher.system.config_tables import Fault, unknown_name_text
 from launcher.system.errors import Error, MachineError, TaskFileError, UsageError
@@ -40,6 +41,12 @@ PIPE_CLOSED = 141
 def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
     if chosen:
         choose_characters(ascii_only=True)
+
+
+def _show_version(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
+    if chosen and not context.resilient_parsing:
+        click.echo(version_line("launcher", __version__))
+        context.exit()
 
 
 APPEARANCE: list[click.Parameter] = [
@@ -231,7 +238,14 @@ class Verbs(click.Group):
     epilog="Exit codes: 0 success, 1 failed job, 2 wrong usage or task file, 3 problem with the machine, "
     "130 interrupted, 141 the reader of a pipe exited.",
 )
-@click.version_option(__version__, prog_name="launcher")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def cli(debug: bool) -> None:  # main reads it from the arguments
     """Queue programs and experiments for the GPUs and CPU cores of this machine."""
