@@ -10,7 +10,7 @@ PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED)
 INSTALL := .ci/install $(PYTHON) $(VENV)
 
-.PHONY: help demo test check types rules format prose quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters clean
+.PHONY: help demo test check types rules format prose quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters release clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -104,6 +104,11 @@ nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process
 
 clusters: $(VENV)/.developing ## 200 jobs on a Slurm and a Ray of three nodes each, whose parts are killed and frozen; half an hour
 	$(BIN)/python -m tests.clusters $(CLUSTERS)
+
+release: ## build wheel and source archive of the commit into dist/, checked and equal to the byte everywhere
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+	  { echo "error: '$(PYTHON)' is no Python of 3.11 or newer. Name one: make PYTHON=python3.12 release" >&2; exit 1; }
+	@$(PYTHON) .ci/release.py
 
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
