@@ -57,6 +57,7 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> Connecti
     try:
         if not path.exists() or path.stat().st_size == 0:
             _create_database(home)
+        _refuse_other_version(path)
         connection = _connect(path)
         try:
             _prepare_connection(connection, home, durable=durable, check=check)
@@ -94,6 +95,19 @@ def open_database_readonly(path: Path) -> Connection:
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot read the queue {path}: {error}") from error
     return connection
+
+
+def _refuse_other_version(path: Path) -> None:
+    """Refuse a database that this version does not know, before anything in its folder changes.
+
+    A connection that may write would move a left write-ahead log into the file when it closes.
+    """
+    try:
+        connection = Connection(path, readonly_uri(path), BUSY_TIMEOUT_S)
+        with contextlib.closing(connection):
+            read_schema(connection, path)
+    except sqlite3.Error:
+        return  # the code that opens it judges the damage
 
 
 def _prepare_connection(connection: Connection, home: Home, *, durable: bool, check: bool) -> None:

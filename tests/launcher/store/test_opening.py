@@ -199,12 +199,21 @@ def test_database_of_another_program_is_not_changed(home: Home, made: str) -> No
     assert not home.damage_record.exists()
 
 
-def test_queue_of_a_newer_launcher_is_not_changed(home: Home) -> None:
+@pytest.mark.parametrize("log", [False, True])
+def test_queue_of_a_newer_launcher_is_not_changed(home: Home, log: bool) -> None:
+    """With a write-ahead log, as after a power cut, too."""
     with closing(open_queue(home)) as connection:
         connection.execute(f"PRAGMA user_version = {KNOWN_SCHEMA + 1}")
-    before = home.database.read_bytes()
+        connection.execute("ANALYZE")
+        left = Path(f"{home.database}-wal").read_bytes()
+        file = home.database.read_bytes()
+    if log:
+        home.database.write_bytes(file)
+        Path(f"{home.database}-wal").write_bytes(left)
+    files = [home.database, *([Path(f"{home.database}-wal")] if log else [])]
+    before = [path.read_bytes() for path in files]
     assert "newer launcher" in opening_error(home)
-    assert home.database.read_bytes() == before
+    assert [path.read_bytes() for path in files] == before
 
 
 # --- damage
