@@ -26,6 +26,14 @@ def test_every_python_of_the_metadata_is_tested(workflow: Any) -> None:
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == declared
 
 
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/installing.md", "setup.cfg"]
+)
+def test_untried_pythons_are_named_wherever_the_tried_ones_are(name: str) -> None:
+    text = (TREE / name).read_text(encoding="utf-8")
+    assert re.search(r"3\.11 to 3\.13\b[^#|]{,80}[Nn]ewer (?:ones|Pythons) are not tried", text)
+
+
 def test_workflow_runs_tests_and_release(workflow: Any) -> None:
     runs = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
     assert {run for run in runs if run.startswith("make")} == {
