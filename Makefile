@@ -10,7 +10,7 @@ PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED)
 INSTALL := .ci/install $(PYTHON) $(VENV)
 
-.PHONY: help demo test check types rules format prose quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters release clean
+.PHONY: help demo test check types rules format prose quick fuzz bench gpu screenshots docs chaos powercut shutdown night nospawn clusters release matrix bill clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -109,6 +109,12 @@ release: ## build wheel and source archive of the commit into dist/, checked and
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
 	  { echo "error: '$(PYTHON)' is no Python of 3.11 or newer. Name one: make PYTHON=python3.12 release" >&2; exit 1; }
 	@$(PYTHON) .ci/release.py
+
+matrix: ## try the wheel in dist/ with each Python that is there, and with each extra; takes 20 GB and half an hour
+	@$(PYTHON) .ci/matrix.py
+
+bill: ## write the bill of materials of each extra into dist/, and the page of licences
+	@$(PYTHON) .ci/bill.py
 
 clean: ## remove what the targets made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
