@@ -49,7 +49,7 @@ _HEAD = """\
 # Licences of the packages that launcher and trueface use
 
 For people who must know the licences before they install or hand on the programs. launcher and trueface themselves
-are under the [MIT licence](../LICENSE).
+are under the MIT licence.
 
 The table lists what pip installs for the base and for each [extra](installing.md#which-extra-do-i-need). Only developers need the extras
 `bench`, `dev` and `docs`. Licences are SPDX expressions, and describe the wheels with the libraries in them. `make bill` writes this page,
