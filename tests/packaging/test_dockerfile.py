@@ -137,6 +137,12 @@ def test_build_steps_install_both_commands_of_the_readme(
         module = "import launcher, trueface; print(launcher.__file__, trueface.__file__)"
         assert run("python", "-c", module).count(str(project.folder)) == 2
 
+        # a finder of the same name in the environment of this test would answer the import, too
+        (packages,) = (project.folder / ".venv").glob("lib/python*/site-packages")
+        finder = "".join(path.read_text() for path in packages.glob("__editable__*"))
+        for package in ("launcher", "trueface"):
+            assert str(project.folder / package) in finder
+
         (command,) = (json.loads(step.text) for step in STEPS if step.name == "CMD")
         recipe = run(*command, "--dry-run").splitlines()
         assert recipe == [".venv/bin/launcher run tasks/quickstart.yaml"], (
