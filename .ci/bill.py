@@ -222,7 +222,7 @@ def page(reports: Mapping[str, Mapping[str, Any]], corrections: Mapping[str, str
             needed_by.setdefault(name, []).append(extra)
     del licences[DISTRIBUTION]
     rows = (
-        f"| {name} | `{licences[name]}` | {_short(needed_by[name])} |\n"
+        f"| `{name}` | `{licences[name]}` | {_short(needed_by[name])} |\n"
         for name in sorted(licences)
     )
     return _HEAD + "".join(rows)

@@ -89,14 +89,16 @@ def test_page_names_the_extras_that_need_a_package() -> None:
     text = bill.page({"base": base, "zoo": REPORT, "web": base}, {"plotly": "ISC"})
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     assert rows == [
-        "| click | `MIT` | every installation |",
-        "| plotly | `ISC` | `zoo` |",
-        "| zoo-keeper | `MIT` | `zoo` |",
+        "| `click` | `MIT` | every installation |",
+        "| `plotly` | `ISC` | `zoo` |",
+        "| `zoo-keeper` | `MIT` | `zoo` |",
     ]
 
 
 def test_every_pinned_package_has_a_licence_on_the_page() -> None:
-    rows = re.findall(r"^\| ([a-z0-9-]+) \| `(.+?)` \|", bill.PAGE.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([a-z0-9-]+)` \| `(.+?)` \|", bill.PAGE.read_text("utf-8"), re.MULTILINE
+    )
     licences = dict(rows)
     assert not pins().keys() - licences.keys(), "make release bill"
     corrections = bill.read_corrections()
