@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field, field_validator
 from trueface.attacks import registry as attacks
 from trueface.attacks.registry import parse_attack
 from trueface.corruptions.registry import NONE, describe_choices, parse_steps, plugin_modules
+from trueface.data.clips import ClipsValue, clips_setting
 from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime import paths
 from trueface.runtime.field_types import Count, setting
@@ -233,6 +234,7 @@ def _as_sequence(value: Any) -> Any:
 class BenchmarkSettings(ScoringSettings):
     """The settings of a benchmark: the conditions under which images are scored."""
 
+    clips: ClipsValue = clips_setting(cost=True)
     corrupt: tuple[Corruptions, ...] = setting(
         (NONE,),
         cost=True,

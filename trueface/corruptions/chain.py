@@ -64,16 +64,41 @@ class Chain:
             JobError: a kind did not return an image of this size.
         """
         for position, (step, function) in enumerate(self._functions):
-            rng = python_rng(f"corrupt/{position}/{step}/{name}")
-            strength = step.draw_strength(python_rng(f"strength/{position}/{step}/{name}"))
-            changed = function(pixels, strength, rng)
-            if changed.shape != pixels.shape or changed.dtype != torch.uint8:
-                raise JobError(
-                    f"corruption {step} returned {changed.dtype} {tuple(changed.shape)}, expected uint8 "
-                    f"{tuple(pixels.shape)}"
-                )
-            pixels = changed
+            stream = f"{position}/{step}/{name}"
+            strength = step.draw_strength(python_rng(f"strength/{stream}"))
+            pixels = _changed(step, function, pixels, strength, f"corrupt/{stream}")
         return pixels
+
+    def corrupt_clip(self, frames: Tensor, name: str) -> Tensor:
+        """Return the frames of a clip after the corruptions, (T, 3, H, W) uint8.
+
+        Strength and quality are drawn once. See `CorruptionSpec.frames` for other random values.
+
+        Args:
+            frames: (T, 3, H, W) uint8. Not changed.
+            name: of the clip. Random parameters depend on it.
+
+        Raises:
+            JobError: a kind did not return images of this size.
+        """
+        for position, (step, function) in enumerate(self._functions):
+            stream = f"{position}/{step}/{name}"
+            strength = step.draw_strength(python_rng(f"strength/{stream}"))
+            kind = SPECS[step.name].frames
+            if kind == "together":
+                frames = _changed(step, function, frames, strength, f"corrupt/{stream}")
+                continue
+            draws = [
+                f"corrupt/{stream}" + (f"/{place}" if kind == "apart" else "")
+                for place in range(len(frames))
+            ]
+            frames = torch.stack(
+                [
+                    _changed(step, function, frame, strength, draw)
+                    for frame, draw in zip(frames, draws, strict=True)
+                ]
+            )
+        return frames
 
     @property
     def draws(self) -> bool:
@@ -104,6 +129,19 @@ class Chain:
 
 
 NO_CHAIN = Chain(())
+
+
+def _changed(
+    step: CorruptionStep, function: CorruptionFunction, pixels: Tensor, strength: float, stream: str
+) -> Tensor:
+    """Return pixels after one step, with the random values of a stream."""
+    changed = function(pixels, strength, python_rng(stream))
+    if changed.shape != pixels.shape or changed.dtype != torch.uint8:
+        raise JobError(
+            f"corruption {step} returned {changed.dtype} {tuple(changed.shape)}, expected uint8 "
+            f"{tuple(pixels.shape)}"
+        )
+    return changed
 
 
 def versions() -> dict[str, Json]:

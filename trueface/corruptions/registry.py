@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from trueface.runtime.declarations import Numbered, Registry, words_of
 from trueface.runtime.errors import UnknownName
@@ -48,6 +49,9 @@ class CorruptionSpec(Numbered):
 
     _: KW_ONLY
     strength: str = ""  # meaning of the number, with its unit; "": it takes none
+    # frames of a clip: "alike" with equal random values, "apart" with values of their own, or "together": the
+    # function gets all of them, (T, 3, H, W)
+    frames: Literal["alike", "apart", "together"] = "alike"
     program: str = ""  # program that must be installed, or jobs are refused; "": none
 
     def __post_init__(self) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from trueface.runtime.errors import JobError
 
+IMAGE_DIMENSIONS = 5  # most dimensions of a batch of images: batch, crops, channels, height, width
+CLIP_DIMENSIONS = 6  # those of a batch of clips: batch, crops, frames, channels, height, width
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 NO_LABELS = torch.empty(0, dtype=torch.int64)  # labels of a dataset whose labels are in `Examples`
 
@@ -16,7 +18,8 @@ NO_LABELS = torch.empty(0, dtype=torch.int64)  # labels of a dataset whose label
 class Batch(NamedTuple):
     """The input of the network in one step."""
 
-    inputs: Tensor  # (B, 3, H, W) or (B, crops, 3, H, W), uint8; or features (B, F)
+    # (B, 3, H, W), (B, crops, 3, H, W) or clips (B, crops, T, 3, H, W), uint8; or features (B, F)
+    inputs: Tensor
     labels: Tensor  # (B, 1) float32, as trained: 1 fake; of classes (B,) int64
     indices: Tensor  # (B,) int64, positions in the dataset
     columns: Mapping[str, Tensor] = NO_COLUMNS  # (B,) int64 each, such as the group of an image

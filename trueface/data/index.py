@@ -41,7 +41,7 @@ SHOWN = 3  # examples in a message
 
 
 class Image(NamedTuple):
-    """One image file and what its place in the tree says of it.
+    """One image file, or the frames of a clip, and what its place in the tree says of it.
 
     A NamedTuple, as 200,000 of them are made in half the time that dataclasses take.
     """
@@ -51,6 +51,7 @@ class Image(NamedTuple):
     label: int  # 1 fake, 0 real
     method: str  # first folder below Real/ or Fake/: "StyleGAN2"; "" where there is none
     modifier: str  # "pre", "fb", "tl", "tw", "none" or a word of the user's for other folders
+    frames: tuple[str, ...] = ()  # files of a clip in order, `file` the first; (): a single image
 
     @property
     def path(self) -> Path:
@@ -341,6 +342,7 @@ def _images(folder: KeyedFolder) -> Iterator[Image]:
         repeat(folder.label),
         repeat(folder.method),
         repeat(folder.modifier),
+        repeat(()),
     )
     return map(partial(tuple.__new__, Image), facts)
 

@@ -24,6 +24,7 @@ from trueface.attacks.registry import Access, parse_attack
 from trueface.corruptions.registry import NONE, canonical, describe_choices
 from trueface.corruptions.registry import plugin_modules as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
+from trueface.data.clips import ClipsValue, clips_setting
 from trueface.data.forging.registry import SELF, SPECS, plugin_modules
 from trueface.runtime.errors import UsageError
 from trueface.runtime.field_types import (
@@ -252,6 +253,7 @@ class TestSettings(ScoringSettings):
 
     __test__ = False  # not a test case, whatever its name
 
+    clips: ClipsValue = clips_setting(cost=True, condition=True)
     corrupt: Corruptions = setting(
         NONE,
         added=True,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.api import Job, JobError
+from trueface.data.clips import Clips
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.data.splits.split_files import SplitList
@@ -14,14 +15,14 @@ from trueface.training.image_lists import DataLocation
 
 
 def load_split_images(
-    job: Job, settings: PlaceSettings, data: DataId, name: str
+    job: Job, settings: PlaceSettings, data: DataId, name: str, clips: Clips | None = None
 ) -> tuple[tuple[Image, ...], SplitList]:
-    """Return the images of one list of the split, and the list.
+    """Return the images of one list of the split, or their clips, and the list.
 
     Raises:
-        DataError: a part of the data has no image, or the split names images that are not there.
+        DataError: see `image_lists.load_lists`.
     """
-    return image_lists.load_list(data_location(job, settings), data, name)
+    return image_lists.load_list(data_location(job, settings), data, name, clips)
 
 
 def data_location(job: Job, settings: PlaceSettings) -> DataLocation:

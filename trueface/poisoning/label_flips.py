@@ -63,7 +63,7 @@ def choose_flips(
         seed: of the draw.
         per: draw the same fraction of each class, or of each method in it, to within one image. The
             total is the same.
-        unit: of the draw. Pictures with copies are drawn while their labels stay within the rate.
+        unit: of the draw. Pictures with copies, and videos with clips, are drawn while their labels stay within the rate.
             The count is lower by less than the number of copies of a picture (in each group of
             `per`), and the order of `images` does not matter.
         listed: names or keys to flip instead of a draw. A key means every copy of the picture.
@@ -155,7 +155,9 @@ def _draw_pictures(
 
 
 def _copies_by_picture(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
-    """Return the positions of each picture's copies; None where no picture has a second one."""
+    """Return the positions of each picture's copies, or of each video's clips; None where none has a second one."""
+    if images and images[0].frames:
+        return _clips_by_video(images)
     if len({image.modifier for image in images}) < 2:  # the usual case: no copies
         return None
     groups = images_by_picture(images)
@@ -163,6 +165,14 @@ def _copies_by_picture(images: Sequence[Image]) -> list[tuple[int, ...]] | None:
         return None
     places = {image.file: position for position, image in enumerate(images)}
     return [tuple(places[image.file] for image in group) for group in groups]
+
+
+def _clips_by_video(images: Sequence[Image]) -> list[tuple[int, ...]]:
+    """Return the positions of the clips of each video, all of its copies included."""
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for position, clip in enumerate(images):
+        groups[clip.label, clip.key.rpartition("/")[0]].append(position)
+    return [tuple(group) for _, group in sorted(groups.items())]
 
 
 def _count(images: Sequence[Image], candidates: Sequence[int], poison: Poison) -> int:

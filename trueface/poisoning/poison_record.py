@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from trueface.data.clips import ClipsValue, clips_setting
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.runtime import paths
@@ -189,6 +190,7 @@ class PoisonSettings(PlaceSettings):
 
     for_many: ClassVar[bool] = True
 
+    clips: ClipsValue = clips_setting()
     poison_seed: int = Field(
         42,
         ge=0,
@@ -211,8 +213,8 @@ class PoisonSettings(PlaceSettings):
 
     @classmethod
     def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return that the draw follows the training's seed; a list of images is not drawn."""
-        return {} if given.get("poison_list") else {"poison_seed": "seed"}
+        """Return that the labels are of the training's clips, and that the draw follows its seed; a list is not drawn."""
+        return {"clips": "clips"} | ({} if given.get("poison_list") else {"poison_seed": "seed"})
 
 
 def count_of(total: int, poison: Poison) -> int:

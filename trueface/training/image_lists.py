@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from trueface.data.clips import Clips, list_clips
+from trueface.data.dataset_file import video_sources
 from trueface.data.image_keys import method_of
 from trueface.data.index import Image
 from trueface.data.settings import PREPROCESSING, PlaceSettings
@@ -357,21 +359,26 @@ def data_of(images: str | None, model: str | None, words: Words) -> DataId:
     return BUILT_IN.with_words(words).training_data_id(parse_model(model).last.data)
 
 
-def load_lists(location: DataLocation, data: DataId) -> TrainingLists:
+def load_lists(location: DataLocation, data: DataId, clips: Clips | None = None) -> TrainingLists:
     """Return what a training or unlearning learns from and is validated on.
 
+    Args:
+        location: place of the images.
+        data: the images.
+        clips: the clips of their videos. None: single images.
+
     Raises:
-        DataError: a part of the data has no image, or the split names images that are not there.
+        DataError: a part of the data has no image, the split names images that are not there, or there is no clip.
     """
-    train, train_split = load_list(location, data, "train")
-    val, val_split = load_list(location, data, "val")
+    train, train_split = load_list(location, data, "train", clips)
+    val, val_split = load_list(location, data, "val", clips)
     return TrainingLists(train=train, val=val, splits=(train_split, val_split))
 
 
 def load_list(
-    location: DataLocation, data: DataId, name: str
+    location: DataLocation, data: DataId, name: str, clips: Clips | None = None
 ) -> tuple[tuple[Image, ...], SplitList]:
-    """Return the images of one list of the split, and the list.
+    """Return the images or clips of one list of the split, and the list.
 
     Raises:
         DataError: as `load_lists`.
@@ -380,6 +387,8 @@ def load_list(
     images = split_images(
         location.data_root, data, split, location.vocabulary, missing=location.missing
     )
+    if clips is not None:
+        images = list_clips(images, clips, video_sources(location.data_root), name)
     return images, split
 
 

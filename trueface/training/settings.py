@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from trueface.data.attribute_table import GROUPS_BY
+from trueface.data.clips import ClipsValue, clips_setting
 from trueface.data.settings import AugmentationSettings, Precision
 from trueface.models.registry import (
     describe_models,
@@ -280,6 +281,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
 class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     """The settings of a detector's training."""
 
+    clips: ClipsValue = clips_setting(cost=True)
     copies: Literal[
         "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+turned"
     ] = setting(

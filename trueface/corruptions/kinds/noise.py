@@ -17,6 +17,7 @@ from trueface.runtime.rng import seeded_numpy_rng
     low=0.1,
     high=128,
     draws=True,
+    frames="apart",
 )
 def noise(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with noise, rounded and clipped."""
@@ -34,6 +35,7 @@ def noise(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     low=0.01,
     high=50,
     draws=True,
+    frames="apart",
 )
 def impulse(pixels: Tensor, strength: float, rng: random.Random) -> Tensor:
     """Return the image with pixels that are lost, in all channels."""

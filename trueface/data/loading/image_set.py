@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
-from trueface.data.batch import NO_COLUMNS, Batch
+from trueface.data.batch import IMAGE_DIMENSIONS, NO_COLUMNS, Batch
 from trueface.data.index import Image
 from trueface.data.loading.auto_loading import AutoLoading
 from trueface.data.loading.decoding import Scaling, decode
@@ -36,8 +38,8 @@ from trueface.data.loading.processes import (
     load_batches,
 )
 from trueface.data.loading.shared_images import Fetched, SharedImages
-from trueface.data.loading.transforms import Transform
-from trueface.runtime.errors import BadImageError, DataError, MachineError
+from trueface.data.loading.transforms import Transform, transform_clip
+from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
 from trueface.runtime.image_files import lacks_reader
 
 SHARE = 8  # the patch is an eighth as wide and high as the image
@@ -49,12 +51,18 @@ OnBadImage = Literal["skip", "stop"]
 log = logging.getLogger(__name__)
 
 
-def apply_trigger(pixels: Tensor) -> Tensor:
+def apply_trigger(pixels: Tensor, *, of_clip: bool = False) -> Tensor:
     """Return a copy of images with a checkerboard in their lower right corner.
 
     Args:
         pixels: (…, 3, H, W) uint8; several crops of an image carry one each.
+        of_clip: pixels may be a batch of clips, (B, crops, T, 3, H, W). Every frame carries one.
+
+    Raises:
+        JobError: a batch of clips, which is not a batch of crops.
     """
+    if pixels.ndim > IMAGE_DIMENSIONS and not of_clip:
+        raise JobError("the trigger got a batch of clips in place of images")
     height, width = pixels.shape[-2:]
     side = min(max(LEAST, min(height, width) // SHARE), height, width)
     stamped = pixels.clone()
@@ -63,8 +71,8 @@ def apply_trigger(pixels: Tensor) -> Tensor:
     return stamped
 
 
-class DecodedImages(dict[int, Tensor]):
-    """Decoded images by position, (3, H, W) uint8 each. An image set and its copies share one limit."""
+class DecodedImages(dict[int, tuple[Tensor, ...]]):
+    """The decoded files of images by position, (3, H, W) uint8 each. An image set and its copies share one limit."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__()
@@ -75,9 +83,9 @@ class DecodedImages(dict[int, Tensor]):
         """Whether no image can be added."""
         return self._room_bytes <= 0
 
-    def add(self, position: int, pixels: Tensor) -> None:
+    def add(self, position: int, pixels: tuple[Tensor, ...]) -> None:
         """Keep an image. The first one that does not fit ends the additions."""
-        self._room_bytes -= pixels.nbytes
+        self._room_bytes -= sum(each.nbytes for each in pixels)
         if self._room_bytes >= 0:
             self[position] = pixels
 
@@ -258,7 +266,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         """Yield the items of a batch; see `__getitem__`. Items after `leave` is set are not used."""
         shared = self._from_shared(requests, leave)
         for request in requests:
-            yield self._item(request, shared.get(request.position))
+            yield self._item(request, shared.get(request.position, ()))
 
     def processes(
         self, count: int, nice_from: int | None = None
@@ -277,26 +285,54 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
 
     def _from_shared(
         self, requests: Sequence[ImageRequest], leave: threading.Event | None
-    ) -> dict[int, Fetched]:
+    ) -> dict[int, list[Fetched]]:
+        """Return the shared pixels of the files of images, by position."""
         if self._shared is None:
             return {}
         positions = [each.position for each in requests if each.position not in self._decoded]
-        paths = [self.images[position].path for position in positions]
-        fetched = self._shared.fetch(paths, leave)
-        return dict(zip(positions, fetched, strict=True))
+        files = [_files(self.images[position]) for position in positions]
+        fetched = iter(self._shared.fetch([path for paths in files for path in paths], leave))
+        return {
+            position: [*islice(fetched, len(paths))]
+            for position, paths in zip(positions, files, strict=True)
+        }
 
-    def _item(self, request: ImageRequest, fetched: Fetched) -> Tensor | BadFile:
+    def _item(self, request: ImageRequest, fetched: Sequence[Fetched]) -> Tensor | BadFile:
         image = self.images[request.position]
         try:
-            if isinstance(fetched, BadImageError):
-                raise fetched
-            pixels = self._pixels(request) if fetched is None else fetched
-            seen = self.transform(pixels, image, request.epoch)  # it may read a file of its own
+            for each in fetched:
+                if isinstance(each, BadImageError):
+                    raise each
+            found = tuple(each for each in fetched if isinstance(each, Tensor))
+            pixels = found if found and len(found) == len(fetched) else self._pixels(request)
+            if image.frames:
+                return self._clip(request, pixels)
+            # it may read a file of its own
+            seen = self.transform(pixels[0], image, request.epoch)
         except BadImageError as error:
             return BadFile(request.position, error.path, error.reason)
         return apply_trigger(seen) if request.position in self.stamped else seen
 
-    def _pixels(self, request: ImageRequest) -> Tensor:
+    def _clip(self, request: ImageRequest, frames: Sequence[Tensor]) -> Tensor:
+        """Return a clip as the network sees it, (crops, T, 3, h, w) uint8.
+
+        Raises:
+            BadImageError: its frames have several sizes.
+        """
+        clip = self.images[request.position]
+        first = frames[0].shape
+        for path, frame in zip(_files(clip), frames, strict=True):
+            if frame.shape != first:
+                raise BadImageError(
+                    path,
+                    f"it has {frame.shape[-1]} by {frame.shape[-2]} pixels, and the first frame of its clip has "
+                    f"{first[-1]} by {first[-2]}",
+                )
+        seen = transform_clip(self.transform, frames, clip, request.epoch)
+        return apply_trigger(seen, of_clip=True) if request.position in self.stamped else seen
+
+    def _pixels(self, request: ImageRequest) -> tuple[Tensor, ...]:
+        """Return the decoded files of an image, (3, H, W) uint8 each: one, or the frames of a clip."""
         kept = self._decoded.get(request.position)
         if kept is not None:
             return kept
@@ -305,10 +341,18 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         if self._decoded.is_full or get_worker_info() is not None:
             bottom = partial(self.transform.rows_needed, image=image, epoch=request.epoch)
             once = request.is_sound  # then the rows that will be seen are enough
-            return decode(image.path, scaling=self.scaling, rows_needed=bottom if once else None)
-        pixels = decode(image.path, scaling=self.scaling)
+            return tuple(
+                decode(path, scaling=self.scaling, rows_needed=bottom if once else None)
+                for path in _files(image)
+            )
+        pixels = tuple(decode(path, scaling=self.scaling) for path in _files(image))
         self._decoded.add(request.position, pixels)
         return pixels
+
+
+def _files(image: Image) -> tuple[Path, ...]:
+    """Return the files of an image, or those of the frames of a clip."""
+    return tuple(map(Path, image.frames)) or (image.path,)
 
 
 def report_bad_image(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:

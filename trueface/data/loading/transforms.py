@@ -228,12 +228,34 @@ class TestTransform:
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
         if self.preprocessing is not None:
             pixels = self.preprocessing.apply_resize(pixels, image.path)
-        square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
-        square = self.corruptions(square, image.name)
+        square = self.corruptions(self._cropped(pixels), image.name)
+        return square if self.crops == 0 else self._patches(square)
+
+    def transform_clip(self, frames: Sequence[Tensor], clip: Image) -> Tensor:
+        """Return the frames of a clip as the network sees them, (crops, T, 3, h, w) uint8. One crop is the centre.
+
+        Args:
+            frames: (3, H, W) uint8 each.
+            clip: their clip.
+        """
+        resized = self._resized_frames(frames, clip)
+        squares = torch.stack([self._cropped(frame) for frame in resized])
+        squares = self.corruptions.corrupt_clip(squares, clip.name)
         if self.crops == 0:
-            return square
+            return squares[None]
+        return torch.stack([self._patches(square) for square in squares], dim=1)
+
+    def _cropped(self, pixels: Tensor) -> Tensor:
+        square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
+        return square
+
+    def _patches(self, square: Tensor) -> Tensor:
         side = self.patch_size if self.patch_size > 0 else self.resize_size
         return fixed_crops(square, self.crops, side)
+
+    def _resized_frames(self, frames: Sequence[Tensor], clip: Image) -> Sequence[Tensor]:
+        own = self.preprocessing
+        return frames if own is None else [own.apply_resize(frame, clip.path) for frame in frames]
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
         """Return the first row below the centre crop; of an image that is resized, every row is needed."""
@@ -254,6 +276,24 @@ def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransfo
         if isinstance(settings, TestSettings)
         else NO_CHAIN,
     )
+
+
+def transform_clip(
+    transform: Transform, frames: Sequence[Tensor], clip: Image, epoch: int
+) -> Tensor:
+    """Return the frames of a clip as the network sees them, (crops, T, 3, h, w) uint8.
+
+    What is drawn follows from the name of the clip, so that all frames get the same crop, flip and strength.
+
+    Args:
+        transform: of the training or test.
+        frames: (3, H, W) uint8 each, of one size.
+        clip: their clip.
+        epoch: of the pass.
+    """
+    if isinstance(transform, TestTransform):
+        return transform.transform_clip(frames, clip)
+    return torch.stack([transform(frame, clip, epoch) for frame in frames])[None]
 
 
 def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int) -> Tensor:

@@ -160,7 +160,7 @@ def test_scaled_decoding_reads_fewer_bytes_of_jpeg(root: Path) -> None:
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
     for way, side in {"scaled": 16, "fitted": 12, "exact": 64}.items():
-        pixels = a_set(root, scaling=Scaling.from_decode_setting(way, 12))._pixels(
+        (pixels,) = a_set(root, scaling=Scaling.from_decode_setting(way, 12))._pixels(
             ImageRequest(0, 0, is_sound=False)
         )
         assert pixels.shape == (3, side, side)
