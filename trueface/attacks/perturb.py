@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trueface.attacks.registry import SPECS, Attack
+from trueface.data.batch import CLIP_DIMENSIONS
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import torch_rng
 
@@ -53,12 +54,16 @@ class Target:
 class AttackInput:
     """The input of an attack."""
 
-    images: Tensor  # (B, 3, H, W) float32, whole levels
+    images: Tensor  # (B, 3, H, W) or clips (B, crops, T, 3, H, W), float32, whole levels
     directions: Tensor  # (B,) float32: 1 raises the logit, -1 lowers it
     budget: float  # levels
     target: Target
     generators: Sequence[torch.Generator]  # one an image
     queries: int = QUERIES  # an image, for attacks by scores
+
+    def per_image(self, values: Tensor) -> Tensor:
+        """Return values of each image, (B,), in a shape that multiplies images."""
+        return values.view(-1, *[1] * (self.images.ndim - 1))
 
     def project_to_budget(self, images: Tensor) -> Tensor:
         """Return images brought back to the budget and to 0 … 255."""
@@ -81,20 +86,28 @@ def apply_attack(
     *,
     directions: Tensor,
     queries: int = QUERIES,
+    of_clips: bool = False,
 ) -> Tensor:
     """Return attacked images, rounded: (B, 3, H, W) uint8, no level further away than the budget.
 
     Args:
-        pixels: (B, 3, H, W) uint8.
+        pixels: (B, 3, H, W) uint8, or clips (B, crops, T, 3, H, W).
         names: of the images.
         attack: kind and budget; a budget of 0 returns the images as they are.
         target: what the attack computes with: of `transfer` the surrogate.
         directions: (B,), `TOWARDS_REAL` or `TOWARDS_FAKE`.
         queries: of each image, for attacks by scores.
+        of_clips: pixels are clips, and the target scores clips.
 
     Raises:
-        JobError: a kind returned something else than such images, or went beyond the budget.
+        JobError: a kind returned something else than such images, or went beyond the budget; clips in place of
+            images, or the reverse.
     """
+    dimensions = CLIP_DIMENSIONS if of_clips else 4
+    if pixels.ndim != dimensions:
+        raise JobError(
+            f"attack {attack} got pixels of {pixels.ndim} dimensions in place of {dimensions}"
+        )
     if attack.budget == 0 or not len(pixels):
         return pixels
     images = pixels.float()

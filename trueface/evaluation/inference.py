@@ -24,7 +24,7 @@ from trueface.attacks.perturb import (
 )
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
-from trueface.data.batch import Batch
+from trueface.data.batch import CLIP_DIMENSIONS, Batch
 from trueface.data.index import Image
 from trueface.data.loading.image_set import ImageLoader
 from trueface.evaluation.arrays import mean_or_none
@@ -117,7 +117,7 @@ def evaluate_images(
     return evaluate(model, features(0), total=len(feed), watch=watch, forward=model.forward_head)
 
 
-Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)
+Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W), or clips, uint8 → logits (B,)
 Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uint8
 
 
@@ -195,7 +195,13 @@ def attack_images(
         fake = torch.from_numpy(clean.labels[at])[hit] == 1
         directions = torch.where(fake, TOWARDS_REAL, TOWARDS_FAKE)
         after = apply_attack(
-            clean_images, names, attack, target, directions=directions, queries=queries
+            clean_images,
+            names,
+            attack,
+            target,
+            directions=directions,
+            queries=queries,
+            of_clips=clean_images.ndim == CLIP_DIMENSIONS,
         )
         largest = max(largest, _distance(clean_images, after))
         pixels[hit] = after = _saved(after, names, saved)
@@ -258,7 +264,12 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
 
 
 def _saved(images: Tensor, names: Sequence[str], saved: Chain) -> Tensor:
-    changed = [saved(each, name) for each, name in zip(images, names, strict=True)]
+    changed = [
+        saved(each, name)
+        if each.ndim < CLIP_DIMENSIONS - 1
+        else torch.stack([saved.corrupt_clip(crop, name) for crop in each])
+        for each, name in zip(images, names, strict=True)
+    ]
     return torch.stack(changed) if changed and saved else images
 
 

@@ -40,7 +40,6 @@ from trueface.models.registry import (
     ModelSpec,
     Triple,
     load_model_maker,
-    names_of,
     spec_of,
     without_last_layer,
 )
@@ -53,6 +52,7 @@ WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which f
 PREFIXES = ("_orig_mod.", "module.")  # prefixes of names in a compiled network, and in DataParallel
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
 CLASSES = 1000  # classes of ImageNet; a last layer for them is replaced without a word
+CLIP_CLASSES = 400  # classes of Kinetics-400, likewise for networks of clips
 # last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
 VARIANCE = "running_var"  # variance of a batch norm
@@ -146,18 +146,24 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> No
 
 
 def load_pretrained_state(
-    network: nn.Module, state: Mapping[str, Tensor], noun: str, *, head: str | None
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    noun: str,
+    *,
+    head: str | None,
+    classes: int = CLASSES,
 ) -> None:
-    """Load `state`. If its last layer has ImageNet's classes, keep the last layer of `network`.
+    """Load `state`. If its last layer has the classes of a pretraining, keep the last layer of `network`.
 
     Args:
         network: with one logit.
         state: tensors by the network's names. Those of the last layer may have another library's names.
         noun: the weights, as messages name them.
         head: dotted name of the network's last layer. None: every tensor is loaded.
+        classes: number of classes of the pretraining.
 
     Raises:
-        WeightsError: the tensors are of another network, or the last layer has neither 1 nor 1,000 outputs.
+        WeightsError: the tensors are of another network, or the last layer has neither 1 nor `classes` outputs.
     """
     own, prefix = network.state_dict(), f"{head}."
     last = {
@@ -166,11 +172,12 @@ def load_pretrained_state(
         if head is not None
         and (name.startswith(prefix) or (name not in own and name.startswith(FOREIGN_HEADS)))
     }
-    classes = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
-    if other := classes - {1, CLASSES}:
+    found = {len(state[name]) for name in last if name.endswith("weight") and state[name].dim()}
+    if other := found - {1, classes}:
+        data = "ImageNet" if classes == CLASSES else "Kinetics"
         raise WeightsError(
             f"{noun} have a last layer of {min(other)} classes, but a detector has one logit. "
-            f"Only a layer of ImageNet's {CLASSES} classes is replaced. To start with a new "
+            f"Only a layer of {data}'s {classes} classes is replaced. To start with a new "
             f"layer, remove {', '.join(sorted(last))} from the file."
         )
     fitting = {
@@ -378,12 +385,16 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
         network.set_submodule(spec.head, head)
     if spec.inner is None:
         _start_from(built, options.weights)
+    if options.nodown and spec.frames is not None:
+        raise JobError(
+            f"nodown needs a network of images, but {name} looks at clips. Leave it out."
+        )
     if options.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.probe_side)
     if spec.head is None:
-        check_one_logit(network, name, spec.probe_side)
+        check_one_logit(network, name, spec.probe_side, frames=spec.frames)
     elif spec.solver == "gradient":
-        check_single_head(network, name, spec.head, spec.probe_side)
+        check_single_head(network, name, spec.head, spec.probe_side, frames=spec.frames)
     return built
 
 
@@ -435,7 +446,7 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
         state = published_state(spec.weights_url)
         noun = f"the ImageNet weights of {spec.name}"
         if not _start_from_backbone(built, state, noun):
-            load_pretrained_state(built.network, built.adapt(dict(state)), noun, head=spec.head)
+            _load_pretrained(built, dict(state), noun)
     else:
         published = weights == "default" and built.published
         _adopt_file(built, published() if published else Path(weights))
@@ -453,11 +464,17 @@ def _adopt_file(built: BuiltNetwork, path: Path) -> None:
     try:
         if not _start_from_backbone(built, state, noun):
             state = drop_unused(built.network, state, noun)
-            load_pretrained_state(built.network, built.adapt(state), noun, head=spec.head)
+            _load_pretrained(built, state, noun)
     except WeightsError as error:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
         raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
+
+
+def _load_pretrained(built: BuiltNetwork, state: dict[str, Tensor], noun: str) -> None:
+    classes = CLASSES if built.spec.frames is None else CLIP_CLASSES
+    adapted = built.adapt(state)
+    load_pretrained_state(built.network, adapted, noun, head=built.spec.head, classes=classes)
 
 
 def _start_from_backbone(built: BuiltNetwork, state: Mapping[str, Tensor], noun: str) -> bool:
@@ -497,8 +514,7 @@ def _relatives(name: str) -> list[str]:
     if first not in LIBRARIES:
         return []
     letters = re.match("[a-z]*", network)
-    names = names_of(LIBRARIES["tv"].package)
-    own = names_of(LIBRARIES[first].package)
+    names, own = LIBRARIES["tv"].networks, LIBRARIES[first].networks
     return [
         f"{first if each in own else 'tv'}/{each}"
         for each in sorted(names)

@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import frexp, prod
 from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trueface.data.batch import CLIP_DIMENSIONS
+from trueface.data.clips import Clips
 from trueface.models.assembly import BuildOptions, assemble
 from trueface.models.head import MlpHead, capture_inputs, head_of, linear_layers, refuse_small
 from trueface.models.registry import (
@@ -26,12 +30,14 @@ from trueface.models.registry import (
     load_classifier_maker,
     spec_of_classifier,
     three_numbers,
+    unfit_clips,
     unfit_side,
     without_last_layer,
 )
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import stream_seed
 
+DetectorT = TypeVar("DetectorT", bound="Detector")
 log = logging.getLogger(__name__)
 OWN = "model"  # the normalization of the architecture
 # "half" maps pixels to -1 … 1, as weights that come from TensorFlow expect
@@ -86,6 +92,8 @@ class Classifier(nn.Module):
         self.normalization, self.channels_last = normalization, channels_last
         self.nodown = nodown  # only for detectors; see `build_detector`
         self.shape = shape  # only for classifiers of K classes; see `build_classifier`
+        # whether a detector of images accepts clips. Otherwise it refuses them, as a caller may take frames for crops
+        self.scores_clips = False
         mean, std = normalization_numbers(normalization) or (spec.mean, spec.std)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -94,13 +102,25 @@ class Classifier(nn.Module):
         self._even = (mean[0], std[0]) if even else None
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the K logits of each image, (B, K).
+        """Return the K logits of each image or clip, (B, K).
+
+        A detector of images scores a clip by the mean probability of its frames.
 
         Args:
             pixels: (B, 3, H, W), or (B, C, 3, H, W) for the mean logits of C crops of each image;
-                uint8, or float32 in [0, 1].
+                uint8, or float32 in [0, 1]. Clips are (B, C, T, 3, H, W); see `scores_clips`.
+
+        Raises:
+            JobError: the network does not take them.
         """
+        self._refuse_dimensions(pixels)
         logits: Tensor = self.network(self.normalize_pixels(pixels))
+        if pixels.ndim == CLIP_DIMENSIONS and self.spec.frames is None:
+            crops, frames = pixels.shape[1:3]
+            of_frames = logits.view(len(pixels), crops, frames, logits.shape[-1]).mean(1)
+            return logit_of_mean(of_frames, 1)
+        if self.spec.frames is not None:
+            return logits.view(len(pixels), pixels.shape[1], logits.shape[-1]).mean(1)
         # B may be 0 if several processes share a batch
         return logits.view(len(pixels), prod(pixels.shape[1:-3]), logits.shape[-1]).mean(1)
 
@@ -116,10 +136,16 @@ class Classifier(nn.Module):
             pixels: as for `forward`.
 
         Raises:
-            JobError: the last layer is not called exactly once with (B, F) in a forward pass, or
-                several crops are given to a two-layer head.
+            JobError: the last layer is not called exactly once with (B, F) in a forward pass,
+                several crops are given to a two-layer head, or clips to a detector of images.
         """
-        if isinstance(self.head, MlpHead) and prod(pixels.shape[1:-3]) > 1:
+        self._refuse_dimensions(pixels)
+        if pixels.ndim == CLIP_DIMENSIONS and self.spec.frames is None:
+            raise JobError(
+                f"the frames of a clip have no common features in model {self.spec.name}, which looks at images"
+            )
+        crops = prod(pixels.shape[1:-3] if self.spec.frames is None else pixels.shape[1:2])
+        if isinstance(self.head, MlpHead) and crops > 1:
             raise JobError(
                 f"the last layer of model {self.spec.name} is not linear in its features, so "
                 "several crops have no common features. Set test_crops to 0 or 1."
@@ -134,7 +160,21 @@ class Classifier(nn.Module):
                 f"{', '.join(str(tuple(each.shape)) for each in inputs) or 'nothing'}."
             )
         features = inputs[0].float()  # (B·C, F)
-        return features.view(len(pixels), prod(pixels.shape[1:-3]), self.feature_dim).mean(1)
+        return features.view(len(pixels), crops, self.feature_dim).mean(1)
+
+    def _refuse_dimensions(self, pixels: Tensor) -> None:
+        """Refuse clips in place of images, and the reverse."""
+        of_clips = pixels.ndim == CLIP_DIMENSIONS
+        if of_clips and self.spec.frames is None and not self.scores_clips:
+            raise JobError(f"model {self.spec.name} got clips in place of images")
+        if pixels.ndim > CLIP_DIMENSIONS:
+            raise JobError(f"model {self.spec.name} got pixels of {pixels.ndim} dimensions")
+        if self.spec.frames is None or not of_clips:
+            reason = unfit_clips(self.spec, None)
+        else:
+            reason = unfit_clips(self.spec, pixels.shape[2])
+        if reason:
+            raise JobError(reason)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Return the logits (B, K) of features (B, F)."""
@@ -174,7 +214,7 @@ class Classifier(nn.Module):
         return self.head.in_features
 
     def normalize_pixels(self, pixels: Tensor) -> Tensor:
-        """Return normalised images (B·C, 3, H, W), the input of the network; see `forward`.
+        """Return normalised images (B·C, 3, H, W) or clips (B·C, 3, T, H, W), the input of the network; see `forward`.
 
         Raises:
             JobError: the network accepts only one image size, and the images have another.
@@ -186,15 +226,38 @@ class Classifier(nn.Module):
                 f"model {self.spec.name} needs images of {side} by {side} pixels, got "
                 f"{images.shape[-1]} by {images.shape[-2]}. Set resize_size to {side}."
             )
-        form = torch.channels_last if self.channels_last else torch.contiguous_format
+        return self._arranged(self._levels(images), pixels)
+
+    def _levels(self, images: Tensor) -> Tensor:
         if self.spec.raw_pixels:  # pixels stay integers
-            pixels = images.float() if images.dtype == torch.uint8 else images * 255
-            return pixels.contiguous(memory_format=form)
+            return images.float() if images.dtype == torch.uint8 else images * 255
         mean, std = self._even or (self.mean, self.std)
         if images.dtype == torch.uint8:  # in place: on the CPU a new tensor costs more than a step
-            levels = images.to(torch.float32).div_(255).sub_(mean).div_(std)
-            return levels.contiguous(memory_format=form)
-        return ((images - mean) / std).contiguous(memory_format=form)
+            return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+        return (images - mean) / std
+
+    def _arranged(self, images: Tensor, pixels: Tensor) -> Tensor:
+        """Return normalised images as the network takes them: clips with the frames after the channels."""
+        if self.spec.frames is not None:
+            # B may be 0, as above
+            clips = images.view(
+                len(pixels) * pixels.shape[1], *pixels.shape[2:]
+            )  # (B·C, T, 3, H, W)
+            return clips.transpose(1, 2).contiguous()
+        return images.contiguous(memory_format=memory_format(self.spec, self.channels_last))
+
+
+def logit_of_mean(logits: Tensor, dim: int) -> Tensor:
+    """Return the log odds of the mean probability along a dimension, float32. Sure logits are not rounded to 0 or 1."""
+    logits = logits.float()
+    fake, real = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    return fake.logsumexp(dim) - real.logsumexp(dim)
+
+
+def memory_format(spec: ModelSpec, channels_last: bool) -> torch.memory_format:  # the setting
+    """Return the memory format of a network. Those of clips have the plain one, which is as fast on a CPU."""
+    use = channels_last and spec.frames is None
+    return torch.channels_last if use else torch.contiguous_format
 
 
 class Detector(Classifier):
@@ -246,9 +309,8 @@ def build_detector(
     if side is not None and (reason := unfit_side(built.spec, side)):
         raise JobError(reason)
     if side is not None and built.spec.input_size is None:
-        refuse_small(network, name, side)
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        refuse_small(network, name, side, frames=built.spec.frames)
+    network = network.to(memory_format=memory_format(built.spec, channels_last))
     return Detector(
         built.spec,
         network,
@@ -270,6 +332,18 @@ def build_classifier(
     head = (linear_layers(network) or [""])[-1]
     spec = replace(spec_of_classifier(shape.model), head=head)
     return Classifier(spec, network, channels_last=channels_last, shape=shape).eval()
+
+
+def accept_clips(model: DetectorT, clips: Clips | None) -> DetectorT:
+    """Let a detector score clips if there are any, and return it.
+
+    Raises:
+        JobError: the network needs clips of another length, or there are none.
+    """
+    if reason := unfit_clips(model.spec, None if clips is None else clips.frames):
+        raise JobError(reason)
+    model.scores_clips = clips is not None
+    return model
 
 
 def warn_of_other_side(spec: ModelSpec, side: int) -> None:

@@ -38,13 +38,16 @@ class Layer:
     channels: int
 
 
-def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
-    """Return the output of `network` for two random images. It stays in evaluation mode.
+def dry_forward(
+    network: nn.Module, name: str, side: int | None, *, frames: int | None = None
+) -> Tensor:
+    """Return the output of `network` for two random images or clips. It stays in evaluation mode.
 
     Args:
-        network: from images (B, 3, H, W) to logits.
+        network: from images (B, 3, H, W), or clips (B, 3, T, H, W), to logits.
         name: of the network, for messages.
         side: the only image side that it accepts, in pixels. None: any.
+        frames: of a clip. None: it gets images.
 
     Raises:
         JobError: it accepts none of them. The message gives the reason.
@@ -53,7 +56,7 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
     *others, last = SIDES if side is None else (side,)
     for each in others:
         try:
-            return _pass(network, each)
+            return _pass(network, each, frames)
         except (
             JobError,
             RuntimeError,
@@ -61,22 +64,23 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
             ValueError,
         ):  # a larger image may be accepted
             continue
-    return _forward_or_refuse(network, name, last)
+    return _forward_or_refuse(network, name, last, frames)
 
 
-def refuse_small(network: nn.Module, name: str, side: int) -> None:
+def refuse_small(network: nn.Module, name: str, side: int, *, frames: int | None = None) -> None:
     """Check that a network takes images that are smaller than those of a probe.
 
     Args:
-        network: from images (B, 3, H, W) to logits; it is in evaluation mode afterwards.
+        network: see `dry_forward`; it is in evaluation mode afterwards.
         name: of the network, for messages.
         side: of images, in pixels.
+        frames: see `dry_forward`.
 
     Raises:
         JobError: it does not; says why.
     """
     if side < SIDES[0]:
-        _forward_or_refuse(network.eval(), name, side)
+        _forward_or_refuse(network.eval(), name, side, frames)
 
 
 def layers_of_maps(network: nn.Module, name: str, side: int | None) -> list[Layer]:
@@ -121,9 +125,9 @@ def forward_hooks(
             handle.remove()
 
 
-def _forward_or_refuse(network: nn.Module, name: str, side: int) -> Tensor:
+def _forward_or_refuse(network: nn.Module, name: str, side: int, frames: int | None) -> Tensor:
     try:
-        return _pass(network, side)
+        return _pass(network, side, frames)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise JobError(
             f"model {name} does not accept images of {side} by {side} pixels "
@@ -131,8 +135,9 @@ def _forward_or_refuse(network: nn.Module, name: str, side: int) -> Tensor:
         ) from error
 
 
-def _pass(network: nn.Module, side: int) -> Tensor:
-    images = torch.rand(BATCH, 3, side, side, generator=torch.Generator().manual_seed(side))
+def _pass(network: nn.Module, side: int, frames: int | None) -> Tensor:
+    shape = (BATCH, 3, side, side) if frames is None else (BATCH, 3, frames, side, side)
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(side))
     with torch.no_grad():
         return network(images)  # type: ignore[no-any-return]  # torch: modules return Any
 
@@ -327,7 +332,9 @@ def capture_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
         yield inputs
 
 
-def check_single_head(network: nn.Module, name: str, head: str, side: int | None) -> None:
+def check_single_head(
+    network: nn.Module, name: str, head: str, side: int | None, *, frames: int | None = None
+) -> None:
     """Check that the logits are the output of the last layer alone.
 
     Args:
@@ -335,13 +342,14 @@ def check_single_head(network: nn.Module, name: str, head: str, side: int | None
         name: of the network, for messages.
         head: dotted name of its last layer.
         side: the only image side that it accepts, in pixels. None: any.
+        frames: see `dry_forward`.
 
     Raises:
         JobError: they are not, for example in a network with two heads.
     """
     layer = head_of(network, head)
     with capture_inputs(layer) as inputs:
-        logits = dry_forward(network, name, side)
+        logits = dry_forward(network, name, side, frames=frames)
     if len(inputs) == 1 and inputs[0].shape == (len(logits), layer.in_features):
         with torch.no_grad():
             expected = layer(inputs[0])
@@ -353,7 +361,9 @@ def check_single_head(network: nn.Module, name: str, head: str, side: int | None
     )
 
 
-def check_one_logit(network: nn.Module, name: str, side: int | None) -> None:
+def check_one_logit(
+    network: nn.Module, name: str, side: int | None, *, frames: int | None = None
+) -> None:
     """Check that a network without one last layer returns one logit of each image.
 
     Args and errors are those of `dry_forward`.
@@ -361,7 +371,7 @@ def check_one_logit(network: nn.Module, name: str, side: int | None) -> None:
     Raises:
         JobError: it returns something else.
     """
-    logits = dry_forward(network, name, side)
+    logits = dry_forward(network, name, side, frames=frames)
     if logits.shape != (BATCH, 1):
         raise JobError(
             f"model {name} must return one logit of each image, (B, 1), but its output for {BATCH} "

@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from trueface.data.batch import Batch
 from trueface.data.loading.transfers import iter_outputs
-from trueface.models.detectors import Detector
+from trueface.models.detectors import Detector, memory_format
 from trueface.models.head import capture_inputs, head_of
 from trueface.runtime.digests import sha256_digest
 from trueface.runtime.files import Json
@@ -164,11 +164,10 @@ class FrozenBackbone:
         model, network = self._model, copy.deepcopy(self._model.network)
         network.load_state_dict(self._state)
         self._state = {}
-        form = torch.channels_last if model.channels_last else torch.contiguous_format
         network = fuse_conv_bn(network, model.spec.head, side=model.spec.probe_side)
         twin = Detector(
             model.spec,
-            network.to(memory_format=form),
+            network.to(memory_format=memory_format(model.spec, model.channels_last)),
             normalization=model.normalization,
             channels_last=model.channels_last,
             nodown=model.nodown,

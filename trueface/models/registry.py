@@ -74,6 +74,9 @@ class ModelSpec(Declared):
     usual_side: int | None = (
         None  # side of its authors' images, in pixels; another one is warned of
     )
+    # fewest frames of a clip; such a network gets (B, 3, T, H, W). None: it gets single images
+    frames: int | None = None
+    most_frames: int | None = None  # most frames of a clip; None: any number
     # width F of its features, for planning the size of the feature store; None: unknown
     width: int | None = None
     # solver of its last layer; "ridge": it is the network's own `RidgeHead`, and it alone learns, in closed form
@@ -168,15 +171,28 @@ class Library(Declared):
     # networks whose last layer is not linear, so that no detector is made of them
     without_last_layer: tuple[str, ...] = ()
     side_steps: Mapping[str, int] = field(default_factory=dict)  # as of a `ModelSpec`, by network
+    clip_package: str = ""  # dotted, whose files declare networks of clips likewise; "": none
+    # of networks of clips, as of a `ModelSpec`; fewest frames by network, else `clip_frames`
+    clip_frames: int | None = None
+    exact_frames: Mapping[str, int] = field(default_factory=dict)  # the only number, by network
 
     def spec(self, network: str) -> ModelSpec:
         """Return what is known of a network of this library before it is made."""
+        of_clips = self.clip_package and network in names_of(self.clip_package)
         return ModelSpec(
             name=f"{self.name}/{network}",
             summary=f"{network} of {self.summary}",
             head=None if network in self.without_last_layer else "",
             side_step=self.side_steps.get(network),
+            frames=self.exact_frames.get(network, self.clip_frames) if of_clips else None,
+            most_frames=self.exact_frames.get(network),
         )
+
+    @property
+    def networks(self) -> frozenset[str]:
+        """The names of its networks; empty if it is not installed."""
+        packages = filter(None, (self.package, self.clip_package))
+        return frozenset().union(*map(names_of, packages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +305,11 @@ def _inner_spec(family: str, name: str) -> ModelSpec:
             raise _unknown(f"{family}/{name}", meant, names) from None
         if spec.head is None:
             raise UsageError(without_last_layer(f"a model {family}/NETWORK", name))
+        if spec.frames is not None:
+            raise UsageError(
+                f"a model {family}/NETWORK needs a network of images, but model {name} looks at clips. Choose "
+                "another network."
+            )
         if spec.solver == "gradient":
             return spec
     names = [f"{family}/{each}" for each, spec in SPECS.items() if _can_be_inner(spec)]
@@ -297,7 +318,7 @@ def _inner_spec(family: str, name: str) -> ModelSpec:
 
 
 def _can_be_inner(spec: ModelSpec) -> bool:
-    return spec.solver == "gradient" and spec.head is not None
+    return spec.solver == "gradient" and spec.head is not None and spec.frames is None
 
 
 def without_last_layer(user: str, name: str) -> str:
@@ -310,10 +331,30 @@ def without_last_layer(user: str, name: str) -> str:
 
 def without_linear_layer(name: str) -> str:
     """Return why no detector is made of a network of a library."""
+    known = " (SqueezeNet is available as squeezenet)" * ("squeezenet" in name)
     return (
-        f"model {name} has no linear layer, which features, freezing and unlearning need. Choose another network "
-        "(SqueezeNet is available as squeezenet)."
+        f"model {name} has no linear layer, which features, freezing and unlearning need. Choose another network"
+        f"{known}."
     )
+
+
+def unfit_clips(spec: ModelSpec, frames: int | None) -> str:
+    """Return why a network does not take clips of so many frames, or single images (None); "" if it does.
+
+    A network of images takes any clips: it scores their frames.
+    """
+    if spec.frames is None:
+        return ""
+    only = spec.frames == spec.most_frames
+    needs = f"of {spec.frames} frames" if only else f"of {spec.frames} or more frames"
+    if spec.most_frames is not None and not only:
+        needs = f"of {spec.frames} to {spec.most_frames} frames"
+    remedy = f"Set clips: {{frames: {spec.frames}}}, or choose a network of images."
+    if frames is None:
+        return f"model {spec.name} needs clips {needs}, not single images. {remedy}"
+    if spec.frames <= frames <= (spec.most_frames or frames):
+        return ""
+    return f"model {spec.name} needs clips {needs}, got {frames}. {remedy}"
 
 
 def unfit_side(spec: ModelSpec, side: int) -> str:
@@ -342,7 +383,7 @@ def load_model_maker(name: str) -> Callable[..., Any]:
         UsageError: the library is not installed.
     """
     library = LIBRARIES.get(name.partition("/")[0])
-    if library is not None and not names_of(library.package):
+    if library is not None and not library.networks:
         raise UsageError(without_library(library, name.partition("/")[2].partition(".")[0]))
     return _declaration(name).load()  # type: ignore[no-any-return]  # what a file holds
 
@@ -413,7 +454,7 @@ def _refuse_unlisted(name: str) -> None:
     first, _, rest = name.partition("/")
     library = LIBRARIES[first]
     network = rest.partition(".")[0] if library.has_tags else rest
-    listed = names_of(library.package)
+    listed = library.networks
     if not listed:
         raise ValueError(without_library(library, network))
     if network not in listed:
@@ -430,9 +471,7 @@ def describe_models() -> str:
 def without_library(library: Library, network: str) -> str:
     """Return a sentence about a library that is not installed, and the most similar network."""
     names = {
-        each: f"{other.name}/{each}"
-        for other in LIBRARIES.values()
-        for each in names_of(other.package)
+        each: f"{other.name}/{each}" for other in LIBRARIES.values() for each in other.networks
     }
     near = names.get(nearest(network, names) or "")
     return (
@@ -470,7 +509,7 @@ def _beginning_with(letters: str, by_summary: Mapping[str, str]) -> str | None:
     theirs = {
         network: f"{library.name}/{network}"
         for library in LIBRARIES.values()
-        for network in names_of(library.package)
+        for network in library.networks
         if not ours and _letters(network).startswith(letters)
     }
     usual = (ours or theirs) if len(letters) >= LEAST_LETTERS else {}

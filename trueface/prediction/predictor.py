@@ -41,6 +41,7 @@ from trueface.data.settings import TestSettings
 from trueface.evaluation.measurement import evaluate_scores
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
+from trueface.models.detectors import accept_clips
 from trueface.models.inference import FrozenBackbone
 from trueface.models.model_file import Checkpoint
 from trueface.prediction.reference import Reference
@@ -248,7 +249,7 @@ class Predictor:
         self.learnt = TrainingFiles.read(kept.provenance)
         self._reference = Reference.read(kept.reference)
         self.selection = None if abstain is None else self._select(path, abstain)
-        self.model = checkpoint.from_checkpoint(kept, path).to(device)
+        self.model = accept_clips(checkpoint.from_checkpoint(kept, path), None).to(device)
         self._device = device
         constant = checkpoint.has_constant_body(kept)
         self._body = FrozenBackbone(self.model, device=device, alike=False) if constant else None

@@ -325,9 +325,11 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
     """Return the model that a training starts from, on a device.
 
     Raises:
+        JobError: the network does not take the clips of the settings.
         CheckpointError: the base model cannot be read, or has another architecture.
         WeightsError: the pretrained weights are not available.
     """
+    clips = settings.clips if isinstance(settings, TrainSettings) else None
     side = settings.patch_size if settings.patch_size > 0 else settings.resize_size
     if start.folder is None:
         model = detectors.build_detector(
@@ -341,7 +343,7 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
             side=side,
         )
         detectors.warn_of_other_side(model.spec, side)
-        return model.to(device)
+        return detectors.accept_clips(model, clips).to(device)
     path = paths.checkpoint(start.folder)
     base = checkpoint.load(path)
     published = Preprocessing.read(base.provenance)
@@ -358,7 +360,7 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
         channels_last=settings.channels_last,
     )
     detectors.warn_of_other_side(model.spec, side)
-    return model.to(device)
+    return detectors.accept_clips(model, clips).to(device)
 
 
 def load_optimizer_state(start: TrainingStart, settings: TrainSettings) -> OptimizerState | None:

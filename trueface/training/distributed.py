@@ -16,7 +16,7 @@ Dropout uses the same mask as a single process.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
@@ -30,8 +30,9 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from trueface.data.batch import Batch
+from trueface.data.batch import CLIP_DIMENSIONS, IMAGE_DIMENSIONS, Batch
 from trueface.data.loading.loader import WHOLE, Shard
+from trueface.models.detectors import Detector
 from trueface.runtime.errors import DataError
 
 
@@ -42,6 +43,13 @@ class RankRows:
     before: int = 0
     total: int = 0
     crops: int = 1  # rows per image
+    whole_clips: bool = False  # whether a clip is one row of the network, not one per frame
+
+    def per_image(self, shape: Sequence[int]) -> int:
+        """Return the rows of the network for each image or clip of a batch of this shape."""
+        if len(shape) == CLIP_DIMENSIONS:
+            return shape[1] if self.whole_clips else shape[1] * shape[2]
+        return shape[1] if len(shape) == IMAGE_DIMENSIONS else 1
 
 
 @contextmanager
@@ -232,7 +240,6 @@ _OWN_BUFFERS: dict[str, Any] = {
     if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
     else "broadcast_buffers": False
 }
-_MOST_DIMENSIONS = 5  # dimensions of images: batch, crops, channels, height, width
 
 
 class RankBatch(NamedTuple):
@@ -275,7 +282,10 @@ class ProcessGroup:
 
     def sync_batch_layers(self, model: nn.Module) -> AbstractContextManager[None]:
         """Return a context in which batch norm and dropout of `model` use the whole batch."""
-        return nullcontext() if self.size == 1 else sync_batch_layers(model, self._rows)
+        if self.size == 1:
+            return nullcontext()
+        self._rows.whole_clips = isinstance(model, Detector) and model.spec.frames is not None
+        return sync_batch_layers(model, self._rows)
 
     def average_gradients(self, model: nn.Module, device: str) -> nn.Module:
         """Return a wrapper of `model` whose backward pass averages the gradients over the ranks."""
@@ -311,7 +321,7 @@ class ProcessGroup:
                 # the same empty part, with the image shape of the other ranks
                 batch = _empty(batch, max(shapes)[1:])
             before = sum(counts[: self.shard.rank])
-            crops = batch.inputs.shape[1] if batch.inputs.ndim == _MOST_DIMENSIONS else 1
+            crops = self._rows.per_image(batch.inputs.shape)
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
             yield RankBatch(batch, before, sum(counts))
         if not seen:
@@ -373,10 +383,10 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def _shape_of(batch: Batch) -> Tensor:
-    """Return the number of images and the other dimensions, padded with 0, (1, 1 + 4)."""
+    """Return the number of images and the other dimensions, padded with 0, (1, 1 + 5)."""
     count = len(batch.labels)
     shape = [*batch.inputs.shape[1:]] if count else []
-    return torch.tensor([[count, *shape, *[0] * (_MOST_DIMENSIONS - 1 - len(shape))]])
+    return torch.tensor([[count, *shape, *[0] * (CLIP_DIMENSIONS - 1 - len(shape))]])
 
 
 def _empty(batch: Batch, shape: list[int]) -> Batch:

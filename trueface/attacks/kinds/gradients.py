@@ -19,7 +19,7 @@ def fgsm(request: AttackInput) -> Tensor:
     """Return each level moved by the whole budget, as the gradient at the image says."""
     signs = request.target.gradient(request.images).sign()
     return request.project_to_budget(
-        request.images + request.budget * request.directions.view(-1, 1, 1, 1) * signs
+        request.images + request.budget * request.per_image(request.directions) * signs
     )
 
 
@@ -34,7 +34,7 @@ def pgd(request: AttackInput) -> Tensor:
     shape, budget = request.images.shape[1:], request.budget
     start = request.draw_per_image(lambda rng: torch.rand(shape, generator=rng) * 2 - 1)
     images = request.project_to_budget(request.images + budget * start)
-    directions = request.directions.view(-1, 1, 1, 1)
+    directions = request.per_image(request.directions)
     for _ in range(STEPS):
         signs = request.target.gradient(images).sign()
         images = request.project_to_budget(images + STEP * budget * directions * signs)

@@ -1,4 +1,4 @@
-"""The image classifiers of torchvision by its own names: `tv/convnext_tiny`, `tv/vit_b_16`."""
+"""The classifiers of torchvision by its own names: `tv/convnext_tiny`, `tv/vit_b_16`, and of clips `tv/r3d_18`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,7 +27,10 @@ POSITIONS = "encoder.pos_embedding"  # weights of a vision transformer, (1, 1 + 
     summary="torchvision",
     package="torchvision.models",
     extra="lab",
-    without_last_layer=("squeezenet1_0", "squeezenet1_1"),
+    without_last_layer=("squeezenet1_0", "squeezenet1_1", "s3d"),
+    clip_package="torchvision.models.video",
+    clip_frames=4,
+    exact_frames={"mvit_v1_b": 16, "mvit_v2_s": 16},
     side_steps={
         "vit_b_16": 16,
         "vit_b_32": 32,
@@ -35,17 +38,19 @@ POSITIONS = "encoder.pos_embedding"  # weights of a vision transformer, (1, 1 + 
         "vit_l_32": 32,
         "vit_h_14": 14,
         "maxvit_t": 224,
+        "mvit_v1_b": 224,
+        "mvit_v2_s": 224,
     },
 )
 def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     """Return a network with random weights, and what its published ones want.
 
     Raises:
-        UnknownName: torchvision has no image classifier of that name.
+        UnknownName: torchvision has no classifier of that name.
         JobError: it takes no images of that side, or has no last linear layer.
     """
     name = spec.name.partition("/")[2]
-    names = list_models(module=torchvision.models)
+    names = list_models(module=torchvision.models) + list_models(module=torchvision.models.video)
     if name not in names:
         raise UnknownName("model", spec.name, [f"tv/{each}" for each in names])
     published = get_model_weights(name).DEFAULT
@@ -73,13 +78,15 @@ def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
 
 def _size(name: str, side: int | None, usual: int) -> int | None:
     """Return the only image side that a network accepts, in pixels, or None if any."""
+    if name.startswith("mvit_"):
+        return usual
     return (side or usual) if name.startswith(("vit_", "maxvit_")) else None
 
 
 def _options(name: str, size: int | None) -> dict[str, Any]:
     if name in INCEPTIONS:
         return {"aux_logits": False, "transform_input": True, "init_weights": False}
-    if size is None:
+    if size is None or name.startswith("mvit_"):
         return {}
     return {"image_size": size} if name.startswith("vit_") else {"input_size": (size, size)}
 

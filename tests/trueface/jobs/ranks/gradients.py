@@ -9,8 +9,10 @@ from torch import nn
 
 from launcher.api import Job, Json
 from trueface.data.batch import Batch
+from trueface.data.clips import Clips
 from trueface.data.loading.loader import Shard
-from trueface.models.detectors import build_detector
+from trueface.models.detectors import Detector, accept_clips, build_detector
+from trueface.models.registry import ModelSpec
 from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig
 from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -19,6 +21,8 @@ from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
 
 SIDE = 32
+FRAMES = 4
+SPEC = ModelSpec("clips", summary="", head="6", frames=FRAMES)
 CONFIG = TrainerConfig(
     objective="bce", num_epochs=1, batch_size=5, seed=1, lr=1e-3, optimizer="adam",
     weight_decay=0.0, schedule="plateau",
@@ -71,9 +75,12 @@ def step(
     group: ProcessGroup,
     objective: Objective,
     config: TrainerConfig = CONFIG,
+    frames: int | None = None,
 ) -> Loop:
     rng = torch.Generator().manual_seed(7)
-    pixels = torch.randint(0, 256, (sum(sizes), 3, SIDE, SIDE), generator=rng).to(torch.uint8)
+    own = () if frames is None else (1, frames)
+    shape = (sum(sizes), *own, 3, SIDE, SIDE)
+    pixels = torch.randint(0, 256, shape, generator=rng).to(torch.uint8)
     images = Images(pixels, sizes, group.shard, frozenset({1}))
     loop = Loop(model, images, objective, config=config, watch=RunContext(), state={}, group=group)
     loop.run(0, None, every=0, pause=lambda _: None)
@@ -116,6 +123,13 @@ class Moved:
                 parameter.copy_(self.before[name])
 
 
+def clip_network() -> nn.Module:
+    """Return a small network of clips."""
+    torch.manual_seed(1)
+    layers = (nn.Conv3d(3, 8, 3, 2), nn.BatchNorm3d(8), nn.ReLU(), nn.AdaptiveAvgPool3d(1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+
 def compare(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
     """Compare gradients and statistics of a step of all ranks with those of one process."""
     torch.set_num_threads(1)
@@ -128,6 +142,8 @@ def compare(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
         "dropout of maps": ("squeezenet", 5, bce),
         "sam": ("slim18", 5, bce),
         "accumulated": ("slim18", 5, bce),
+        "frames": ("squeezenet", 5, bce),
+        "clips": ("clips", 1, bce),
     }
     for name, (network, size, objective) in cases.items():
         facts, config = [], replace(CONFIG, sam=0.05 if name == "sam" else 0.0)
@@ -137,9 +153,15 @@ def compare(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
         ):  # one step: two steps of Adam would differ by the noise of zero gradients
             sizes, config = (5, 5, 3), replace(CONFIG, accumulate=4)
         for own in (SINGLE_PROCESS, group):
-            model = build_detector(network, weights="none", seed=1, dropout=0.3)
+            model = (
+                Detector(SPEC, clip_network())
+                if network == "clips"
+                else build_detector(network, weights="none", seed=1, dropout=0.3)
+            )
+            frames = FRAMES if name in {"frames", "clips"} else None
+            accept_clips(model, None if frames is None else Clips(frames=frames))
             with own.sync_batch_layers(model):
-                loop = step(model, sizes, own, objective, config)
+                loop = step(model, sizes, own, objective, config, frames)
             learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             state = model.network.state_dict()
             moving = {key: value for key, value in state.items() if "running" in key}
