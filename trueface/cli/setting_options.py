@@ -32,6 +32,7 @@ COMMON = frozenset(
 )  # settings on the short page; required settings are there too
 PLACES = {
     "attributes": "FILE[,FILE]",
+    "clips": "frames=N[,…]",
     "data_root": "FOLDER",
     "denoiser": "MODEL",
     "diffuser": "MODEL",

@@ -193,7 +193,8 @@ def _facts_of(draft: Draft) -> _Facts:
     settings = draft.settings
     learns = "augment_seed" in settings
     is_ridge = learns and solver_of(settings) == "ridge"
-    shares = settings["cache"] != "none"
+    # the features of a clip are not stored
+    shares = settings["cache"] != "none" and not settings.get("clips")
     crops = settings["test_crops"]
     augmenting = tuple(map(_hashable, _augmenting_of(settings))) if learns else ()
     return _Facts(

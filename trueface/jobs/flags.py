@@ -143,6 +143,8 @@ def _boolean_flag(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _values(value: Any) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        return (",".join(f"{word}={number}" for word, number in value.items()),)
     return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
 
 

@@ -14,6 +14,7 @@ from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs import feature_kind
+from trueface.jobs.clip_parts import inherited_clips
 from trueface.jobs.flags import classic_words, word_flags
 from trueface.jobs.job_kind import (
     EPOCHS,
@@ -229,6 +230,7 @@ TEST = LaboratoryKind(
     list_outputs=_test_outputs,
     build_command=_test_line,
     rules=RULES["test"],
+    list_inherited=inherited_clips,
     list_shared_work=feature_kind.scoring_features,
     results="trueface.evaluation.results:table",
     lower_is_better=LOW,

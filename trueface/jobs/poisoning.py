@@ -26,7 +26,9 @@ def _flip_labels(job: Job, settings: PoisonSettings) -> Mapping[str, Json]:
     poison = parse_model(model_name(job)).last.poison
     if poison is None:
         raise JobError(f"{job.model} has no poison: its ID has no '%'")
-    images, _ = job_data.load_split_images(job, settings, job_data.job_data_id(job), "train")
+    images, _ = job_data.load_split_images(
+        job, settings, job_data.job_data_id(job), "train", settings.clips
+    )
     record = choose_poison(job, settings, images, poison)
     own = paths.poison_record(job.model_folder(model_name(job)))
     for path in job.outputs or (own,):

@@ -96,7 +96,8 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
         choice: how poisoned labels are chosen, or None to read them from the record.
     """
     settings = TrainSettings.model_validate(job.settings)
-    lists = image_lists.load_lists(job_data.data_location(job, settings), job_data.job_data_id(job))
+    location, data = job_data.data_location(job, settings), job_data.job_data_id(job)
+    lists = image_lists.load_lists(location, data, settings.clips)
     model, folder = model_name(job), job.model_folder(model_name(job))
     poison = parse_model(model).last.poison
     record = read_model_record(model, folder) if choice is None else None

@@ -27,6 +27,12 @@ from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, files_of, missing_file_words, split_quality_words
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
+from trueface.jobs.clip_parts import (
+    check_base_of_clips,
+    check_model_of_clips,
+    refuse_clips,
+    refuse_network,
+)
 from trueface.jobs.rule import PlanCheck, Rule, published_root
 from trueface.models.registry import (
     LIBRARIES,
@@ -180,6 +186,8 @@ def _refuse_own_surrogate(draft: Draft) -> Iterator[str]:
 
 SCORING: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
+    check_model_of_clips,
+    refuse_clips,
     check_side,
     check_leaks,
     _missing_corruption_programs,
@@ -575,6 +583,8 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
     _unfit_network,
+    refuse_network,
+    refuse_clips,
     check_model_inputs,
     _unusable_without_last_layer,
     _refuse_processes,
@@ -707,6 +717,7 @@ UNLEARNINGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
     _unfit_network,
+    check_base_of_clips,
     check_model_inputs,
     _unusable_without_last_layer,
     _refuse_objective_of_columns,

@@ -19,6 +19,7 @@ from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.corruptions.registry import NONE
 from trueface.data.attributes import Attributes, attribute_files, paths_below
+from trueface.data.clips import Clips
 from trueface.data.dataset_file import video_sources
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader
@@ -41,7 +42,7 @@ from trueface.jobs import job_data
 from trueface.jobs.job_data import checkpoint_of, model_name
 from trueface.jobs.setup import entry, run_context, write_bad_images, write_record
 from trueface.models import checkpoint
-from trueface.models.detectors import Detector
+from trueface.models.detectors import Detector, accept_clips, memory_format
 from trueface.models.head import compute_in_full_precision
 from trueface.models.inference import FrozenBackbone, fuse_conv_bn
 from trueface.predictions.cross_entropy import mean_cross_entropy
@@ -73,7 +74,12 @@ class ScoringModel:
 
     @classmethod
     def from_job_settings(
-        cls, job: Job, settings: ScoringSettings, *, stored: bool = True
+        cls,
+        job: Job,
+        settings: ScoringSettings,
+        *,
+        stored: bool = True,
+        clips: Clips | None = None,
     ) -> "ScoringModel":
         """Return the model that a job scores, on its device.
 
@@ -81,15 +87,19 @@ class ScoringModel:
             job: that names the model.
             settings: of the job.
             stored: features may come from the feature store.
+            clips: of the images. None: single images.
 
         Raises:
+            JobError: the model does not take such clips.
             CheckpointError: it cannot be read, or learned from images that were decoded otherwise.
         """
         path = checkpoint_of(job, model_name(job))
         kept = checkpoint.load(path)
         checkpoint.refuse_other_decoding(kept, settings)
-        constant = checkpoint.has_constant_body(kept)
+        # the features of frames are not those of a clip
+        constant = clips is None and checkpoint.has_constant_body(kept)
         model = checkpoint.from_checkpoint(kept, path).to(job.device)
+        accept_clips(model, clips)
         if settings.precision != "fp32" and model.has_head:
             compute_in_full_precision(model.head)
         return cls(
@@ -210,7 +220,7 @@ def attacked_test(
     """
     chosen = select_per_class(images, settings.attack_images)
     feed = eval_loader(chosen, settings, preprocessing=network.preprocessing)
-    surrogate = surrogate_of(job, settings.surrogate)
+    surrogate = surrogate_of(job, settings.surrogate, settings.clips)
     target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
     record = _described(settings, attack, saved)
     if attack.spec.needs_gradient and not is_differentiable(target):
@@ -250,8 +260,7 @@ def fast_gradient_copy(model: Detector) -> Detector:
     """
     twin = copy.deepcopy(model)
     network = fuse_conv_bn(twin.network, twin.spec.head, side=twin.spec.probe_side)
-    form = torch.channels_last if twin.channels_last else torch.contiguous_format
-    twin.network = network.to(memory_format=form)
+    twin.network = network.to(memory_format=memory_format(twin.spec, twin.channels_last))
     return twin.eval().requires_grad_(requires_grad=False)
 
 
@@ -282,9 +291,11 @@ def _described(settings: TestSettings, attack: Attack, saved: Chain) -> dict[str
     }
 
 
-def surrogate_of(job: Job, name: str) -> Detector | None:
+def surrogate_of(job: Job, name: str, clips: Clips | None) -> Detector | None:
     """Return the model with which transfer attacks compute, on the device; None where none is named."""
-    return checkpoint.load_detector(checkpoint_of(job, name)).to(job.device) if name else None
+    if not name:
+        return None
+    return accept_clips(checkpoint.load_detector(checkpoint_of(job, name)), clips).to(job.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,9 +386,10 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     folder, data = job.model_folder(model_name(job)), parse_data(job.data or "")
     values = settings.model_dump(mode="json")
     name = tested(str(data), settings.condition(values))
-    images, split = job_data.load_split_images(job, settings, data, "test")
+    images, split = job_data.load_split_images(job, settings, data, "test", settings.clips)
     groups = _checked_attributes(job, settings, images)
-    started, network = now(), ScoringModel.from_job_settings(job, settings)
+    started = now()
+    network = ScoringModel.from_job_settings(job, settings, clips=settings.clips)
     warn_of_small_images(model_name(job), network.preprocessing, images)
     done = _score_test(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.dataset.bad.values()

@@ -130,7 +130,7 @@ class TrainingRun:
         )
         parts = tuple(part(training) for part in chain(PARTS, further_parts(settings)))
         location, start, data = training.place, training.start, job_data.job_data_id(job)
-        lists = image_lists.load_lists(location, data)
+        lists = image_lists.load_lists(location, data, settings.clips)
         lists = reduce(lambda lists, part: part.lists(lists), parts, lists)
         lesson = image_lists.training_set_record(
             location, data, lists, settings, teacher=_name_of_teacher(job, settings)

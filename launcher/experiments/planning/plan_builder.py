@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.experiments.draft import Draft
+from launcher.experiments.draft import Draft, tested
 from launcher.experiments.kind_interface import InheritsSettings, Kind, Role, SharedJob, WarnsOfJobs
 from launcher.experiments.kinds import roots_of, signature_of
 from launcher.experiments.planning.dependencies import (
@@ -221,7 +221,8 @@ def _prepare_steps(
     steps: Iterable[PlannedStep], drafter: _Drafter, problems: Problems
 ) -> Iterator[PreparedStep]:
     """Yield prepared steps; report those that are invalid."""
-    made_by = drafter.made_by
+    made_by, steps = drafter.made_by, tuple(steps)
+    names = {step.name for step in steps}
     for step in steps:
         starts = [step.model if step.kind.role in SCORING_ROLES else step.base]
         if step.kind.role is Role.FOLDER:
@@ -231,7 +232,14 @@ def _prepare_steps(
             prepared = drafter.prepare_step(step, makers)
             if inherited := _inherited_settings(step, prepared.draft, makers):
                 settings = replace_values(step.kind, step.settings, inherited)
-                prepared = drafter.prepare_step(step._replace(settings=settings), makers)
+                renamed = _with_condition(step._replace(settings=settings))
+                if renamed.name != step.name and renamed.name in names:
+                    message = f"{step.name} takes settings from the training of its model and is the same test as "
+                    problems.add_warning(
+                        step, "same-data", f"{message}{renamed.name}; it runs once"
+                    )
+                    continue
+                prepared = drafter.prepare_step(renamed, makers)
         except Error as error:  # a check of the plugin package
             problems.add_error(step, "setting", str(error))
             continue
@@ -268,6 +276,15 @@ def _inherited_settings(
         for name, value in step.kind.inherited_settings(draft, makers).items()
         if name not in step.settings.given and value != step.settings.values[name]
     }
+
+
+def _with_condition(step: PlannedStep) -> PlannedStep:
+    """Return a test under the name of its condition, after its settings have changed."""
+    if step.kind.role is not Role.TEST or step.data is None:
+        return step
+    condition = step.kind.settings.condition(step.settings.values)
+    head = step.name.removesuffix(tested(step.data, step.condition))
+    return step._replace(name=f"{head}{tested(step.data, condition)}", condition=condition)
 
 
 def _warn(step: PlannedStep, draft: Draft, warned: set[str], problems: Problems) -> None:

@@ -61,6 +61,7 @@ from trueface.jobs.setup import entry
 from trueface.jobs.testing import NOT_DIFFERENTIABLE, ScoringModel, is_differentiable, surrogate_of
 from trueface.models.detectors import Detector
 from trueface.runtime import paths
+from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import file_sha256
 from trueface.runtime.rng import seeded_python_rng
@@ -98,13 +99,16 @@ class Bench:
             settings: of it.
             stored: features may come from the feature store.
         """
-        images, _ = job_data.load_split_images(job, settings, parse_data(job.data or ""), "test")
-        network = ScoringModel.from_job_settings(job, settings, stored=stored)
+        images, _ = job_data.load_split_images(
+            job, settings, parse_data(job.data or ""), "test", settings.clips
+        )
+        clips = settings.clips
+        network = ScoringModel.from_job_settings(job, settings, stored=stored, clips=clips)
         warn_of_small_images(model_name(job), network.preprocessing, images)
         return cls(
             name=model_name(job),
             network=network,
-            surrogate=surrogate_of(job, settings.surrogate),
+            surrogate=surrogate_of(job, settings.surrogate, clips),
             images=images,
             settings=settings,
             data_root=job.path(settings.data_root),
@@ -129,7 +133,7 @@ class Bench:
                 Entry(
                     path=name,
                     key=image.key,
-                    sha256=digests.digest_file(image.file)[1].hex(),
+                    sha256=_digest(digests, image),
                     label=image.label,
                     source=image.method or ("Fake" if image.label else "Real"),
                     modifier=image.modifier,
@@ -192,6 +196,13 @@ class Bench:
         return self.surrogate
 
 
+def _digest(digests: FileDigests, image: Image) -> str:
+    """Return the SHA-256 of an image file, or of the digests of a clip's frames."""
+    if not image.frames:
+        return digests.digest_file(image.file)[1].hex()
+    return sha256_hex(*(digests.digest_file(file)[1].hex() for file in image.frames))
+
+
 def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> ModelFacts:
     """Return the facts of a model; those that are written of the same weights are taken as they are.
 
@@ -241,16 +252,19 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
         vocabulary=lesson.vocabulary.with_layout(bench.settings.layout),
         missing=bench.settings.missing_images,
     )
-    images, _ = image_lists.load_list(location, parse_data(lesson.images), "val")
+    clips = bench.settings.clips
+    images, _ = image_lists.load_list(location, parse_data(lesson.images), "val", clips)
     predictions = bench.network.predict_images(replace(bench, images=images).feed())
     return fit_calibration(predictions.labels, predictions.margin)
 
 
 def _ms_image(bench: Bench) -> float:
-    """Return the median time of one image, from pixels to the logit, in ms."""
+    """Return the median time of one image or clip, from pixels to the logit, in ms."""
     own, device = bench.network.preprocessing, bench.network.watch.device
     side = bench.settings.resize_size if own is None else own.crop
-    pixels = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8).to(device)
+    clips = bench.settings.clips
+    shape = (1, 3, side, side) if clips is None else (1, 1, clips.frames, 3, side, side)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
     times = []
     with torch.inference_mode():
         for _ in range(WARM_UP + REPEATS):

@@ -12,6 +12,7 @@ from trueface.benchmark.conditions import (
 )
 from trueface.jobs import feature_kind
 from trueface.jobs.benchmark.rules import RULES
+from trueface.jobs.clip_parts import inherited_clips
 from trueface.jobs.job_kind import LaboratoryKind, folder_of
 from trueface.jobs.kinds import TEST_INPUTS
 
@@ -36,6 +37,7 @@ BENCHMARK = LaboratoryKind(
     settings=BenchmarkSettings,
     input_readers=TEST_INPUTS,
     list_outputs=_outputs,
+    list_inherited=inherited_clips,
     rules=RULES["benchmark"],
     list_shared_work=feature_kind.benchmark_features,
 )

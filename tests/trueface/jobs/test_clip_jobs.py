@@ -1,0 +1,341 @@
+"""Jobs on clips of videos: plans, refusals by name, and trainings and tests that run."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import Tensor, nn
+
+from launcher import api
+from launcher.api import Job, Kind, PlannedJob, TaskFileError, Words
+from tests.trueface.jobs.build import a_draft, a_job, plan_text, write_lists
+from trueface.data.dataset_file import write_video_sources
+from trueface.evaluation.result_rows import by_video
+from trueface.evaluation.results import table
+from trueface.jobs import poisoning, testing, training
+from trueface.jobs.benchmark import benchmarking
+from trueface.jobs.benchmark.kind import BENCHMARK
+from trueface.jobs.clip_parts import TABLE
+from trueface.jobs.kinds import POISON, TEST, TRAIN, UNLEARN
+from trueface.models import checkpoint
+from trueface.models.registry import SPECS, ModelSpec
+from trueface.poisoning.poison_record import read_record
+from trueface.predictions.csv_tables import read_csv
+from trueface.predictions.predictions import Predictions
+from trueface.runtime import paths
+from trueface.runtime.declarations import Declaration
+from trueface.training.trainer import _EpochRunner
+
+KINDS = (TRAIN, TEST, BENCHMARK, POISON, UNLEARN)
+CLIPS = {"frames": 4, "stride": 1, "per_video": 0}
+NAME = "clips=frames-4-stride-1-per_video-0"
+NETWORK = "tiny"
+DATA = "fakes:pre&reals:pre"
+CLIP_MODEL, IMAGE_MODEL = DATA, f"{DATA}@model=slim18"
+LISTS = {"train": range(3), "val": range(3, 5), "test": range(5, 8)}
+BASIC: dict[str, Any] = {
+    "data_root": "data", "split_path": "splits", "weights": "none", "num_epochs": 1, "resize_size": 32,
+    "batch_size": 4, "num_threads": 0, "model": NETWORK, "clips": CLIPS,
+}  # fmt: skip
+SCORED = ("data_root", "split_path", "resize_size", "batch_size", "num_threads", "clips")
+TASK = """
+name: study
+defaults: {{data_root: data, split_path: splits, weights: none, num_epochs: 1, resize_size: 32, model: {network}}}
+{sections}
+"""
+GIVEN = {"data_root": "data", "split_path": "splits", "weights": "none"}
+
+
+def plan(*sections: str, network: str = "slim18") -> dict[str, PlannedJob]:
+    text = TASK.format(network=network, sections="\n".join(sections))
+    planned = plan_text(text, KINDS)
+    return {job.name: job for job in planned.jobs}
+
+
+def training_of(**settings: object) -> str:
+    given = "".join(f", {name}: {json.dumps(value)}" for name, value in settings.items())
+    return f'train: [{{model: null, data: "gan2:pre"{given}}}]'
+
+
+def a_test_of(data: str = "gan2:pre", **settings: object) -> str:
+    given = "".join(f", {name}: {json.dumps(value)}" for name, value in settings.items())
+    return f'test: [{{model: "gan2:pre", data: "{data}"{given}}}]'
+
+
+def test_tests_and_poisons_take_the_clips_of_the_training() -> None:
+    jobs = plan(training_of(clips={"frames": 8}), a_test_of(), "autotest: [real:pre]")
+    full = {"frames": 8, "stride": 1, "per_video": 0}
+    name = "clips=frames-8-stride-1-per_video-0"
+    for data in ("gan2:pre", "real:pre"):
+        job = jobs[f"test/gan2:pre/{data}@{name}"]
+        assert job.settings["clips"] == full
+        assert job.condition == name
+        assert "--clips" in job.argv
+        assert job.argv[job.argv.index("--clips") + 1] == "frames=8,stride=1,per_video=0"
+    poisoned = 'train: [{model: null, data: "gan2:pre", poison: 20, clips: {frames: 8}}]'
+    assert plan(poisoned)["poison/gan2:pre%20"].settings["clips"] == full
+
+
+def test_test_of_its_own_clips_keeps_them_and_equal_tests_run_once() -> None:
+    given = training_of(clips={"frames": 8}), a_test_of(clips=[{"frames": 4}, None])
+    names = [name for name in plan(*given) if name.startswith("test/")]
+    assert names == [
+        "test/gan2:pre/gan2:pre@clips=frames-4-stride-1-per_video-0",
+        "test/gan2:pre/gan2:pre",
+    ]
+    twice = training_of(clips={"frames": 8}), a_test_of(clips={"frames": 8}), "autotest: [gan2:pre]"
+    assert [name for name in plan(*twice) if name.startswith("test/")] == [
+        "test/gan2:pre/gan2:pre@clips=frames-8-stride-1-per_video-0"
+    ]
+
+
+def test_jobs_without_clips_keep_names_and_hashes() -> None:
+    jobs = plan(training_of(), a_test_of(corrupt="jpeg50"))
+    assert [*jobs] == ["train/gan2:pre", "test/gan2:pre/gan2:pre@corrupt=jpeg50"]
+    for job in jobs.values():
+        assert job.settings["clips"] is None
+        assert "clips" not in json.loads(job.identity.settings or "{}")
+        assert "--clips" not in job.argv
+
+
+def refusals(kind: Kind, folder: Path, **settings: Any) -> str:
+    model = None if kind is POISON else "gan2:pre"
+    draft = a_draft(kind, folder, {**GIVEN, **settings}, model=model, data="gan2:pre")
+    return " ".join(kind.refusals(draft, ()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"model": "tv/r3d_18"}, "model tv/r3d_18 needs clips of 4 or more frames, not single images. Set clips: {frames: 4}"),
+        ({"model": "tv/r3d_18", "clips": {"frames": 3}}, "model tv/r3d_18 needs clips of 4 or more frames, got 3"),
+        ({"model": "tv/mvit_v2_s", "clips": {"frames": 8}, "resize_size": 224}, "needs clips of 16 frames, got 8"),
+        ({"model": "tv/mvit_v2_s", "clips": {"frames": 16}, "resize_size": 64}, "multiple of 224 pixels"),
+        ({"model": "tv/mvit_v2_s", "clips": {"frames": 16}, "resize_size": 224, "processes": 2}, "several processes"),
+        ({"model": "tv/s3d", "clips": {"frames": 16}}, "model tv/s3d has no linear layer"),
+        ({"model": "tv/r3d_18", "clips": {"frames": 8}, "nodown": True}, "nodown needs a network of images"),
+        ({"clips": {"frames": 8}, "solver": "ridge", "model": "moments/slim18"}, "solver: ridge does not take clips"),
+        ({"clips": {"frames": 8}, "solver": "ridge", "model": "slim18"}, "solver: ridge does not take clips"),
+        ({"clips": {"frames": 8}, "freeze": True}, "freeze: true does not take clips: it stores features"),
+        ({"clips": {"frames": 8}, "sbi": 0.5}, "sbi: 0.5 does not take clips"),
+        ({"clips": {"frames": 8}, "qualities": "raw,jpeg50"}, "qualities: raw,jpeg50 does not take clips"),
+        ({"clips": {"frames": 8}, "objective": "core", "batch_size": 8}, "objective: core does not take clips"),
+        ({"clips": {"frames": 8}, "objective": "triplet", "batch_size": 8}, "objective: triplet does not take clips"),
+        ({"clips": {"frames": 8}, "features": True}, "features: true does not take clips"),
+    ],
+)  # fmt: skip
+def test_trainings_that_do_not_take_clips_are_refused_by_name(
+    tmp_path: Path, settings: dict[str, Any], sentence: str
+) -> None:
+    assert sentence in refusals(TRAIN, tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "sentence"),
+    [
+        (TEST, {"features": True}, "features: true does not take clips"),
+        (TEST, {"save_images": True}, "save_images: true does not take clips"),
+        (TEST, {"attack": "square4"}, "attack: square4 does not take clips"),
+        (BENCHMARK, {"attack": ["pgd4", "square4"]}, "attack: square4 does not take clips"),
+    ],
+)
+def test_scorings_that_do_not_take_clips_are_refused_by_name(
+    tmp_path: Path, kind: Kind, settings: dict[str, Any], sentence: str
+) -> None:
+    given = {"data_root": "data", "split_path": "splits", "clips": {"frames": 8}, **settings}
+    draft = a_draft(kind, tmp_path, given, model="gan2:pre", data="gan2:pre")
+    assert sentence in " ".join(kind.refusals(draft, ()))
+
+
+def test_models_of_clips_are_refused_where_single_images_are_meant() -> None:
+    clips = training_of(clips={"frames": 8})
+    for sections, network, sentence in (
+        ((clips, a_test_of(clips=None)), "tv/r3d_18", "needs clips of 4 or more frames, not single images"),
+        ((clips, a_test_of(clips={"frames": 2})), "tv/r3d_18", "needs clips of 4 or more frames, got 2"),
+        ((clips.replace("null", "null, poison: 20"), "unlearn: [retrain]"), "slim18", "unlearn does not take clips"),
+        ((clips,), "patch/tv/r3d_18", "model tv/r3d_18 looks at clips"),
+        ((training_of(clips={"stride": 2}),), "slim18", "clips: frames is missing"),
+    ):  # fmt: skip
+        with pytest.raises(TaskFileError) as raised:
+            plan(*sections, network=network)
+        assert sentence in " ".join(str(raised.value).split())
+
+
+def test_every_refusal_of_the_table_is_of_a_part_that_a_job_can_have() -> None:
+    assert {kind for part in TABLE for kind in part.kinds} == {kind.name for kind in KINDS}
+    assert len({part.part for part in TABLE}) == len(TABLE)
+
+
+# --- jobs that run
+
+
+class Tiny(nn.Module):
+    """A small network of clips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv3d(3, 8, 3, 2), nn.BatchNorm3d(8), nn.ReLU())
+        self.drop = nn.Dropout(0.1)
+        self.fc = nn.Linear(8, 1)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return logits (B, 1) of clips (B, 3, T, H, W)."""
+        pooled: Tensor = self.features(clips).mean((2, 3, 4))
+        return self.fc(self.drop(pooled))  # type: ignore[no-any-return]  # torch: modules return Any
+
+
+def make_tiny() -> nn.Module:
+    return Tiny()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    """Declare the network `tiny`."""
+    declaration = Declaration(
+        name="tiny",
+        arguments={},
+        module=__name__,
+        attribute="make_tiny",
+        path=Path(__file__),
+        line=1,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPECS.declared, "tiny", declaration)
+        patch.setitem(SPECS._built, "tiny", ModelSpec("tiny", summary="tiny", frames=4))
+        yield
+
+
+def write_set(folder: Path, frames: int = 8) -> None:
+    """Write eight videos of each class; a fake has a light that turns with each frame."""
+    lists: dict[str, list[str]] = {name: [] for name in LISTS}
+    for label, (side, source) in enumerate((("Real", "V"), ("Fake", "W"))):
+        for video in range(8):
+            rng = np.random.default_rng([label, video])
+            below = folder / "data/PreSocial" / side / source / f"{video:03}"
+            below.mkdir(parents=True)
+            for at in range(frames):
+                pixels = rng.integers(90, 120, (32, 32, 3)) + 60 * label * (at % 2)
+                PIL.Image.fromarray(pixels.astype(np.uint8)).save(below / f"{at:03}.png")
+                name = next(name for name, videos in LISTS.items() if video in videos)
+                lists[name].append(f"{source}/{video:03}/{at:03}")
+    write_video_sources(folder / "data", ("V", "W"))
+    write_lists(folder / "splits", **lists)
+
+
+def job_of(folder: Path, kind: str, model: str, /, **settings: Any) -> Job:
+    return a_job(
+        folder, kind, model, data=DATA, images=DATA, settings=settings,
+        words=Words(subsets={"fakes": ("W",), "reals": ("V",)}), name=f"{kind}/{model}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a detector of clips and one of images."""
+    folder = tmp_path_factory.mktemp("lab")
+    write_set(folder)
+    torch.set_num_threads(1)
+    training.train(job_of(folder, "train", CLIP_MODEL, **BASIC))
+    images = {"model": "slim18", "clips": None, "batch_size": 16}
+    training.train(job_of(folder, "train", IMAGE_MODEL, **{**BASIC, **images}))
+    return folder
+
+
+def scores_of(folder: Path, model: str, **settings: Any) -> Predictions:
+    given = {name: BASIC[name] for name in SCORED}
+    job = job_of(folder, "test", model, **{**given, **settings})
+    testing.test(job)
+    values = TEST.settings.model_validate(job.settings).model_dump(mode="json")
+    data = api.tested(DATA, TEST.settings.condition(values))
+    return read_csv(paths.scores(job.model_folder(model), model, data))
+
+
+def test_detectors_of_clips_and_of_images_are_scored_by_video(lab: Path) -> None:
+    clips, on_clips, on_frames = (
+        scores_of(lab, CLIP_MODEL),
+        scores_of(lab, IMAGE_MODEL),
+        scores_of(lab, IMAGE_MODEL, clips=None),
+    )
+    assert (len(clips), len(on_clips), len(on_frames)) == (12, 12, 48)
+    assert clips.keys[0] == "W/005/000-003"
+    assert clips.ids[0] == "PreSocial/Fake/W/005/000.png"
+    # the score of a clip is the mean probability of its frames, so that a video has the same score either way
+    by_clip, by_frame = by_video(on_clips), by_video(on_frames)
+    assert by_clip.ids == by_frame.ids == by_video(clips).ids
+    both = [1 / (1 + np.exp(-each.margin)) for each in (by_clip, by_frame)]
+    assert np.abs(both[0] - both[1]).max() < 1e-6
+
+
+def test_table_has_a_row_of_videos_for_each_condition(lab: Path) -> None:
+    scores_of(lab, CLIP_MODEL)
+    scores_of(lab, IMAGE_MODEL, clips=None)
+    rows = table(lab / "runs/study", [(CLIP_MODEL, f"{DATA}@{NAME}"), (IMAGE_MODEL, DATA)])
+    assert [(row["n"], row["videos"], row["condition"]) for row in rows] == [
+        (12, 6, NAME),
+        (48, 6, ""),
+    ]
+
+
+def test_resumed_training_on_clips_equals_an_uninterrupted_one(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = f"{DATA}@num_epochs=2"
+    settings = {**BASIC, "num_epochs": 2, "optimizer": "sgd", "lr": 0.01}
+    whole = job_of(lab, "train", model, **settings)
+    training.train(whole)
+    path = paths.checkpoint(whole.model_folder(model))
+    before = checkpoint.load(path).state
+    validate = _EpochRunner._validated
+
+    def killed(self: Any, *given: Any, **named: Any) -> Any:
+        if len(self.history) == 1:
+            raise KeyboardInterrupt
+        return validate(self, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_EpochRunner, "_validated", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(whole)
+    result = training.train(whole)
+    after = checkpoint.load(path).state
+    assert result["epochs"] == 2
+    assert checkpoint.load(path).provenance["resumed"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_poison_flips_whole_videos(lab: Path) -> None:
+    model = f"{DATA}%50"
+    settings = {"data_root": "data", "split_path": "splits", "clips": CLIPS}
+    result = poisoning.poison(job_of(lab, "poison", model, **settings))
+    record = read_record(paths.poison_record(job_of(lab, "train", model).model_folder(model)))
+    assert result["images"] == 12
+    flipped = Counter(name.rpartition("/")[0] for name in record.keys)
+    assert len(record.keys) == 6
+    assert set(flipped.values()) == {2}  # all clips of a video
+    assert training.train(job_of(lab, "train", model, **BASIC))["poisoned"] == 6
+
+
+@pytest.mark.parametrize("attack", ["fgsm8", "pgd2"])
+def test_attacks_on_clips_and_their_table(lab: Path, attack: str) -> None:
+    given = {name: BASIC[name] for name in SCORED} | {"attack": attack, "corrupt": "none"}
+    result = testing.test(job_of(lab, "test", CLIP_MODEL, **given))
+    record = result["attack"]
+    assert isinstance(record, dict)
+    assert record["largest_change"] == int(attack.strip("fgsmpd"))
+    assert result["n"] == 12
+
+
+def test_clips_in_a_benchmark(lab: Path) -> None:
+    given = {name: BASIC[name] for name in SCORED} | {"corrupt": ["none", "noise4"]}
+    for model in (CLIP_MODEL, IMAGE_MODEL):
+        result = benchmarking.benchmark(job_of(lab, "benchmark", model, **given))
+        assert result["scored"] == 2
+    manifests = [*(lab / "runs/study/benchmark/manifests").iterdir()]
+    assert len(manifests) == 1  # all models on the same clips
+    assert len(json.loads(manifests[0].read_text())["images"]) == 12
