@@ -160,7 +160,7 @@ unlearn: [{model: "gan2:pre%50", method: scrub}]
 test: [{model: gan2:pre, data: gan2:pre}]
 """
 # functions that only refuse to start a job, which are found by a name that no text contains
-RULES = "jobs/rules.py"
+RULES = ("jobs/rules.py", "jobs/clip_parts.py")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
     "forget": {"method": "scrub"},
@@ -325,7 +325,7 @@ def test_each_executed_function_is_part_of_the_code_digest(
             file, _, name = line.partition(" ")
             parts = Path(file).with_suffix("").parts
             module = ".".join(("trueface", *parts)).removesuffix(".__init__")
-            if file == RULES:
+            if file in RULES:
                 continue
             assert (module, name) in counted[job], f"{job} ran {line}"
             ran.add(module)
