@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from trueface.data.imports.alignment import FoundFaces
     from trueface.data.imports.passed_over import PassedOver
     from trueface.data.video_traits import VideoTraits
+    from trueface.data.videos import FrameChoice
 
 SCHEMA = 1
 FRAMES = 32  # frames of a video, as DeepfakeBench reads them
@@ -74,7 +75,7 @@ class ImportRequest(NamedTuple):
     align: bool
     align_size: int | None
     align_margin: float | None
-    frames: int  # frames of each video file
+    choice: "FrameChoice"  # frames of each video file
     copy: bool
     dry_run: bool
 
@@ -160,6 +161,19 @@ Examples:
     help=f"Frames to read from each video file, evenly spaced.  [default: {FRAMES}]",
 )
 @click.option(
+    "--clips",
+    type=click.IntRange(1, MOST_FRAMES),
+    metavar="INTEGER",
+    help="Runs of consecutive frames to read from each video file, evenly spread, in place of single frames. With "
+    "--frames, both.",
+)
+@click.option(
+    "--length",
+    type=click.IntRange(2, MOST_FRAMES),
+    metavar="INTEGER",
+    help="Frames of each run of --clips.",
+)
+@click.option(
     "--align",
     is_flag=True,
     help="Detect the largest face of each image, turn it upright, crop it and write it as PNG.",
@@ -184,6 +198,8 @@ def import_set(
     splits: Path | None,
     shares: str | None,
     frames: int | None,
+    clips: int | None,
+    length: int | None,
     *,
     as_json: bool,
     **given: Any,
@@ -192,15 +208,19 @@ def import_set(
     if folder is None or out is None:
         raise UsageError(_missing_words(layout, folder, out))
     root = out.absolute()
-    if frames is not None and not given["videos"]:
-        raise UsageError("--frames: only video files have frames to choose. Add --videos.")
+    for option, value in (("--frames", frames), ("--clips", clips)):
+        if value is not None and not given["videos"]:
+            raise UsageError(f"{option}: only video files have frames to choose. Add --videos.")
+    if (clips is None) != (length is None):
+        lacking = "--length 8" if length is None else "--clips 4"
+        raise UsageError(f"--clips and --length belong together. Add {lacking}.")
     request = ImportRequest(
         layout=layout,
         folder=folder.absolute(),
         out=root,
         splits=root / "splits" if splits is None else splits.absolute(),
         shares=SHARES if shares is None else shares_of(shares),
-        frames=FRAMES if frames is None else frames,
+        choice=_choice(frames, clips, length),
         **given,
     )
     outcome = _import(request)
@@ -210,6 +230,15 @@ def import_set(
         click.echo(json.dumps(_record(outcome), ensure_ascii=False))
     else:
         click.echo("\n".join(_lines(outcome)))
+
+
+def _choice(frames: int | None, clips: int | None, length: int | None) -> "FrameChoice":
+    # numpy takes a while to import; help must not wait for it
+    from trueface.data.videos import FrameChoice
+
+    if frames is None and clips is None:
+        frames = FRAMES
+    return FrameChoice(frames or 0, clips or 0, length or 0)
 
 
 def _missing_words(layout: str, folder: Path | None, out: Path | None) -> str:
@@ -238,6 +267,9 @@ def _import(request: ImportRequest) -> ImportOutcome:
         arrangement = arrange(listed.images if geometry is None else name_aligned(listed.images))
         difference = compare_with_record(before, arrangement, listed.videos)
         faces = None if geometry is None else _find_faces(request.out, geometry, difference, listed)
+        faceless = list[str]()  # first frames of clips that are left out
+        if faces is not None:
+            faces, faceless = faces.with_shared_crops(listed.runs)
         unaligned = faces.left_out() if faces else {}
         difference = difference.without_files(unaligned)
         arrangement = arrangement.without_files((*difference.missing, *unaligned))
@@ -296,6 +328,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
         remarks=(
             *_unread_sentences(listed.unread),
             *_video_remarks(listed, request, layout),
+            *_faceless_remarks(listed, faceless),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
             *(_edge_remarks(arrangement, faces) if faces else ()),
             *_doubts(record, request.out),
@@ -384,6 +417,7 @@ class _Listed(NamedTuple):
     doubles: list[str]  # video files that are left out for a folder of frames
     decoded: Mapping[str, str]  # frame → its picture, which was decoded now
     traits: Mapping[str, "VideoTraits"]  # video file → its traits
+    runs: tuple[tuple[str, ...], ...]  # frames of clips that follow each other
 
 
 def _list_images(
@@ -403,7 +437,7 @@ def _list_images(
 
     found = video_frames.NO_VIDEOS
     if request.videos and registry.LAYOUTS[layout].reads_videos:
-        found = video_frames.find_frames(request.folder, request.frames)
+        found = video_frames.find_frames(request.folder, request.choice)
     options = registry.LayoutOptions(
         real=frozenset(request.real), videos=request.videos, frames=found.frames
     )
@@ -425,7 +459,8 @@ def _list_images(
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
     traits = video_frames.traits_of(found, decoded)
-    return _Listed(images, unread, totals, broken, doubles, decoded, traits)
+    runs = found.runs if request.choice.clips else ()
+    return _Listed(images, unread, totals, broken, doubles, decoded, traits, runs)
 
 
 def _refuse_unused_real(
@@ -525,11 +560,21 @@ def _video_remarks(listed: _Listed, request: ImportRequest, layout: str) -> Iter
         yield f"--videos has no effect: the layout {layout} reads no video files"
     if listed.broken:
         yield _broken_sentence(listed.broken)
-    if short := {video: total for video, total in listed.videos.items() if total < request.frames}:
-        first = min(short)
+    frames, length = request.choice.frames, request.choice.length
+    for least, effect in ((frames, "All their frames are used."), (length, "They give no clip.")):
+        if short := {video: total for video, total in listed.videos.items() if total < least}:
+            first = min(short)
+            yield (
+                f"{len(short)} of {len(listed.videos)} videos have fewer than {least} frames, such as "
+                f"{first} with {short[first]}. {effect}"
+            )
+
+
+def _faceless_remarks(listed: _Listed, faceless: Sequence[str]) -> Iterator[str]:
+    if faceless:
         yield (
-            f"{len(short)} of {len(listed.videos)} videos have fewer than {request.frames} frames, such as "
-            f"{first} with {short[first]}. All their frames are used."
+            f"{len(faceless)} of {len(listed.runs)} runs of consecutive frames are left out, because a frame has no "
+            f"face, such as the run from {faceless[0]}"
         )
 
 

@@ -45,12 +45,39 @@ class BadVideoError(Exception):
     """A video file gives no frames that can be used; the text is the reason, without the file."""
 
 
+class FrameChoice(NamedTuple):
+    """Which frames of a video are read: some that are evenly spaced, runs of consecutive ones, or both."""
+
+    frames: int = 0  # evenly spaced ones
+    clips: int = 0  # runs
+    length: int = 0  # frames of a run
+
+    def numbers(self, total: int) -> tuple[int, ...]:
+        """Return the places to read of `total` frames; all if there are fewer."""
+        single = evenly_spaced(total, self.frames) if self.frames else ()
+        last = max(0, total - self.length)  # first frame of the last run
+        firsts = evenly_spaced(last + 1, self.clips) if self.clips else ()
+        runs = (at for first in firsts for at in range(first, min(total, first + self.length)))
+        return tuple(sorted({*single, *runs}))
+
+
 class ChosenFrames(NamedTuple):
     """The frames to read from a video."""
 
     numbers: tuple[int, ...]  # places among all frames, in the order in which they are shown
     total: int  # all frames of the video
     traits: VideoTraits
+
+    @property
+    def runs(self) -> tuple[tuple[int, ...], ...]:
+        """The runs of two or more consecutive numbers. Runs that touch are one."""
+        runs: list[list[int]] = []
+        for number in self.numbers:
+            if runs and runs[-1][-1] == number - 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        return tuple(tuple(run) for run in runs if len(run) > 1)
 
 
 class _Packets(NamedTuple):
@@ -79,12 +106,12 @@ def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
     return tuple(map(int, np.unique(np.linspace(0, total - 1, count, dtype=int))))
 
 
-def choose_frames(file: str, count: int) -> ChosenFrames:
+def choose_frames(file: str, choice: FrameChoice) -> ChosenFrames:
     """Return which frames of a video to read, and its traits, without decoding it.
 
     Args:
         file: of the video.
-        count: frames to choose, evenly spaced; all if there are fewer.
+        choice: frames to choose.
 
     Raises:
         BadVideoError: the file is not a video, has no frames, or is not complete.
@@ -113,7 +140,7 @@ def choose_frames(file: str, count: int) -> ChosenFrames:
         traits = _traits(container, stream, _Packets(size, times, keys))
     if end - start < length - LACKING_S:
         raise BadVideoError(f"it ends after {end - start:.1f} of {length:.1f} s")
-    return ChosenFrames(evenly_spaced(len(times), count), len(times), traits)
+    return ChosenFrames(choice.numbers(len(times)), len(times), traits)
 
 
 def read_frames(

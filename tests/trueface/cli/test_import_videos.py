@@ -13,13 +13,16 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from launcher.api import install_command, load, plan
+from launcher.api import Words, install_command, load, parse_data, plan
 from tests.trueface.commands import Command
 from tests.trueface.videos import LOSSLESS, greys, noise, write_video
+from trueface.data.clips import Clips, make_clips
+from trueface.data.dataset_file import video_sources
 from trueface.data.imports import video_frames
-from trueface.data.index import Image
+from trueface.data.index import Image, survey
 from trueface.data.splits.split_files import read_lists
 from trueface.data.videos import evenly_spaced, read_frames
+from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.result_rows import video_report
 from trueface.jobs.testing import scores_of
 from trueface.predictions.predictions import Predictions
@@ -32,6 +35,7 @@ PAIRS = {
     "test": [("007", "132")],
 }
 METHODS = ("Deepfakes", "NeuralTextures")
+VIDEO_WORDS = BUILT_IN.with_words(Words(subsets={"fakes": ("v",)}))
 
 
 @pytest.fixture
@@ -180,6 +184,51 @@ def test_other_frames_of_an_imported_video_are_refused(
     assert (
         f"32 images have changed since they were imported: {two}/fake/a_fake.mp4. Import into"
     ) in command(*words, code=2).err
+
+
+def test_runs_of_consecutive_frames_are_imported_in_place_of_single_ones(
+    two: Path, tmp_path: Path, command: Command
+) -> None:
+    write_video(two / "fake" / "short.mp4", noise(3, 2), **LOSSLESS)
+    root = tmp_path / "vi"
+    words = ["import", "folders", str(two), "--videos", "--out", str(root)]
+    printed = command(*words, "--clips", "2", "--length", "4")
+    assert "1 of 3 videos have fewer than 4 frames" in printed.err
+    assert "short.mp4 with 3. They give no clip." in printed.err
+    runs = [*range(4), *range(36, 40)]
+    a_fake = [f"PreSocial/Fake/v/a_fake/{number:03}.png" for number in runs]
+    assert [name for name in pictures(root) if "a_fake" in name] == a_fake
+    frames = noise(40, 1)
+    for number in runs:
+        pixels = np.asarray(PIL.Image.open(root / f"PreSocial/Fake/v/a_fake/{number:03}.png"))
+        np.testing.assert_array_equal(pixels, frames[number])
+    command(*words, "--clips", "2", "--length", "4")  # a second time changes nothing
+    for other in (["--clips", "3", "--length", "4"], ["--frames", "8"], []):
+        refused = command(*words, *other, code=2).err
+        assert "Use the same --frames, --clips and --length" in refused
+    both = command(*words[:-1], tmp_path / "both", "--clips", "2", "--length", "4", "--frames", "3")
+    assert (
+        "21 images written" in both.out
+    )  # nine of each long video, and all three of the short one
+    images = survey(root, parse_data("fakes:pre"), VIDEO_WORDS).images
+    clips, survey_of_clips = make_clips(images, Clips(frames=4), video_sources(root))
+    assert [clip.key for clip in clips] == ["v/a_fake/000-003", "v/a_fake/036-039"]
+    assert survey_of_clips.short == ("v/short",)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--clips", "2", "--length", "4"], "--clips: only video files have frames to choose"),
+        (["--videos", "--clips", "2"], "--clips and --length belong together. Add --length 8."),
+        (["--videos", "--length", "4"], "--clips and --length belong together. Add --clips 4."),
+    ],
+)
+def test_incomplete_options_of_clips_are_refused(
+    words: list[str], message: str, two: Path, tmp_path: Path, command: Command
+) -> None:
+    given = ["import", "folders", str(two), "--out", str(tmp_path / "vi"), *words]
+    assert message in command(*given, code=2).err
 
 
 @pytest.mark.parametrize("layout", ["folders", "imagefolder"])

@@ -12,13 +12,20 @@ import PIL.Image
 import pytest
 
 from tests.trueface.videos import HIGH, LOSSLESS, WIDE, Pixels, av, greys, noise, write_video
-from trueface.data.videos import BadVideoError, choose_frames, evenly_spaced, read_frames
+from trueface.data.videos import (
+    BadVideoError,
+    ChosenFrames,
+    FrameChoice,
+    choose_frames,
+    evenly_spaced,
+    read_frames,
+)
 
 TURN = 1 << 16  # one, in 16.16 fixed point
 
 
 def read(file: Path, count: int = 1000, **more: Any) -> dict[int, Pixels]:
-    chosen = choose_frames(str(file), count)
+    chosen = choose_frames(str(file), FrameChoice(count))
     return dict(read_frames(str(file), chosen, stop=threading.Event(), **more))
 
 
@@ -41,6 +48,28 @@ def test_chosen_frames_are_evenly_spaced_with_first_and_last(
     total: int, count: int, places: tuple[int, ...]
 ) -> None:
     assert evenly_spaced(total, count) == places
+
+
+@pytest.mark.parametrize(
+    ("choice", "total", "numbers", "runs"),
+    [
+        (FrameChoice(0, 3, 2), 20, [0, 1, 9, 10, 18, 19], [(0, 1), (9, 10), (18, 19)]),
+        (FrameChoice(0, 1, 4), 20, [0, 1, 2, 3], [(0, 1, 2, 3)]),
+        (FrameChoice(3, 2, 3), 20, [0, 1, 2, 9, 17, 18, 19], [(0, 1, 2), (17, 18, 19)]),
+        # runs that touch or overlap have one crop
+        (FrameChoice(0, 3, 3), 7, [*range(7)], [(0, 1, 2, 3, 4, 5, 6)]),
+        (FrameChoice(0, 4, 8), 5, [*range(5)], [(0, 1, 2, 3, 4)]),
+        (FrameChoice(0, 4, 8), 1, [0], []),
+        (FrameChoice(2), 9, [0, 8], []),
+    ],
+)
+def test_runs_of_consecutive_frames_are_evenly_spread(
+    choice: FrameChoice, total: int, numbers: list[int], runs: list[tuple[int, ...]]
+) -> None:
+    chosen = choice.numbers(total)
+    assert list(chosen) == numbers
+    traits: Any = None
+    assert list(ChosenFrames(chosen, total, traits).runs) == runs
 
 
 @pytest.mark.parametrize(
@@ -88,7 +117,7 @@ def test_traits_are_those_of_the_file(
     name: str, more: dict[str, Any], traits: dict[str, Any], tmp_path: Path
 ) -> None:
     file = write_video(tmp_path / name, greys(30), **more)
-    found = choose_frames(str(file), 3).traits._asdict()
+    found = choose_frames(str(file), FrameChoice(3)).traits._asdict()
     assert {trait: found[trait] for trait in traits} == traits
 
 
@@ -96,10 +125,10 @@ def test_bits_per_pixel_count_the_packets_of_the_pictures_alone(tmp_path: Path) 
     file = write_video(tmp_path / "a.mp4", noise(20), sound=True)
     with av.open(str(file)) as container:
         size = sum(packet.size for packet in container.demux(video=0))
-    bits = choose_frames(str(file), 3).traits.bits_per_pixel
+    bits = choose_frames(str(file), FrameChoice(3)).traits.bits_per_pixel
     assert bits == pytest.approx(8 * size / (20 * WIDE * HIGH))
     file.write_bytes(file.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz"))
-    assert choose_frames(str(file), 3).traits.sound == "unknown"
+    assert choose_frames(str(file), FrameChoice(3)).traits.sound == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -258,13 +287,13 @@ def test_too_large_frames_are_refused_before_they_are_decoded(
     file = write_video(tmp_path / "a.mp4", greys(3))
     monkeypatch.setattr("trueface.runtime.image_files.PIXELS", 1000)
     with pytest.raises(BadVideoError, match="48 x 32: more than 1,000 pixels"):
-        choose_frames(str(file), 3)
+        choose_frames(str(file), FrameChoice(3))
 
 
 def test_reading_stops_when_asked(tmp_path: Path) -> None:
     file = write_video(tmp_path / "a.mp4", greys(20))
     stop = threading.Event()
-    frames = read_frames(str(file), choose_frames(str(file), 20), stop=stop)
+    frames = read_frames(str(file), choose_frames(str(file), FrameChoice(20)), stop=stop)
     next(frames)
     stop.set()
     assert list(frames) == []

@@ -76,6 +76,29 @@ class FoundFaces(NamedTuple):
     record: AlignmentRecord  # record with the earlier pictures, too
     searches: Mapping[str, Search]  # by file
 
+    def with_shared_crops(self, runs: Iterable[Sequence[str]]) -> "tuple[FoundFaces, list[str]]":
+        """Give all frames of a run the crop of its first frame, so that a clip does not jump.
+
+        Args:
+            runs: the frames of each run of consecutive frames.
+
+        Returns:
+            The faces, and the first frame of each run that is left out, because a frame has no face.
+        """
+        searches, without = dict(self.searches), list[str]()
+        for run in runs:
+            known = [self.searches[frame] for frame in run if frame in self.searches]
+            if not known:
+                continue
+            if all(each.face for each in known):
+                searches |= dict.fromkeys(run, known[0])
+                continue
+            fault = next((each.fault for each in known if each.fault), "")
+            searches |= dict.fromkeys(run, Search(None, fault=fault))
+            without.append(run[0])
+        changed = {file: each for file, each in searches.items() if file in self.searches}
+        return FoundFaces(_extended(self.record, changed), changed), without
+
     def left_out(self) -> dict[str, Reason]:
         """Return the files that give no image, with the reason."""
         return {

@@ -24,6 +24,7 @@ from trueface.data.video_traits import VideoTraits
 from trueface.data.videos import (
     BadVideoError,
     ChosenFrames,
+    FrameChoice,
     Pixels,
     choose_frames,
     read_frames,
@@ -44,6 +45,15 @@ class VideoSet:
     unread: tuple[str, ...] = ()  # video files without a reader
 
     @property
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        """The runs of consecutive frames of all videos, as paths."""
+        return tuple(
+            tuple(f"{video}/{_name(number)}" for number in run)
+            for video, chosen in self.chosen.items()
+            for run in chosen.runs
+        )
+
+    @property
     def frames(self) -> dict[str, tuple[str, ...]]:
         """The names of the frames of each video."""
         return {video: tuple(map(_name, chosen.numbers)) for video, chosen in self.chosen.items()}
@@ -52,17 +62,17 @@ class VideoSet:
 NO_VIDEOS = VideoSet(chosen={}, broken={})
 
 
-def find_frames(folder: Path, count: int) -> VideoSet:
+def find_frames(folder: Path, choice: FrameChoice) -> VideoSet:
     """Return the video files below a folder with the frames to read; nothing is decoded.
 
     Args:
         folder: of the data set.
-        count: frames of each video.
+        choice: frames of each video.
     """
     videos = video_files(folder) if folder.is_dir() else []
     if find_spec("av") is None:
         return VideoSet(chosen={}, broken={}, unread=tuple(videos))
-    chosen, broken = _each(videos, partial(choose_frames, count=count))
+    chosen, broken = _each(videos, partial(choose_frames, choice=choice))
     return VideoSet(chosen=chosen, broken=broken)
 
 
@@ -122,7 +132,7 @@ def videos_to_decode(
         if done != set(names[video]):
             raise DataError(
                 f"{len(done)} frames of {video} were imported before, and not these "
-                f"{len(names[video])}. Use the same --frames, or import into a new folder."
+                f"{len(names[video])}. Use the same --frames, --clips and --length, or import into a new folder."
             )
     used = dict.fromkeys(image.file.rpartition("/")[0] for image in images)
     return [video for video in used if video in videos.chosen and video not in before]
