@@ -99,11 +99,13 @@ def clips_setting(**facts: Any) -> Any:
     )
 
 
+@dataclass(frozen=True, slots=True)
 class ClipSurvey:
-    """The clips of a list, and the videos that give none."""
+    """How many videos a list has, and which of them give no clip."""
 
-    def __init__(self, videos: int, short: Sequence[str], clips: Clips) -> None:
-        self.videos, self.short, self._clips = videos, tuple(short), clips
+    videos: int
+    short: tuple[str, ...]  # keys of videos
+    clips: Clips
 
     @property
     def remark(self) -> str:
@@ -112,7 +114,7 @@ class ClipSurvey:
             return ""
         shown = ", ".join(self.short[:SHOWN]) + ", …" * (len(self.short) > SHOWN)
         return (
-            f"{len(self.short)} of {self.videos} videos have no {self._clips.span} consecutive frames and give no "
+            f"{len(self.short)} of {self.videos} videos have no {self.clips.span} consecutive frames and give no "
             f"clip: {shown}"
         )
 
@@ -221,10 +223,29 @@ def make_clips(
         made += (_clip([named[video.names[number]] for number in numbers]) for numbers in chosen)
         if not chosen:
             short.append(frames[0].key.rpartition("/")[0])
-    survey = ClipSurvey(len(folders), short, clips)
+    survey = ClipSurvey(len(folders), tuple(short), clips)
     if not made:
         raise DataError(describe_no_clip(clips, len(folders)))
     return tuple(made), survey
+
+
+def survey_keys(keys: Iterable[str], clips: Clips) -> ClipSurvey:
+    """Return which videos of a list give no clip, by the keys of their frames.
+
+    Args:
+        keys: of frames, such as FF-DF/000_003/012.
+        clips: setting.
+
+    Raises:
+        DataError: the order of a video is not known.
+    """
+    folders: dict[str, list[str]] = {}
+    for key in sorted(keys):
+        folder, _, name = key.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    videos = (Video.from_names(folder, names) for folder, names in folders.items())
+    short = tuple(video.folder for video in videos if not video.clips(clips))
+    return ClipSurvey(len(folders), short, clips)
 
 
 def describe_no_videos(source: str, sources: Iterable[str]) -> str:

@@ -468,6 +468,15 @@ class SampleSettings(Settings):
         cost=True,
         description="Number of real images for tests. The number of fake images is the same",
     )
+    video_frames: int = setting(
+        0,
+        added=True,
+        cost=True,
+        ge=0,
+        le=1000,
+        description="Frames of each video. With 0, single images. Otherwise train, val and test count videos: real "
+        "ones, the same with their frames in another order, and the same with a mark in each frame",
+    )
 
 
 class DrawSettings(Settings):

@@ -6,16 +6,25 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from launcher.api import Draft, Json, read_json
+from launcher.api import Draft, Json, UnknownName, read_json
 from trueface.attacks.registry import parse_attack
-from trueface.data.clips import Clips
+from trueface.data.clips import (
+    Clips,
+    ClipSurvey,
+    describe_no_clip,
+    describe_no_videos,
+    survey_keys,
+)
+from trueface.data.dataset_file import video_sources
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.rule import PlanCheck
 from trueface.models.registry import spec_of, unfit_clips
 from trueface.runtime import paths
+from trueface.runtime.errors import DataError
 from trueface.training.image_lists import ancestor
 from trueface.training.objectives.registry import choice, objectives, used_objective
 from trueface.training.settings import solver_of
@@ -73,6 +82,10 @@ def _square(values: Values) -> str:
 
 TRAIN, TEST, BENCHMARK = "train", "test", "benchmark"
 SCORES = (TEST, BENCHMARK)
+# lists of a split whose clips a job type reads
+LISTS: Mapping[str, tuple[str, ...]] = {
+    TRAIN: ("train", "val"), TEST: ("test",), BENCHMARK: ("test",), "poison": ("train",),
+}  # fmt: skip
 TABLE: tuple[ClipPart, ...] = (
     ClipPart(
         part="training by gradient steps", kinds=(TRAIN,), takes=True,
@@ -193,6 +206,56 @@ def check_base_of_clips(draft: Draft, makers: Sequence[Draft], _: DataIdResolver
     if clips_of(settings) is not None or spec_of(draft.settings["model"]).frames is not None:
         why = next(part.why for part in TABLE if draft.kind in part.kinds)
         yield f"{draft.kind} does not take clips: {why}. {draft.base or draft.model} is trained on clips."
+
+
+@PlanCheck
+def check_videos(draft: Draft, _: Sequence[Draft], vocabulary: DataIdResolver) -> Iterator[str]:
+    """Yield why the lists of a job give no clips, as far as they exist."""
+    for name, survey in _surveys(draft, vocabulary):
+        if isinstance(survey, str):
+            yield survey
+            return
+        if survey.videos and len(survey.short) == survey.videos:
+            yield f"{draft.model}: {describe_no_clip(survey.clips, survey.videos)} ({name} list)"
+
+
+def warn_of_short_videos(draft: Draft, vocabulary: DataIdResolver) -> Iterator[str]:
+    """Yield how many videos of a job's lists give no clip."""
+    for name, survey in _surveys(draft, vocabulary):
+        if not isinstance(survey, str) and survey.short:
+            yield f"{survey.remark} ({name} list)."
+
+
+def _surveys(draft: Draft, vocabulary: DataIdResolver) -> Iterator[tuple[str, ClipSurvey | str]]:
+    """Yield each list of a job that exists with its videos, or why it has none."""
+    clips, data = clips_of(draft.settings), draft.images or draft.data
+    if clips is None or data is None:
+        return
+    vocabulary = vocabulary.with_layout(draft.settings["layout"])
+    for name in LISTS.get(draft.kind, ()):
+        key = ("clips", draft.settings["split_path"], name, data, clips, vocabulary)
+        survey = draft.once(key, partial(_survey, draft, name, data, vocabulary, clips))
+        if survey is not None:
+            yield name, survey
+
+
+def _survey(
+    draft: Draft, name: str, data: str, vocabulary: DataIdResolver, clips: Clips
+) -> ClipSurvey | str | None:
+    from trueface.jobs.lineage import list_keys  # the start of a job does not need it
+
+    try:
+        by_source = list_keys(draft, name, data, vocabulary)
+        if not by_source:
+            return None
+        sources = video_sources(draft.path(draft.settings["data_root"]))
+        if unknown := next((source for source in by_source if source not in sources), None):
+            return describe_no_videos(unknown, sources)
+        return survey_keys(chain.from_iterable(by_source.values()), clips)
+    except UnknownName:  # reported where the data ID is checked
+        return None
+    except DataError as error:
+        return str(error)
 
 
 def inherited_clips(draft: Draft, makers: Sequence[Draft]) -> Mapping[str, Json]:

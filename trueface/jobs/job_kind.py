@@ -34,6 +34,7 @@ from trueface.data.image_folders import list_image_folders
 from trueface.data.index import link_fraction, parts_without_folder, sample_dangling
 from trueface.data.splits.split_files import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, has_originals, names_real
+from trueface.jobs.clip_parts import warn_of_short_videos
 from trueface.jobs.flags import words
 from trueface.jobs.former_settings import DESCRIPTIONS
 from trueface.jobs.lineage import count_images, find_unknown_origins, planned_teacher
@@ -213,6 +214,7 @@ class JobKind:
                         *_one_class(draft, self.vocabulary),
                         _impossible_flips(draft, self.vocabulary),
                         *_models_with_other_inputs(draft),
+                        *warn_of_short_videos(draft, self.vocabulary),
                     ),
                 ),
             )

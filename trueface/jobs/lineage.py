@@ -126,6 +126,21 @@ def count_images(draft: Draft, name: str, data: str, vocabulary: DataIdResolver)
     return total + (keys.get("", 0) if _methods(data, vocabulary).flat else 0)
 
 
+def list_keys(
+    draft: Draft, name: str, data: str, vocabulary: DataIdResolver
+) -> Mapping[str, frozenset[str]] | None:
+    """Return the keys of a data ID in a list of the split by their source, or None if the list is missing."""
+    split_list = _list(draft, name)
+    if split_list is None:
+        return None
+    methods = [vocabulary.methods(part.subset) for part in parse_data(data)]
+    return {
+        source: keys
+        for source, keys in _by_method(split_list).items()
+        if source and any(each.holds(source) for each in methods)
+    }
+
+
 def planned_teacher(maker: Draft) -> str:
     """Return the ID of the teacher of a planned job, or the path of its checkpoint. '' if there is none."""
     teacher = teacher_of(maker.settings) if maker.kind == "train" else ""

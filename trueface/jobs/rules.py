@@ -30,6 +30,7 @@ from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.clip_parts import (
     check_base_of_clips,
     check_model_of_clips,
+    check_videos,
     refuse_clips,
     refuse_network,
 )
@@ -188,6 +189,7 @@ SCORING: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_model_of_clips,
     refuse_clips,
+    check_videos,
     check_side,
     check_leaks,
     _missing_corruption_programs,
@@ -585,6 +587,7 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     _unfit_network,
     refuse_network,
     refuse_clips,
+    check_videos,
     check_model_inputs,
     _unusable_without_last_layer,
     _refuse_processes,
@@ -749,7 +752,7 @@ RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
     "train": TRAININGS,
     "test": TESTS,
     "unlearn": UNLEARNINGS,
-    "poison": (_unknown_poison_kind,),
+    "poison": (_unknown_poison_kind, check_videos),
 }
 
 

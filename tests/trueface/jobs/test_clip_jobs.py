@@ -282,6 +282,30 @@ def test_table_has_a_row_of_videos_for_each_condition(lab: Path) -> None:
     ]
 
 
+def test_plan_counts_videos_without_a_clip_and_refuses_a_list_without_any(lab: Path) -> None:
+    words = Words(subsets={"fakes": ("W",), "reals": ("V",)})
+    kinds = {kind.name: kind.with_words(words) for kind in (TRAIN, TEST)}
+    for kind, count in (("train", 6), ("test", 6)):
+        given = {name: BASIC[name] for name in ("data_root", "split_path")} | {
+            "clips": {"frames": 9}
+        }
+        draft = a_draft(kinds[kind], lab, given, model=DATA, data=DATA, images=DATA)
+        sentence = f"none of the {count} videos has 9 consecutive frames"
+        assert sentence in " ".join(kinds[kind].refusals(draft, ()))
+    keys = json.loads((lab / "splits/train.json").read_text())
+    write_lists(lab / "gap", train=[key for key in keys if key != "W/001/003"], val=keys[:8])
+    given = {**BASIC, "split_path": "gap", "clips": {"frames": 5}}
+    draft = a_draft(kinds["train"], lab, given, model=DATA, data=DATA, images=DATA)
+    remark = "1 of 6 videos have no 5 consecutive frames and give no clip: W/001 (train list)."
+    assert remark in kinds["train"].warnings(draft)
+    write_lists(lab / "images", train=["FFHQ/000"], val=["FFHQ/001"])
+    given["split_path"] = "images"
+    draft = a_draft(TRAIN, lab, given, model="real:pre", data="real:pre", images="real:pre")
+    assert "FFHQ is not a source of videos (videos.json names V, W)" in " ".join(
+        TRAIN.refusals(draft, ())
+    )
+
+
 def test_resumed_training_on_clips_equals_an_uninterrupted_one(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
