@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from trueface.attacks.registry import SPECS, Attack
-from trueface.data.batch import CLIP_DIMENSIONS
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import torch_rng
 
 TOWARDS_REAL, TOWARDS_FAKE = -1.0, 1.0
 LEVELS = 255.0
+IMAGES, CLIPS = 4, 6  # dimensions of a batch
 QUERIES = 500  # queries of an attack by scores for each image
 
 
@@ -103,7 +103,7 @@ def apply_attack(
         JobError: a kind returned something else than such images, or went beyond the budget; clips in place of
             images, or the reverse.
     """
-    dimensions = CLIP_DIMENSIONS if of_clips else 4
+    dimensions = CLIPS if of_clips else IMAGES
     if pixels.ndim != dimensions:
         raise JobError(
             f"attack {attack} got pixels of {pixels.ndim} dimensions in place of {dimensions}"

@@ -28,6 +28,7 @@ from trueface.evaluation.measurement import (
     measure_json,
     sources_json,
 )
+from trueface.evaluation.result_rows import by_video
 from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
 from trueface.predictions.predictions import Predictions, merge
 from trueface.predictions.tables import OLD_SUFFIXES, SUFFIXES, load
@@ -249,6 +250,7 @@ def compare(
     Raises:
         DataError: a logit that is not finite, or `same_order` where labels do not agree.
     """
+    first, second = _by_common_videos(first, second)
     tables = first.scores, second.scores
     paired, unpaired = None, None
     try:
@@ -267,6 +269,29 @@ def compare(
         subsets=_parts(*tables, "subsets", contrasted),
         modifiers=_parts(*tables, "modifiers", contrasted),
     )
+
+
+def _by_common_videos(
+    first: ComparisonInput, second: ComparisonInput
+) -> tuple[ComparisonInput, ComparisonInput]:
+    """Return the scores of the videos that both inputs have, if these are of different clips or frames of them."""
+    tables = first.scores, second.scores
+    if not all(table.videos and all(table.videos) for table in tables):
+        return first, second
+    common = set(tables[0].videos) & set(tables[1].videos)
+    if not common or not set(tables[0].keys).isdisjoint(tables[1].keys):
+        return first, second
+    note = f"compared by {len(common)} videos, because both were scored on other clips or frames of them"
+    one, other = (
+        each._replace(
+            scores=by_video(
+                each.scores.rows(np.array([video in common for video in each.scores.videos]))
+            ),
+            notes=(*each.notes, note),
+        )
+        for each in (first, second)
+    )
+    return one, other
 
 
 def contrast(first: Predictions, second: Predictions, *, same_order: bool = False) -> Contrast:

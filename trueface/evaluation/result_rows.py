@@ -38,17 +38,19 @@ from trueface.evaluation.measurement import (
 )
 from trueface.evaluation.metrics.curve import AUC
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
-from trueface.runtime.ids import condition_of_test, model_folder_name
+from trueface.runtime.ids import condition_of_test, data_of_test, model_folder_name, tested
 
 # measures after calibration: the metric, of which logits
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
 OF_GROUPS = ("fpr_gap", "f_fpr")  # columns of a test with attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # metrics of which a table has both intervals
+CLIPS = "clips"  # the setting in the condition of a test
 TRAINED = "train"  # the method of a model from which nothing was unlearned
 _UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # method in a model ID
 
@@ -78,8 +80,53 @@ def by_video(scores: Predictions) -> Predictions:
     )
 
 
-def video_report(scores: Predictions) -> VideoReport | None:
-    """Return the measurement of the videos of a table. None if no row is a frame."""
+def common_videos(run_folder: Path, tests: Sequence[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """Return the videos that all models scored, by test, of tests under several `clips`.
+
+    Longer clips leave out shorter videos. Rows of a table shall be of the same videos.
+
+    Args:
+        run_folder: runs/<run>.
+        tests: (model ID, test) pairs whose score files are all there.
+
+    Raises:
+        DataError: a score file cannot be read.
+    """
+    alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for model, test in tests:
+        alike[_without_clips(test)].append((model, test))
+    common: dict[str, frozenset[str]] = {}
+    for members in alike.values():
+        if len({test for _, test in members}) > 1:
+            shared = frozenset.intersection(
+                *(
+                    frozenset(
+                        read_csv(paths.scores(run_folder / model_folder_name(m), m, t)).videos
+                    )
+                    for m, t in members
+                )
+            )
+            common |= dict.fromkeys((test for _, test in members), shared - {""})
+    return common
+
+
+def _without_clips(test: str) -> str:
+    """Return the name of a test without the clips in its condition."""
+    others = (
+        each for each in condition_of_test(test).split(",") if not each.startswith(f"{CLIPS}=")
+    )
+    return tested(data_of_test(test), ",".join(others))
+
+
+def video_report(scores: Predictions, common: frozenset[str] = frozenset()) -> VideoReport | None:
+    """Return the measurement of the videos of a table. None if no row is a frame.
+
+    Args:
+        scores: of frames or clips.
+        common: the videos that count. Empty: all.
+    """
+    if common:
+        scores = scores.rows(np.array([video in common for video in scores.videos]))
     table = by_video(scores)
     if not len(table):
         return None
@@ -115,6 +162,7 @@ def compare(
     """
     project = run_folder.parent.parent
     groups, files = groups or AttributeFiles(project=project), files or TestedFiles(project=project)
+    common = common_videos(run_folder, tests)
     rows: list[dict[str, Json]] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
@@ -122,7 +170,8 @@ def compare(
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
         by = _groups_by(folder)
         named = {"model": model, "method": unlearning_methods_of(model)}
-        rows += [{**named, **row, "seconds": took} for row in _rows(done, groups, by, files)]
+        measured = _rows(done, groups, by, files, common)
+        rows += [{**named, **row, "seconds": took} for row in measured]
     return rows
 
 
@@ -158,14 +207,18 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
 
 
 def _rows(
-    tests: Sequence[FinishedTest], groups: AttributeFiles, by: str, files: TestedFiles
+    tests: Sequence[FinishedTest],
+    groups: AttributeFiles,
+    by: str,
+    files: TestedFiles,
+    common: Mapping[str, frozenset[str]],
 ) -> Iterator[dict[str, Json]]:
     """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots are separate: a path there is another image, or the same one again.
     """
     for each in group_tests(tests):
-        row = _row(each, groups, by)
+        row = _row(each, groups, by, common)
         yield {
             **row,
             **_confounded(each, row, files),
@@ -174,10 +227,13 @@ def _rows(
         }
 
 
-def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
+def _row(
+    tests: GroupedTests, groups: AttributeFiles, by: str, common: Mapping[str, frozenset[str]]
+) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
     report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)
-    videos = video_report(scores)
+    shared = [common.get(test.data, frozenset()) for test in tests.tests]
+    videos = video_report(scores, frozenset().union(*shared) if all(shared) else frozenset())
     by_group, ungrouped = _by_group(tests, groups, by)
     return {
         "data": tests.data,

@@ -23,6 +23,7 @@ from trueface.training import image_lists
 from trueface.training.settings import TrainSettings
 
 ROWS, EPOCHS = 8, 6  # images, and how often each is shown
+CLIP_EPOCHS = 2  # how often a clip is shown, all its frames side by side
 GAP, LABEL = 4, 14  # pixels between pictures, and above each row
 LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 
@@ -54,7 +55,7 @@ def _spread_positions(count: int) -> Sequence[int]:
 
 def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     seen = []
-    for epoch in range(EPOCHS):
+    for epoch in range(CLIP_EPOCHS if images.images[position].frames else EPOCHS):
         pixels = images[ImageRequest(position, epoch, is_sound=False)]
         if isinstance(pixels, BadFile):
             return None
