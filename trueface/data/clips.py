@@ -1,8 +1,8 @@
 """Clips: consecutive frames of a video that a detector scores together. No torch here.
 
 A video is a folder of frames below a source of videos.json. The last number in the name of a file is the number
-of its frame. A clip has frames of one video, one list of the split and one modifier. It lies in a run of
-consecutive numbers: a missing frame ends a clip.
+of its frame. A clip has frames of one video, one list of the split and one modifier. Their numbers
+are consecutive: a missing frame ends a clip.
 """
 
 import logging
@@ -193,7 +193,7 @@ def _runs(numbers: Sequence[int]) -> Iterator[list[int]]:
 def make_clips(
     images: Sequence[Image], clips: Clips, sources: frozenset[str]
 ) -> tuple[tuple[Image, ...], ClipSurvey]:
-    """Return the clips of the frames of a list as images with `frames`, and what is left out.
+    """Return the clips of the frames of a list as images with `frames`, and the videos that give none.
 
     A clip has the key of its video, with the names of its first and last frame. Its file is that of the first.
 
@@ -203,7 +203,7 @@ def make_clips(
         sources: sources whose folders are videos.
 
     Raises:
-        DataError: an image is no frame of a video, the order of a video is not known, or no video gives a clip.
+        DataError: an image is not a frame of a video, the order of a video is not known, or no video gives a clip.
     """
     folders: dict[str, list[Image]] = {}
     for image in images:

@@ -138,7 +138,9 @@ def video_report(scores: Predictions, common: frozenset[str] = frozenset()) -> V
 
 
 def _logit_of_mean(logits: Floats) -> float:
-    # log of the mean probability of fake, minus that of real: confident outputs are not rounded to 1
+    # log of the mean probability of fake, minus that of real: confident outputs are not rounded to 1. Sorted, so that
+    # videos of the same frames in any order have equal scores, and are ties
+    logits = np.sort(logits)
     fake, real = -np.logaddexp(0.0, -logits), -np.logaddexp(0.0, logits)
     return float(np.logaddexp.reduce(fake) - np.logaddexp.reduce(real))
 

@@ -42,7 +42,7 @@ class ClipPart:
 
     part: str  # in the table
     kinds: tuple[str, ...]  # job types
-    why: str  # what it does with clips, or why it refuses them
+    why: str  # its use of clips, or the reason of the refusal
     # the setting that chooses a part that refuses clips, as written; '' if other settings do not choose it
     chosen: Callable[[Values], str] = _never
     takes: bool = False
@@ -293,5 +293,5 @@ def _recorded_settings(folder: Path) -> Values:
 
 
 def table_rows() -> list[tuple[str, str, str]]:
-    """Return the rows of the table: part, yes or no, and what it does or why it refuses clips."""
+    """Return the rows of the table: part, yes or no, and the use of clips or the reason of the refusal."""
     return [(each.part, "yes" if each.takes else "no", each.why) for each in TABLE]

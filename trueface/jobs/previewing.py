@@ -23,7 +23,7 @@ from trueface.training import image_lists
 from trueface.training.settings import TrainSettings
 
 ROWS, EPOCHS = 8, 6  # images, and how often each is shown
-CLIP_EPOCHS = 2  # how often a clip is shown, all its frames side by side
+CLIP_EPOCHS = 2  # epochs of a clip, which has all frames side by side
 GAP, LABEL = 4, 14  # pixels between pictures, and above each row
 LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 

@@ -52,7 +52,7 @@ WRAPPERS = ("model_state_dict", "state_dict", "model", "state")  # under which f
 PREFIXES = ("_orig_mod.", "module.")  # prefixes of names in a compiled network, and in DataParallel
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in names of torch's hub: begins the SHA-256
 CLASSES = 1000  # classes of ImageNet; a last layer for them is replaced without a word
-CLIP_CLASSES = 400  # classes of Kinetics-400, likewise for networks of clips
+CLIP_CLASSES = 400  # the same for networks of clips: classes of Kinetics-400
 # last layers of torchvision's networks, which ours may lack: see `pooled`
 FOREIGN_HEADS = ("fc.", "classifier.")
 VARIANCE = "running_var"  # variance of a batch norm

@@ -136,8 +136,8 @@ class Classifier(nn.Module):
             pixels: as for `forward`.
 
         Raises:
-            JobError: the last layer is not called exactly once with (B, F) in a forward pass,
-                several crops are given to a two-layer head, or clips to a detector of images.
+            JobError: the last layer is not called exactly once with (B, F) in a forward pass. Also if
+                a two-layer head gets several crops, or a detector of images gets clips.
         """
         self._refuse_dimensions(pixels)
         if pixels.ndim == CLIP_DIMENSIONS and self.spec.frames is None:

@@ -171,10 +171,10 @@ class Library(Declared):
     # networks whose last layer is not linear, so that no detector is made of them
     without_last_layer: tuple[str, ...] = ()
     side_steps: Mapping[str, int] = field(default_factory=dict)  # as of a `ModelSpec`, by network
-    clip_package: str = ""  # dotted, whose files declare networks of clips likewise; "": none
-    # of networks of clips, as of a `ModelSpec`; fewest frames by network, else `clip_frames`
-    clip_frames: int | None = None
-    exact_frames: Mapping[str, int] = field(default_factory=dict)  # the only number, by network
+    clip_package: str = ""  # dotted, whose files declare networks of clips; "": none
+    clip_frames: int | None = None  # fewest frames of a clip of these networks
+    # the only number of frames, by network, where it differs
+    exact_frames: Mapping[str, int] = field(default_factory=dict)
 
     def spec(self, network: str) -> ModelSpec:
         """Return what is known of a network of this library before it is made."""
@@ -349,7 +349,7 @@ def unfit_clips(spec: ModelSpec, frames: int | None) -> str:
     needs = f"of {spec.frames} frames" if only else f"of {spec.frames} or more frames"
     if spec.most_frames is not None and not only:
         needs = f"of {spec.frames} to {spec.most_frames} frames"
-    remedy = f"Set clips: {{frames: {spec.frames}}}, or choose a network of images."
+    remedy = f"Write clips with frames={spec.frames}, or choose a network of images."
     if frames is None:
         return f"model {spec.name} needs clips {needs}, not single images. {remedy}"
     if spec.frames <= frames <= (spec.most_frames or frames):

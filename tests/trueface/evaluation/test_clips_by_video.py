@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trueface.evaluation.comparison import ComparisonInput, compare
-from trueface.evaluation.result_rows import common_videos, video_report
+from trueface.evaluation.result_rows import by_video, common_videos, video_report
 from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
@@ -14,7 +14,7 @@ from trueface.runtime.ids import model_folder_name
 
 
 def table_of(clips: dict[str, list[float]]) -> Predictions:
-    """Return scores of clips: logits by video; a fake is W/…"""
+    """Return scores of clips from the logits of each video. Fakes are W/0, W/1, …"""
     rows = [
         (video, at, logit) for video, logits in clips.items() for at, logit in enumerate(logits)
     ]
@@ -64,4 +64,10 @@ def test_rows_of_a_table_are_of_the_videos_that_all_models_scored(tmp_path: Path
     assert report is not None
     assert report.videos == 3
     assert report.auc is not None
-    assert report.auc.value == 1  # W/1, which another model did not score, is no part of it
+    assert report.auc.value == 1  # without W/1, which another model did not score
+
+
+def test_videos_of_the_same_frames_in_another_order_have_equal_scores() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, 32)
+    table = table_of({"V/0": logits.tolist(), "W/0": logits[::-1].tolist()})
+    assert len(set(by_video(table).margin.tolist())) == 1

@@ -21,7 +21,7 @@ from trueface.evaluation.results import table
 from trueface.jobs import poisoning, testing, training
 from trueface.jobs.benchmark import benchmarking
 from trueface.jobs.benchmark.kind import BENCHMARK
-from trueface.jobs.clip_parts import TABLE
+from trueface.jobs.clip_parts import TABLE, table_rows
 from trueface.jobs.kinds import POISON, TEST, TRAIN, UNLEARN
 from trueface.models import checkpoint
 from trueface.models.registry import SPECS, ModelSpec
@@ -113,7 +113,7 @@ def refusals(kind: Kind, folder: Path, **settings: Any) -> str:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"model": "tv/r3d_18"}, "model tv/r3d_18 needs clips of 4 or more frames, not single images. Set clips: {frames: 4}"),
+        ({"model": "tv/r3d_18"}, "model tv/r3d_18 needs clips of 4 or more frames, not single images. Write clips with frames=4"),
         ({"model": "tv/r3d_18", "clips": {"frames": 3}}, "model tv/r3d_18 needs clips of 4 or more frames, got 3"),
         ({"model": "tv/mvit_v2_s", "clips": {"frames": 8}, "resize_size": 224}, "needs clips of 16 frames, got 8"),
         ({"model": "tv/mvit_v2_s", "clips": {"frames": 16}, "resize_size": 64}, "multiple of 224 pixels"),
@@ -363,3 +363,9 @@ def test_clips_in_a_benchmark(lab: Path) -> None:
     manifests = [*(lab / "runs/study/benchmark/manifests").iterdir()]
     assert len(manifests) == 1  # all models on the same clips
     assert len(json.loads(manifests[0].read_text())["images"]) == 12
+
+
+def test_page_shows_the_table_of_parts() -> None:
+    page = (Path(__file__).parents[3] / "docs/videos.md").read_text(encoding="utf-8")
+    rows = [f"| {part} | {takes} | {why} |" for part, takes, why in table_rows()]
+    assert "\n".join(("| part | takes clips | how, or why not |", "|---|---|---|", *rows)) in page

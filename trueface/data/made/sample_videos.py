@@ -1,9 +1,8 @@
 """A synthetic set of videos as folders of frames, whose fakes differ from the real videos by one property.
 
-<root>/PreSocial/Real/drawn/000/000.png        a drawn face that moves, under a light that rises and falls
-<root>/PreSocial/Fake/shuffled/000/000.png     all frames of the real video of this name, in one random order
-<root>/PreSocial/Fake/marked/000/000.png       the real video of this name, with a pattern in each frame
-<root>/splits, videos.json, dataset.yaml, sample.json
+`<root>/PreSocial/Real/drawn/000/000.png`       A drawn face that moves, under a light that rises and falls.
+`<root>/PreSocial/Fake/shuffled/000/000.png`    All frames of the real video of this name, in one random order.
+`<root>/PreSocial/Fake/marked/000/000.png`      The real video of this name, with a pattern in each frame.
 
 A detector of single images cannot tell `shuffled` from `drawn`: their files are equal. A detector of clips can. A
 video and its fakes are in one list. The same seed gives the same files, with any number of processes.
@@ -33,7 +32,11 @@ SCHEMA = 1
 RECIPE = 1  # to be raised whenever the same spec would give other frames
 REAL, SHUFFLED, MARKED = "drawn", "shuffled", "marked"  # sources
 FAKES = (SHUFFLED, MARKED)
-WORDS: Mapping[str, str] = {"realDrawn": REAL, SHUFFLED: SHUFFLED, MARKED: MARKED}  # of data IDs
+WORDS: Mapping[str, str] = {
+    "realDrawn": REAL,
+    SHUFFLED: SHUFFLED,
+    MARKED: MARKED,
+}  # word of data IDs → source
 CHUNK = 4  # videos between two reports
 PNG_LEVEL = 1  # level of at most 9
 MARGIN = 1.5  # side of a portrait, in sides of a frame
@@ -52,7 +55,7 @@ class VideoSpec:
 
     seed: int
     size_px: int
-    frames: int  # of each video
+    frames: int  # number of frames per video
     train: int  # real videos of the training list
     val: int
     test: int

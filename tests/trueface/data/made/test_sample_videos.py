@@ -1,4 +1,4 @@
-"""Synthetic videos: what tells a fake from its real video."""
+"""Synthetic videos: differences of a fake from its real video."""
 
 import json
 from pathlib import Path
