@@ -17,10 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from trueface.data.dataset_file import write_dataset_file, write_video_sources
-from trueface.data.made.drawn_set import draw_portrait
 from trueface.data.splits.split_files import write_splits
 from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact
@@ -40,6 +39,17 @@ WORDS: Mapping[str, str] = {
 CHUNK = 4  # videos between two reports
 PNG_LEVEL = 1  # level of at most 9
 MARGIN = 1.5  # side of a portrait, in sides of a frame
+FINE = 4  # times as many pixels while a portrait is drawn, for soft edges
+# parts of a portrait: (left, top, right, bottom) in sides of it, and the least and largest levels of their colours
+PARTS = (
+    ((0.26, 0.08, 0.74, 0.9), (20, 90)),  # hair
+    ((0.2, 0.82, 0.8, 1.4), (40, 200)),  # shoulders
+    ((0.43, 0.6, 0.57, 0.9), (150, 210)),  # neck
+    ((0.31, 0.2, 0.69, 0.76), (160, 230)),  # face
+    ((0.38, 0.4, 0.45, 0.45), (20, 80)),  # eyes
+    ((0.55, 0.4, 0.62, 0.45), (20, 80)),
+    ((0.43, 0.61, 0.57, 0.65), (80, 150)),  # mouth
+)
 STEP = (0.01, 0.05)  # motion of the face from frame to frame, in sides of a frame
 LIGHT = 0.35  # amplitude of the light
 PERIOD = (24, 48)  # frames of a period of the light
@@ -163,8 +173,8 @@ def _make_chunk(root: Path, spec: VideoSpec, works: Sequence[_Work]) -> None:
 def draw_video(video: str, spec: VideoSpec) -> list[Pixels]:
     """Return the frames of a real video, (size, size, 3) each, a function of seed and name."""
     rng = numpy_rng(f"sample/video/{video}", spec.seed)
-    wide = max(32, round(spec.size_px * MARGIN))  # the least side of a portrait
-    portrait = Image.fromarray(draw_portrait(video, seed=spec.seed, size=wide))
+    wide = round(spec.size_px * MARGIN)
+    portrait = _draw_portrait(rng, wide)
     side = wide / MARGIN
     room = wide - side
     angle, step = rng.uniform(0, 2 * np.pi), side * rng.uniform(*STEP)
@@ -185,6 +195,26 @@ def draw_video(video: str, spec: VideoSpec) -> list[Pixels]:
         motion = np.where((place + motion < 0) | (place + motion > room), -motion, motion)
         place = (place + motion).clip(0, room)
     return frames
+
+
+def _draw_portrait(rng: np.random.Generator, size_px: int) -> Image.Image:
+    """Return a face in front of a plain background, in random colours and proportions."""
+    fine = size_px * FINE
+    picture = Image.new("RGB", (fine, fine), _colour(rng, 60, 220))
+    draw = ImageDraw.Draw(picture)
+    stretch = rng.uniform(0.85, 1.15, 2)
+    for (left, top, right, bottom), levels in PARTS:
+        box = [
+            fine * (0.5 + (place - 0.5) * stretch[at % 2])
+            for at, place in enumerate((left, top, right, bottom))
+        ]
+        draw.ellipse(box, fill=_colour(rng, *levels))
+    return picture.resize((size_px, size_px), Image.Resampling.BOX)
+
+
+def _colour(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
+    red, green, blue = map(int, rng.integers(low, high, 3))
+    return red, green, blue
 
 
 def mark_frame(pixels: Pixels) -> Pixels:
