@@ -40,10 +40,9 @@ rules:
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/prose.py
 	$(BIN)/python .ci/glossary.py
-	PYTHONPATH=. $(BIN)/python .ci/reference_pages.py
+	PYTHONPATH=. $(BIN)/python .ci/generated_files.py
 	PYTHONPATH=. $(BIN)/python .ci/verb_table.py
 	$(BIN)/python -m benchmarks.measured
-	$(BIN)/python -m benchmarks.charts
 
 fuzz: $(VENV)/.developing ## the property tests with examples that are new on every run
 	$(BIN)/python -m pytest -n $(WORKERS) -m hypothesis --hypothesis-profile=fuzz

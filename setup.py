@@ -35,7 +35,7 @@ class ManualPages(install_data):
 
 
 class Documentation(build_py):
-    """Copies README.md and the pages of docs/ into the package; a checkout reads them where they are.
+    """Copies README.md and the pages of docs/ and contributing/ into the package; a checkout reads them where they are.
 
     Puts the plugins of Hydra and Snakemake beside the package, and the commit into it.
     """
@@ -48,7 +48,8 @@ class Documentation(build_py):
             return
         target = Path(self.build_lib) / PAGES
         self.mkpath(str(target))
-        for page in (Path("README.md"), *sorted(Path("docs").glob("*.md"))):
+        pages = [*Path("docs").glob("*.md"), *Path("contributing").glob("*.md")]
+        for page in (Path("README.md"), *sorted(pages)):
             self.copy_file(str(page), str(target / page.name))
         for module in PLUGINS.rglob("*.py"):
             plugin = Path(self.build_lib, module.relative_to(PLUGINS))

@@ -1,6 +1,6 @@
 """Checks that a page explains or links a term of docs/glossary.md where it uses it first.
 
-python .ci/glossary.py [PAGE…]    without PAGE: README.md and all pages of docs/
+python .ci/glossary.py [PAGE…]    without PAGE: README.md and all pages of contributing/ and docs/
 
 A term is explained where it is bold or italic, and linked where it is part of a link's text. Headings, code and
 tables of generated pages are not read. Exit code 1 if a page uses a term without either.
@@ -58,7 +58,11 @@ def pages(names: Sequence[str]) -> list[Path]:
     """Return the pages to read: those that are named, or all."""
     if names:
         return [Path(name).resolve() for name in names]
-    every = [TREE / "README.md", *sorted((TREE / "docs").glob("*.md"))]
+    folders = (TREE / "contributing", TREE / "docs")
+    every = [
+        TREE / "README.md",
+        *(page for folder in folders for page in sorted(folder.glob("*.md"))),
+    ]
     return [page for page in every if page != GLOSSARY and not _is_generated(page)]
 
 

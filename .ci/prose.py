@@ -32,6 +32,7 @@ PLACES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "contributing",
     "docs",
     "launcher",
     "trueface",

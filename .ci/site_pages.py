@@ -37,6 +37,13 @@ from trueface.unlearning.registry import METHODS as UNLEARNINGS
 TREE = Path(__file__).parents[1]
 STYLE = Path(__file__).with_name("site.css")
 AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+FOR_CONTRIBUTORS = tuple(
+    sorted(page.relative_to(TREE).as_posix() for page in (TREE / "contributing").glob("*.md"))
+)
+# all values of benchmarks and studies, which the search leaves out
+OF_BENCHMARKS = tuple(
+    sorted(page.relative_to(TREE).as_posix() for page in (TREE / "benchmarks").rglob("*.md"))
+)
 # pages of the site that the list of all pages does not have, by its groups
 ONLY_HERE = {
     "Start": (("All pages", "pages.md"),),
@@ -46,15 +53,25 @@ ONLY_HERE = {
         ("Parts of the lab", "parts.md"),
         ("Changes", "CHANGELOG.md"),
     ),
-    "Understand how it works": (("Contributing", "CONTRIBUTING.md"), ("Security", "SECURITY.md")),
+    "Measured": (("All measurements", "benchmarks/RESULTS.md"),),
+    "Contribute": (
+        ("Contributing", "CONTRIBUTING.md"),
+        ("Security", "SECURITY.md"),
+        *(
+            (name.rpartition("/")[2].removesuffix(".md"), name)
+            for name in OF_BENCHMARKS
+            if "studies" in name
+        ),
+    ),
 }
 WIDTH = 80  # columns of a help page
 LATE_BOOST = 0.3  # of pages that explain or measure, in the search
 KEYS_WIDTH = 100  # columns of the list of keys
 _INTO_DOCS = re.compile(r"\]\(docs/")
+_BACK_INTO_DOCS = re.compile(r"\]\(((?:\.\./)+)docs/")
 _OUT_OF_DOCS = re.compile(r"\]\(\.\./")
 _MADE = re.compile(r"^<!-- keys -->$", re.MULTILINE)
-_LISTED = re.compile(r"^- \[([^\]]+)\]\((?:\.\./)?([\w-]+\.md)\)", re.MULTILINE)
+_LISTED = re.compile(r"^- \[([^\]]+)\]\((?:\.\./)?([\w/-]+\.md)\)", re.MULTILINE)
 _INTO_CODE = re.compile(r"\[([^]]+)\]\(\.\./[^)]+\.py#L\d+\)")
 
 
@@ -73,7 +90,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files that lie outside docs/, and the page of all commands."""
     tasks = sorted((TREE / "tasks").glob("*.yaml"))
-    for path in (*(TREE / name for name in (*AT_THE_TOP, "CITATION.cff")), *tasks):
+    for path in (
+        *(TREE / name for name in (*AT_THE_TOP, *FOR_CONTRIBUTORS, *OF_BENCHMARKS, "CITATION.cff")),
+        *tasks,
+    ):
         name = path.relative_to(TREE).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(path)))
     files.append(File.generated(config, STYLE.name, abs_src_path=str(STYLE)))
@@ -92,6 +112,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     topic = page.file.name.lower()
     page.meta["tags"] = phrases_of(topic)
     page.meta["search"] = {"boost": LATE_BOOST if topic in _late_topics() else 1}
+    if page.file.src_uri in FOR_CONTRIBUTORS:
+        return _BACK_INTO_DOCS.sub(r"](\1", _INTO_CODE.sub(r"\1", markdown))
+    if page.file.src_uri in OF_BENCHMARKS:
+        page.meta["search"] = {"exclude": True}
+        return _BACK_INTO_DOCS.sub(r"](\1", markdown)
     if page.file.src_uri in AT_THE_TOP:
         return _INTO_DOCS.sub("](", markdown)
     markdown = _MADE.sub(lambda _: _keys_of_the_screen(), markdown)

@@ -1,4 +1,4 @@
-"""The charts of the pages of results, drawn from the tables of these pages.
+"""The charts of the studies, drawn from the tables of their pages.
 
 python -m benchmarks.charts            exit code 1 if a chart differs from its table
 python -m benchmarks.charts --write    draw all charts
@@ -14,6 +14,7 @@ from benchmarks.bars import Bar, draw_bars
 from benchmarks.measured import NUMBER
 
 DOCS = Path(__file__).parents[1] / "docs"
+STUDIES = Path(__file__).with_name("studies")
 
 
 class Chart(NamedTuple):
@@ -53,7 +54,7 @@ CHARTS = (
 
 def bars_of(chart: Chart) -> list[Bar]:
     """Return the bars of a chart: the rows of the table that have a number in its column."""
-    text = (DOCS / chart.page).read_text(encoding="utf-8")
+    text = (STUDIES / chart.page).read_text(encoding="utf-8")
     section = re.split(r"\n#+ ", text.partition(f"## {chart.heading}\n")[2])[0]
     rows = [_cells(line) for line in section.splitlines() if line.startswith("|")]
     at = rows[0].index(chart.column)
@@ -84,7 +85,7 @@ def main(words: Sequence[str]) -> int:
         elif not file.exists() or file.read_text(encoding="utf-8") != text:
             stale.append(chart.file)
             print(
-                f"docs/{chart.file} differs from docs/{chart.page}. Draw it: python -m benchmarks.charts --write"
+                f"docs/{chart.file} differs from {STUDIES / chart.page}. Draw it: python -m benchmarks.charts --write"
             )
     return 1 if stale else 0
 

@@ -5,7 +5,7 @@ python -m benchmarks.coverage [--rounds N] [--subject test] [--sources 1] [--rea
 Intervals are those that users get of a test, of a group of people, and of the difference of two models. A source moves
 the logits of its images alike. The truth is each measure over endlessly many sources; if a class has one source, over
 endlessly many images of it. With 1,000 rounds, a coverage of 95 % is measured to ±1.4 points. `--out` adds or replaces
-rows of a file, and `--write` writes the tables of docs/coverage.md from the stored rows.
+rows of a file, and `--write` writes the tables of benchmarks/studies/coverage.md from the stored rows.
 """
 
 import json
@@ -40,7 +40,7 @@ Labels = NDArray[np.int8]
 Row = Mapping[str, object]  # a cell with its numbers as JSON
 
 STORED = Path(__file__).parent / "coverage.json"
-PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
+PAGE = Path(__file__).parent / "studies" / "coverage.md"
 ENDLESS = 400_000  # images of the larger class that stand for the population
 SPREAD = 0.06  # standard deviation of the accuracy between sources
 MOST = 0.6  # largest standard deviation of the logits between sources

@@ -8,12 +8,14 @@ from pathlib import Path
 
 TREE = Path(__file__).parents[1]
 # run by tests/test_extending.py, each section in a copy of the tree
-EXTENDING = tuple(sorted((TREE / "docs").glob("extending*.md")))
+EXTENDING = tuple(sorted((TREE / "contributing").glob("extending*.md")))
 PAGES = (
     TREE / "README.md",
     TREE / "CONTRIBUTING.md",
     TREE / "SECURITY.md",
-    *(page for page in sorted((TREE / "docs").glob("*.md")) if page not in EXTENDING),
+    *(page for page in sorted((TREE / "contributing").glob("*.md")) if page not in EXTENDING),
+    *sorted((TREE / "docs").glob("*.md")),
+    *sorted((TREE / "benchmarks").rglob("*.md")),
 )
 
 _FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\s*$")

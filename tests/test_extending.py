@@ -1,4 +1,4 @@
-"""The recipes of docs/extending*.md are true: each one's file works in a copy of the project.
+"""The recipes of contributing/extending*.md are true: each one's file works in a copy of the project.
 
 A section is a heading, a `python` block whose first line names its file, and a `console` block. Its lines with `$ `
 are commands, run without a shell in the copy's root. `> FILE` or `>> FILE` at the end writes the output to a file.

@@ -1,4 +1,4 @@
-"""docs/measured.md agrees with the files of the benchmarks, and their rows with the output of the benchmarks."""
+"""The pages of measurements agree with the files of the benchmarks, and their rows with the output of the benchmarks."""
 
 import json
 from collections import Counter
@@ -9,15 +9,29 @@ from typing import Any
 import pytest
 
 from benchmarks import measured
-from benchmarks.measured import Measurement, Status, excess, judged, page, record, sections
+from benchmarks.measured import (
+    Measurement,
+    Status,
+    excess,
+    judged,
+    page,
+    page_of_all,
+    record,
+    sections,
+)
 from benchmarks.table import Row
 from tests.printed_names import is_printed, sources
 
 
-def test_page_is_generated_from_the_result_files() -> None:
-    assert measured.PAGE.read_text(encoding="utf-8") == page(), (
-        "python -m benchmarks.measured --write"
-    )
+def test_values_in_readme_are_those_of_the_result_files() -> None:
+    text = measured.README.read_text(encoding="utf-8")
+    assert text == measured.readme(), "python -m benchmarks.measured --write"
+
+
+def test_page_for_users_is_short_and_names_what_is_slower() -> None:
+    assert len(page().split()) <= 900
+    table = page().partition("## What is slower")[2].partition("\n## ")[0]
+    assert not [name for name in measured.SLOWER if f"| {name} |" not in table]
 
 
 def test_second_table_contains_all_missed_targets() -> None:
@@ -28,7 +42,7 @@ def test_second_table_contains_all_missed_targets() -> None:
         for row in table["rows"]
         if row.get("status") in {"missed", "sometimes"}
     ]
-    table = page().partition("## Targets that are missed")[2].partition("\n## ")[0]
+    table = page_of_all().partition("## Targets that are missed")[2].partition("\n## ")[0]
     assert missed
     assert not [name for name in missed if f"| {name} |" not in table]
     assert not [name for name in missed if name.startswith("…")]  # unclear without its neighbour
@@ -164,15 +178,15 @@ def test_reference_of_an_earlier_run_is_replaced(results: Path) -> None:
 
 
 def test_page_shows_the_dates_of_all_rows(results: Path) -> None:
-    assert "\n2026-01-01 · x on a GPU\n" in page()
+    assert "\n2026-01-01 · x on a GPU\n" in page_of_all()
     record("queue", {"gap": ("4", "")})
     today = _rows(results)[0]["date"]
-    assert f"\n2026-01-01 to {today} · x on a GPU\n" in page()
+    assert f"\n2026-01-01 to {today} · x on a GPU\n" in page_of_all()
 
 
 def test_page_lists_rows_that_no_benchmark_writes(results: Path) -> None:
     assert results.exists()
-    assert "\nMeasured by hand: other.\n" in page()
+    assert "\nMeasured by hand: other.\n" in page_of_all()
 
 
 def test_values_without_a_row_and_targets_without_a_number_are_reported(

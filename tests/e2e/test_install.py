@@ -16,7 +16,7 @@ from tests.e2e.conftest import Project, a_project
 pytestmark = pytest.mark.night
 ROOT = Path(__file__).parents[2]
 PARTS = (
-    "launcher", "trueface", "docs", ".ci", "setup.cfg", "setup.py", "pyproject.toml", "README.md",
+    "launcher", "trueface", "docs", "contributing", ".ci", "setup.cfg", "setup.py", "pyproject.toml", "README.md",
     "LICENSE",
 )  # fmt: skip
 LABORATORY = "name: x\nsample: [{data_root: made}]\n"
@@ -79,7 +79,10 @@ def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
     assert base_installation.call("launcher", "wait", "command/one").returncode == 0
     assert base_installation.call("launcher", "run", "programs.yaml", "--dry-run").returncode == 0
     assert base_installation.call("launcher", "gpus").returncode == 0
-    for page in (ROOT / "docs").glob("*.md"):  # the pages are in the wheel
+    for page in (
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "contributing").glob("*.md"),
+    ):  # the pages are in the wheel
         printed = base_installation.call("launcher", "help", page.stem)
         assert printed.returncode == 0, printed.stderr
         assert page.read_text(encoding="utf-8").splitlines()[0] in printed.stdout

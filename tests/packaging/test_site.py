@@ -38,7 +38,8 @@ WIDE_PAGES = (
     "scripting",
     "environment",
     "api",
-    "study-unlearning",
+    "studies",
+    "benchmarks/RESULTS",
 )  # tables, pictures
 # wider than the window: the page, a picture, or a table that cannot be moved to its end
 OVERFLOW = """() => {

@@ -36,7 +36,7 @@ def _joined_words(value: Any) -> Any:
 _RESCALING = {
     "tv/inception_v3": "Give timm/inception_v3, which does not: with the authors' mean and std, or with "
     "0.5,0.5,0.5 for both if they set transform_input",
-    "tv/googlenet": "Add it as a plug-in (docs/extending.md)",
+    "tv/googlenet": "Add it as a plug-in (contributing/extending.md)",
 }
 
 

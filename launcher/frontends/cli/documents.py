@@ -10,19 +10,29 @@ import launcher
 from launcher.frontends.cli.other_words import places_of
 from launcher.system.errors import MachineError
 
+# pages that exist no longer, and the pages that have their contents
+MOVED: Mapping[str, str] = {
+    "coverage": "studies",
+    "study-fairness": "studies",
+    "study-generators": "studies",
+    "study-photos": "studies",
+    "study-unlearning": "studies",
+}
 GLOSSARY = "glossary"  # nearly all pages link to it
 INDEX = "pages"  # lists all pages in groups
 _INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py copies them there for a wheel
 _TREE = Path(launcher.__file__).parents[1]  # root of a checkout
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
-# README.md is one folder above the other pages
-_LINK = re.compile(r"\[([^\]]+)\]\((?:docs/|\.\./)?([\w-]+)\.md(?:#[\w-]*)?\)")
-_LISTED = re.compile(r"^- \[([^\]]+)\]\((?:\.\./)?([\w-]+)\.md\): (.+)$", re.MULTILINE)
+# README.md is one folder above the other pages, and those for contributors are in a folder next to them
+_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:docs/|contributing/)?([\w-]+)\.md(?:#[\w-]*)?\)")
+_LISTED = re.compile(
+    r"^- \[([^\]]+)\]\((?:\.\./)?(?:contributing/)?([\w-]+)\.md\): (.+)$", re.MULTILINE
+)
 _HEADING = re.compile(r"^#+ (.+)$")
 _FENCE = "```"
 # groups of pages that explain or measure: their sections follow those for users
-LATE_GROUPS = ("Understand how it works", "Measured")
+LATE_GROUPS = ("Understand how it works", "Measured", "Contribute")
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\([^)]*\)\n", re.MULTILINE)
 
 
@@ -69,7 +79,9 @@ def topics() -> Mapping[str, Path]:
     if _INSTALLED.is_dir():
         files = sorted(_INSTALLED.glob("*.md"))
     else:
-        files = [_TREE / "README.md", *sorted((_TREE / "docs").glob("*.md"))]
+        folders = (_TREE / "contributing", _TREE / "docs")
+        pages = (page for folder in folders for page in sorted(folder.glob("*.md")))
+        files = [_TREE / "README.md", *pages]
     found = {file.stem.lower(): file for file in files if file.is_file()}
     if not found:
         raise MachineError(f"the pages are missing in {_INSTALLED}. Install launcher again.")

@@ -14,33 +14,41 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "Uninstall": "remove launcher",
     },
     "programs": {
-        "Queue a program": "stdin, standard input, submit, enqueue, script",
-        "Which Python does a job use?": "conda, virtualenv, venv, uv, pyenv, mamba, interpreter, modules",
+        "Queue a program": "submit, enqueue, script",
         "Run one program after another": "dependency, depend, chain, pipeline, workflow",
         "Limit how many jobs run at once": "max parallel, concurrency, parallel jobs, throttle, slots",
         "Limit the running time": "time limit, timeout, walltime, deadline, maximum time",
         "Retry a failed program": "crash, retry failed, automatic restart",
     },
+    "environments": {
+        "Which Python does a job use?": "conda, virtualenv, venv, uv, pyenv, mamba, interpreter, modules",
+        "What is the standard input of a job?": "stdin, standard input, pipe input",
+    },
+    "continue": {
+        "Continue a training": "checkpoint, continue after time limit, requeue at time limit",
+        "Continue a sweep": "resume sweep, continue sweep, skip finished",
+    },
     "sweeps": {
         "Run a program with several values": "array, job array, grid, grid search, parameter sweep, multirun",
-        "Queue a sweep again": "resume sweep, continue sweep, skip finished",
-        "What does a seed decide?": "seed, random seed, reproducible",
+        "Queue a sweep again": "sweep again, repeat sweep",
         "Stop a sweep that fails": "fail fast, first failure, stop at first error",
     },
+    "matrix": {"What does a seed decide?": "seed, random seed, reproducible"},
     "search": {
         "Search for a learning rate": "hyperparameter, hyperparameter search, tuning, bayesian, optuna",
         "End bad trials early": "early stopping, hyperband, asha, prune",
     },
     "progress": {
         "Report progress from Python": "progress bar, tqdm, eta",
-        "Use TensorBoard event files": "tensorboard, wandb, mlflow, tracker",
+        "Use TensorBoard event files": "tensorboard, event files",
+        "Use MLflow or W&B": "wandb, mlflow, tracker, weights and biases",
     },
     "watching": {
         "What runs, and why do other jobs wait?": "monitor, squeue, pending, list jobs",
         "What did a job print?": "log, output, stdout, stderr, tail",
         "Watch everything on one screen": "tui, htop",
-        "Watch in a browser": "dashboard, browser, gui, web interface",
     },
+    "browser": {"Open the page": "dashboard, browser, gui, web interface"},
     "changing": {
         "Cancel a job": "kill, abort, terminate, delete job, stop job, kill job",
         "Run a job again": "restart, rerun, requeue, resubmit, restart job",
@@ -58,16 +66,19 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
     "gpus": {
         "Why does my job wait?": "stuck, does not start, waiting",
         "Choose GPUs for a program": "certain gpus, cuda_visible_devices, choose gpu",
-        "Share one GPU between jobs": "jobs per gpu, oversubscribe, mps",
     },
+    "sharing": {"Share one GPU between jobs": "jobs per gpu, oversubscribe, mps"},
     "clusters": {
         "Use a Slurm or Ray cluster": "multi node, multinode, several machines, mpi, pbs, sge, lsf, kubernetes",
-        "… the submit host fails": "login node, head node",
     },
+    "cluster-failures": {"… the submit host fails": "login node, head node"},
     "prediction": {
-        "Train a model and classify images": "single image, one photo, pretrained, pretrained model, inference",
+        "Train a model and classify images": "single image, one photo, inference",
     },
     "data-sets": {"Import two folders of images": "own images, own data, custom data set"},
+    "detectors": {
+        "Detectors that others published": "pretrained, pretrained model, pretrained weights, model zoo",
+    },
     "configuration": {"Pass a secret to a job": "api key, password, token, credentials"},
 }
 

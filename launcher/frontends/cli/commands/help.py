@@ -6,16 +6,16 @@ from itertools import groupby
 
 import click
 
-from launcher.frontends.cli.complete import offer_topics
-from launcher.frontends.cli.documents import Entry, document, entries, for_terminal, search, topics
-from launcher.frontends.cli.help_pages import launcher_command
-from launcher.frontends.cli.main import cli
-from launcher.frontends.cli.option_types import json_option
-from launcher.frontends.cli.verb_table import VERBS
-from launcher.frontends.screens.command_output import CommandOutput, print_output
-from launcher.system.errors import UnknownName, UsageError
-from launcher.system.terminal import print_stderr, terminal_width, uses_colour
-from launcher.system.text_table import TextTable, shorten, text_columns
+from launcher.cli.complete import offer_topics
+from launcher.cli.documents import MOVED, Entry, document, entries, for_terminal, search, topics
+from launcher.cli.help_pages import launcher_command
+from launcher.cli.main import cli
+from launcher.cli.option_types import json_option
+from launcher.cli.verb_table import VERBS
+from launcher.errors import UnknownName, UsageError
+from launcher.screens.command_output import CommandOutput, print_output
+from launcher.screens.terminal import print_stderr, terminal_width, uses_colour
+from launcher.screens.text_table import TextTable, shorten, text_columns
 
 MOST_HITS = 20
 
@@ -47,6 +47,9 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
         _list_topics(as_json=as_json)
     elif topic.lower() in topics():
         _print_page(topic.lower(), as_json=as_json)
+    elif new := MOVED.get(topic.lower()):
+        print_stderr(f"The page '{topic}' is now part of '{new}'.")
+        _print_page(new, as_json=as_json)
     elif topic in VERBS and as_json:
         raise UsageError("--json works only with the name of a page")
     elif topic in VERBS:

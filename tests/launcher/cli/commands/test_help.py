@@ -45,7 +45,7 @@ def test_whole_words_are_before_beginnings_and_users_pages_before_measurements()
     assert not all(whole)
     groups = {entry.topic: entry.group for entry in documents.entries()}
     late = [
-        groups.get(hit.topic) in {"Measured", "Understand how it works"}
+        groups.get(hit.topic) in documents.LATE_GROUPS
         for hit in documents.search("memory")
         if hit.as_words
     ]
@@ -81,6 +81,14 @@ def test_a_page_in_any_case_is_printed_as_markdown_in_a_pipe(launcher: Launcher)
     assert out == launcher.well("help", "readme").out
     assert "## " in out
     assert "![" not in out  # pictures
+
+
+@pytest.mark.parametrize(("old", "new"), documents.MOVED.items())
+def test_the_name_of_an_old_page_prints_the_new_one(old: str, new: str, launcher: Launcher) -> None:
+    assert old not in documents.topics()
+    done = launcher.well("help", old)
+    assert f"now part of '{new}'" in done.err
+    assert done.out.rstrip("\n") == documents.document(new).text.rstrip("\n")
 
 
 def test_the_name_of_a_command_prints_its_help(launcher: Launcher) -> None:
