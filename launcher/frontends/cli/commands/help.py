@@ -6,16 +6,24 @@ from itertools import groupby
 
 import click
 
-from launcher.cli.complete import offer_topics
-from launcher.cli.documents import MOVED, Entry, document, entries, for_terminal, search, topics
-from launcher.cli.help_pages import launcher_command
-from launcher.cli.main import cli
-from launcher.cli.option_types import json_option
-from launcher.cli.verb_table import VERBS
-from launcher.errors import UnknownName, UsageError
-from launcher.screens.command_output import CommandOutput, print_output
-from launcher.screens.terminal import print_stderr, terminal_width, uses_colour
-from launcher.screens.text_table import TextTable, shorten, text_columns
+from launcher.frontends.cli.complete import offer_topics
+from launcher.frontends.cli.documents import (
+    MOVED,
+    Entry,
+    document,
+    entries,
+    for_terminal,
+    search,
+    topics,
+)
+from launcher.frontends.cli.help_pages import launcher_command
+from launcher.frontends.cli.main import cli
+from launcher.frontends.cli.option_types import json_option
+from launcher.frontends.cli.verb_table import VERBS
+from launcher.frontends.screens.command_output import CommandOutput, print_output
+from launcher.system.errors import UnknownName, UsageError
+from launcher.system.terminal import print_stderr, terminal_width, uses_colour
+from launcher.system.text_table import TextTable, shorten, text_columns
 
 MOST_HITS = 20
 
