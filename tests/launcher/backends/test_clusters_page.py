@@ -9,9 +9,7 @@ import pytest
 from launcher.queue.backends.settings import _KEY_READERS, BackendSettings, read_backends
 
 PAGE = (Path(__file__).parents[3] / "docs" / "clusters.md").read_text(encoding="utf-8")
-ROWS = re.findall(
-    r"^\| `(\w+)` \| (.+?) \| (.+) \|$", PAGE.partition("## Settings")[2], re.MULTILINE
-)
+ROWS = re.findall(r"^\|`(\w+)`\|(.+?)\|(.+)\|$", PAGE.partition("## Settings")[2], re.MULTILINE)
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 

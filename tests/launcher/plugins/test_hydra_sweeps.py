@@ -45,8 +45,8 @@ def sweep(project: Project, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_example_of_the_page_runs_and_its_overrides_are_parameters(tool_project: Project) -> None:
-    tool_project.write("sweep.py", page_block("moving.md", "python", "# sweep.py"))
-    lines = page_block("moving.md", "sh", "python sweep.py").splitlines()
+    tool_project.write("sweep.py", page_block("hydra.md", "python", "# sweep.py"))
+    lines = page_block("hydra.md", "sh", "python sweep.py").splitlines()
     swept = sweep(tool_project, *lines[0].split()[1:])
     assert swept.returncode == 0, swept.stderr
     assert "Launching 4 jobs in the queue" in swept.stdout

@@ -50,8 +50,8 @@ def run(project: Project, words: list[str]) -> "subprocess.CompletedProcess[str]
 
 
 def test_example_of_the_page_runs_with_its_resources(tool_project: Project) -> None:
-    text = page_block("moving.md", "plain", "PARTS")
-    command = page_block("moving.md", "plain", "snakemake").splitlines()[0].split()
+    text = page_block("snakemake.md", "plain", "PARTS")
+    command = page_block("snakemake.md", "plain", "snakemake").splitlines()[0].split()
     assert command == ["snakemake", *SNAKEMAKE[3:6], "4"]
     words = workflow(tool_project, "whole", text, "--launcher-run", "tables")
     ended = run(tool_project, words)

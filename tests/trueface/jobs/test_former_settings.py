@@ -9,7 +9,11 @@ from trueface.jobs.former_settings import FORMER_SETTINGS
 from trueface.unlearning.settings import UnlearnSettings
 
 ROOT = Path(__file__).parents[3]
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for folder in ("docs", "contributing", "benchmarks/studies")
+    for path in (ROOT / folder).glob("*.md")
+}
 TASKS = [path.read_text(encoding="utf-8") for path in (ROOT / "tasks").glob("*.yaml")]
 KINDS = [kind for kind in installed_kinds().values() if kind.entry.startswith("trueface.")]
 DEFAULT = re.compile(r"\(default: (?:the )?([^ )]+)[^)]*\)$")
