@@ -54,7 +54,7 @@ format: $(VENV)/.developing ## put the code into the house's format
 prose: $(VENV)/.developing ## lower the counts in .ci/prose_baseline.txt after sentences were reworded
 	$(BIN)/python .ci/prose.py --write
 
-bench: $(VENV)/.developing ## measure; prints tables, asserts nothing; RECORD=1 writes them for docs/measured.md
+bench: $(VENV)/.developing ## measure; prints tables, asserts nothing; RECORD=1 writes them for benchmarks/RESULTS.md
 	$(PIP) -e '.[lab,bench]'
 	$(BIN)/python -m benchmarks.queue
 	$(BIN)/python -m benchmarks.commands

@@ -20,10 +20,10 @@ class Row:
     beside: str = ""  # the peer whose figure ours is divided by
     goal: float | None = None  # ours is divided by it if there is no such peer
     target: str = ""
-    as_ratio: bool = False  # docs/measured.md has the multiple instead of ours
+    as_ratio: bool = False  # benchmarks/RESULTS.md has the multiple instead of ours
 
     def recorded(self) -> tuple[str, str]:
-        """Return value and reference for docs/measured.md."""
+        """Return value and reference for benchmarks/RESULTS.md."""
         if self.as_ratio:
             return number(self.ours / self.peers[self.beside]), ""
         peers = (f"{peer} {number(value)}" for peer, value in self.peers.items())
@@ -55,7 +55,7 @@ def draw(rows: Sequence[Row]) -> str:
 
 
 def publish(rows: Sequence[Row], name: str) -> None:
-    """Print the table; with RECORD=1 in the environment, also write it for docs/measured.md.
+    """Print the table; with RECORD=1 in the environment, also write it for benchmarks/RESULTS.md.
 
     Args:
         rows: all measurements.

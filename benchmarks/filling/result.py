@@ -76,7 +76,7 @@ class Result:
         ]
 
     def recorded(self) -> tuple[str, str]:
-        """Return value and reference for docs/measured.md; of CPU time the percentage of a core."""
+        """Return value and reference for benchmarks/RESULTS.md; of CPU time the percentage of a core."""
         if self.base == CORE and self.ratio is not None:
             return number(100 * self.ratio), ""
         reference = f"{self.base} {_text(self.base_s)}" if self.base else ""

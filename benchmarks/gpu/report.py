@@ -64,7 +64,7 @@ class Report:
 
     machine: Mapping[str, Value]
     results: list[Result] = field(default_factory=list)
-    # rows of docs/measured.md by the name that the part and its row make; they have the targets
+    # rows of benchmarks/RESULTS.md by the name that the part and its row make; they have the targets
     known: Mapping[str, Measurement] = field(default_factory=dict)
 
     @property
@@ -81,7 +81,7 @@ class Report:
         }
 
     def values(self, *, only: str) -> dict[str, tuple[str, str]]:
-        """Return values and references for docs/measured.md.
+        """Return values and references for benchmarks/RESULTS.md.
 
         Args:
             only: `filling` for the part of this name, anything else for all other parts.
@@ -123,12 +123,12 @@ class Report:
 
 
 def name_of(result: Result, row: Row) -> str:
-    """Return the name by which docs/measured.md knows a row of a part."""
+    """Return the name by which benchmarks/RESULTS.md knows a row of a part."""
     return f"{result.part}, {row.what}"
 
 
 def reference(row: Row) -> str:
-    """Return the figures beside a row's, as docs/measured.md has them."""
+    """Return the figures beside a row's, as benchmarks/RESULTS.md has them."""
     return cells(row)[2].replace(" · ", "; ")
 
 
