@@ -81,6 +81,8 @@ def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine
         wanted = 0 if one.exclusive else machine.rules.unknown_bytes(gpu.total)
     if taken(gpu, running, machine) + wanted > gpu.total:
         return False
+    if one.resources.exclusive and any(other.device == gpu.uuid for other in machine.foreign):
+        return False
     if one.exclusive:
         return not ours and quiet(gpu, running, machine)
     beside = tuple(other.load for other in ours)

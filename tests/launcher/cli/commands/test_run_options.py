@@ -62,9 +62,9 @@ def test_task_file_jobs_are_queued_with_its_terms(
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("cli.commands.run", ("run", "copy.yaml", "--detach")),
+        ("frontends.cli.commands.run", ("run", "copy.yaml", "--detach")),
         (
-            "functions.programs",
+            "provenance.hashing_progress",
             ("add", "--input", "big", "--output", "made", "--", "cp", "big", "made"),
         ),
     ],
