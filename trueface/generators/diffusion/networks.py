@@ -2,13 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.generators.diffusion.token_spans import TokenSpans
 from trueface.runtime.rng import stream_seed
 
 NetworkName = Literal["unet", "mlp", "stable"]  # stable: that of an imported Stable Diffusion
@@ -35,6 +37,17 @@ class NetworkShape:
     attention: bool = True  # unet: self-attention at the coarsest level
 
 
+class CrossAttention(Protocol):
+    """A layer of a text-to-image network in which pixels attend to the tokens of a text."""
+
+    to_q: nn.Module  # pixels → heads * numbers of a head
+    to_k: nn.Module  # the same for tokens
+    heads: int
+    scale: float  # factor of the products of queries and keys
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
+
+
 class EpsNetwork(nn.Module, ABC):
     """A network that says what noise an image holds, or its mixture with the image (v).
 
@@ -46,7 +59,10 @@ class EpsNetwork(nn.Module, ABC):
         classes: number of classes; 0: unconditional.
         width_of_embedding: E.
         table: (classes + 1, E), row `classes` is null; None: unconditional.
+        token_spans: tokens of the prompt of each class. None: classes are not prompts, or their tokens are unknown.
     """
+
+    token_spans: TokenSpans | None = None
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -85,6 +101,10 @@ class EpsNetwork(nn.Module, ABC):
 
         They play the part of the keys and values of a text-to-image network's cross-attention.
         """
+
+    def cross_attentions(self) -> tuple[CrossAttention, ...]:
+        """Return every layer of cross-attention between pixels and a text. A network of classes has none."""
+        return ()
 
 
 class StepEmbedding(nn.Module):

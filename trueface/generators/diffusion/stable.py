@@ -13,14 +13,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from trueface.generators.diffusion.diffuser import Diffuser, Prediction
-from trueface.generators.diffusion.networks import EpsNetwork, NetworkShape
+from trueface.generators.diffusion.networks import CrossAttention, EpsNetwork, NetworkShape
 from trueface.generators.diffusion.schedule import Schedule, ScheduleName, make_schedule
+from trueface.generators.diffusion.token_spans import TokenSpans
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, DataError, JobError, install_command
 
@@ -45,8 +46,10 @@ PACKAGES = ("diffusers", "transformers", "safetensors")
 
 NAME: Final = "stable"
 AT_ONCE = 8  # images through the VAE, which takes gigabytes for some of 512 pixels
-CROSS_ATTENTION = ("attn2.to_k", "attn2.to_v")  # endings of the maps' names
+CROSS_ATTENTION = "attn2"  # ending of the layers' names
+MAPS = (f"{CROSS_ATTENTION}.to_k", f"{CROSS_ATTENTION}.to_v")  # endings of the maps' names
 NULL = ""  # the empty prompt
+SPANS = "token_spans"  # key of the spans in files
 SCHEDULES: Mapping[str, ScheduleName] = {"linear": "linear", "scaled_linear": "scaled"}
 PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v"}
 # keys of a U-Net's configuration for inputs other than latents, step and prompt; None if unused
@@ -163,6 +166,7 @@ class StableNetwork(EpsNetwork):
         unet: the U-Net, a `UNet2DConditionModel`.
         vae: an `AutoencoderKL`.
         configs: how both are built again, by "unet" and "vae".
+        token_spans: tokens of each prompt. None: unknown, as in the files of older versions.
     """
 
     def __init__(
@@ -173,8 +177,10 @@ class StableNetwork(EpsNetwork):
         unet: nn.Module,
         vae: nn.Module,
         configs: Mapping[str, Mapping[str, Any]],
+        token_spans: TokenSpans | None = None,
     ) -> None:
         super().__init__(shape)
+        self.token_spans = token_spans
         self.table: PromptTable = PromptTable(shape.classes + 1, tokens, shape.embedding)
         self.tokens = tokens
         self.unet = unet
@@ -186,7 +192,10 @@ class StableNetwork(EpsNetwork):
     def build_config(self) -> dict[str, Any]:
         """Return all that is needed to build it again, but the weights, as plain values."""
         configs = {name: dict(config) for name, config in self.configs.items()}
-        return {**super().build_config(), "tokens": self.tokens, "configs": configs}
+        facts = {**super().build_config(), "tokens": self.tokens, "configs": configs}
+        if self.token_spans is None:
+            return facts
+        return {**facts, SPANS: [[list(span) for span in spans] for spans in self.token_spans]}
 
     def forward(self, x: Tensor, t: Tensor, embedding: Tensor | None) -> Tensor:
         """Return the noise (or v) in latents N×C×H×W; see EpsNetwork.
@@ -207,7 +216,15 @@ class StableNetwork(EpsNetwork):
         return tuple(
             module
             for name, module in self.unet.named_modules()
-            if name.endswith(CROSS_ATTENTION) and isinstance(module, nn.Linear)
+            if name.endswith(MAPS) and isinstance(module, nn.Linear)
+        )
+
+    def cross_attentions(self) -> tuple[CrossAttention, ...]:
+        """Return the layers of cross-attention, which are `Attention` of diffusers."""
+        return tuple(
+            cast("CrossAttention", module)
+            for name, module in self.unet.named_modules()
+            if name.endswith(CROSS_ATTENTION)
         )
 
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -247,7 +264,19 @@ def rebuild(facts: Mapping[str, Any]) -> StableNetwork:
     shape = NetworkShape(network=NAME, widths=tuple(facts["widths"]), **known)
     configs = facts["configs"]
     unet, vae = build_unet_and_vae(configs)
-    return StableNetwork(shape, tokens=facts["tokens"], unet=unet, vae=vae, configs=configs)
+    spans = facts.get(SPANS)
+    return StableNetwork(
+        shape,
+        tokens=facts["tokens"],
+        unet=unet,
+        vae=vae,
+        configs=configs,
+        token_spans=None if spans is None else _to_spans(spans),
+    )
+
+
+def _to_spans(rows: Sequence[Sequence[Sequence[int]]]) -> TokenSpans:
+    return tuple(tuple((int(start), int(end)) for start, end in spans) for spans in rows)
 
 
 def build_unet_and_vae(configs: Mapping[str, Mapping[str, Any]]) -> tuple[nn.Module, nn.Module]:
@@ -309,7 +338,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
     unet, vae = build_unet_and_vae(configs)
     _fill(unet, folder, "unet")
     _fill(vae, folder, "vae")
-    tokens = _encode_prompts(folder, [*prompts, NULL])
+    tokens, spans = _encode_prompts(folder, [*prompts, NULL])
     facts = configs["unet"]
     shape = NetworkShape(
         network=NAME,
@@ -319,7 +348,14 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
         embedding=tokens.shape[-1],
         widths=tuple(facts["block_out_channels"]),
     )
-    network = StableNetwork(shape, tokens=tokens.shape[1], unet=unet, vae=vae, configs=configs)
+    network = StableNetwork(
+        shape,
+        tokens=tokens.shape[1],
+        unet=unet,
+        vae=vae,
+        configs=configs,
+        token_spans=None if spans is None else spans[:-1],
+    )
     with torch.no_grad():
         network.table.weight.copy_(tokens.flatten(1))
     network.eval().requires_grad_(requires_grad=False)
@@ -364,8 +400,13 @@ def _schedule(folder: StableFolder) -> tuple[Schedule, Prediction]:
     return make_schedule(name, steps, *ends), prediction
 
 
-def _encode_prompts(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
-    """Return the text encoder's last hidden states, prompts×tokens×width."""
+def _encode_prompts(
+    folder: StableFolder, prompts: Sequence[str]
+) -> tuple[Tensor, TokenSpans | None]:
+    """Return the text encoder's last hidden states, prompts×tokens×width, and the tokens of each prompt.
+
+    Tokenizers of transformers before 5 do not give the tokens' places.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # as above
 
     tokenizer = CLIPTokenizer.from_pretrained(folder.root / "tokenizer", local_files_only=True)
@@ -373,12 +414,21 @@ def _encode_prompts(folder: StableFolder, prompts: Sequence[str]) -> Tensor:
     _fill(encoder, folder, "text_encoder")
     length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     words = tokenizer(
-        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        list(prompts),
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+        return_offsets_mapping=tokenizer.is_fast,
     )
     _refuse_equal(prompts, words.input_ids, length)
     with torch.no_grad():
         states: Tensor = encoder.eval()(words.input_ids).last_hidden_state
-    return states
+    if not tokenizer.is_fast:
+        return states, None
+    # both ends of the text and the padding have no characters
+    spans = [[span for span in row if span[1] > span[0]] for row in words.offset_mapping.tolist()]
+    return states, _to_spans(spans)
 
 
 def _refuse_equal(prompts: Sequence[str], tokens: Tensor, length: int) -> None:

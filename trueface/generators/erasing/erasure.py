@@ -37,6 +37,9 @@ NO_NULL = (
 )
 
 
+NO_TEXT = "{method} needs a text-to-image model, but this diffuser draws classes. Import one with weights: FOLDER."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureTask:
     """A concept to erase from a teacher."""
@@ -47,6 +50,7 @@ class ErasureTask:
     seed: int = 42
     watch: RunContext = field(default_factory=RunContext)
     images: Tensor | None = None  # the teacher's training images, N×C×H×W, uint8, for `retrain`
+    concept_images: Tensor | None = None  # real images of the concept, N×3×H×W in [-1, 1]
     labels: Tensor | None = None  # class of each training image, (N,)
     # the teacher's settings, for `retrain`
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -92,12 +96,15 @@ def make_student(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Par
     """
     student = teacher.copy()
     network = student.network.eval()
-    maps = {id(each) for linear in network.condition_maps() for each in linear.parameters()}
+    layers = (
+        network.cross_attentions() if scope == "attention" else network.condition_maps()
+    )  # "rest" is all except the maps
+    inside = {id(each) for layer in layers for each in layer.parameters()}
     fixed = set() if network.table is None else {id(network.table.weight)}
     chosen = []
     for parameter in network.parameters():
         trains = id(parameter) not in fixed and (
-            scope == "all" or (id(parameter) in maps) == (scope == "maps")
+            scope == "all" or (id(parameter) in inside) == (scope != "rest")
         )
         parameter.requires_grad_(trains)
         if trains:
@@ -225,6 +232,29 @@ def iter_trajectory_batches(
 
 
 Batches = Iterator[tuple[Tensor, Tensor]]  # z_t and t, without end
+
+
+def iter_noised_images(
+    teacher: Diffuser, clean: Tensor, task: ErasureTask, rng: torch.Generator
+) -> Batches:
+    """Yield batches of images with noise of a random t, without end.
+
+    Args:
+        teacher: model with the noise schedule.
+        clean: images, N×C×H×W, as the network takes them.
+        task: the task, with the size of a batch.
+        rng: random stream of images, steps and noise.
+    """
+    count = task.options.batch_size
+    while True:
+        chosen = torch.randint(len(clean), (count,), generator=rng)
+        t = torch.randint(1, teacher.t_max + 1, (count,), generator=rng)
+        images = clean[chosen.to(clean.device)]
+        noise = torch.randn(images.shape, generator=rng).to(clean.device)
+        t = t.to(clean.device)
+        yield teacher.schedule.add_noise(images, t, noise).to(images.dtype), t
+
+
 # student, teacher, z_t, t, task → the loss of a batch
 Loss = Callable[[Diffuser, Diffuser, Tensor, Tensor, ErasureTask], Tensor]
 
@@ -255,10 +285,12 @@ def minimize_with_adam(
     loss_of: Callable[[], Tensor],
     *,
     average: ExponentialMovingAverage[nn.Module] | None = None,
+    weight_decay: float = 0.0,
+    clip: float = 0.0,
 ) -> None:
     """Minimize a loss with Adam, and store the loss of each step in `task.history`.
 
-    Adam has no weight decay and a constant learning rate, as in the programs of ESD and of the
+    The learning rate is constant. By default, Adam has no weight decay, as in the programs of ESD and of the
     predecessors of All but One. It normalises gradients by their size. A loss that is a mean over pixels
     and one that is a sum over pixels therefore lead to the same steps.
 
@@ -267,12 +299,15 @@ def minimize_with_adam(
         parameters: parameters to train.
         loss_of: function that returns the loss of a new batch.
         average: moving average of the network, updated after each step.
+        weight_decay: decoupled weight decay (AdamW).
+        clip: largest norm of the gradients. 0 disables clipping.
 
     Raises:
         JobError: a stop was requested, or the loss or a parameter is not finite. The message contains
             the step.
     """
-    descent = _Descent(task, parameters, loss_of, average)
+    optimizer = torch.optim.AdamW(parameters, lr=task.options.lr, weight_decay=weight_decay)
+    descent = _Descent(task, loss_of, GradientStep(optimizer, clip=clip, average=average))
     run_steps(descent, task.watch)
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise JobError(
@@ -285,16 +320,10 @@ class _Descent(StepTrainer):
     stopped = STOPPED
 
     def __init__(
-        self,
-        task: ErasureTask,
-        parameters: Sequence[nn.Parameter],
-        loss_of: Callable[[], Tensor],
-        average: ExponentialMovingAverage[nn.Module] | None,
+        self, task: ErasureTask, loss_of: Callable[[], Tensor], gradient_step: GradientStep
     ) -> None:
         super().__init__(task.options.num_steps)
-        self.task, self.loss_of = task, loss_of
-        optimizer = torch.optim.Adam(parameters, lr=task.options.lr)
-        self.gradient_step = GradientStep(optimizer, average=average)
+        self.task, self.loss_of, self.gradient_step = task, loss_of, gradient_step
 
     def take_step(self) -> Mapping[str, float]:
         """Train on a new batch; return the loss."""
@@ -359,6 +388,8 @@ def _refuse(method: str, teacher: Diffuser, task: ErasureTask) -> None:
         raise JobError(SAME.format(name=teacher.class_names[task.erase]))
     if "anchor" in needs and task.anchor is None:
         raise JobError(f"{method} needs an anchor, the class that is drawn instead")
+    if "text" in needs and not teacher.network.cross_attentions():
+        raise JobError(NO_TEXT.format(method=method))
     samples = "sample_steps" in METHODS[method].defaults
     guided = samples and task.options.guidance != 1
     if ("null" in needs or guided) and not teacher.has_null:

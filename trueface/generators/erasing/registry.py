@@ -21,23 +21,25 @@ from pydantic import (
     model_validator,
 )
 
+from trueface.generators.diffusion.token_spans import NOT_IN_PROMPT, find_words
 from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import UnknownName, install_command
 from trueface.runtime.field_types import Count, Finite, Probability, Settings, setting
 
-Scope = Literal["all", "maps", "rest"]
+Scope = Literal["all", "maps", "rest", "attention"]
 Trajectory = Literal["anchor", "concept", "own"]
 
 
 PACKAGE = "trueface.generators.erasing.methods"
 MODULES = frozenset({"trueface.generators.erasing.registry"})
-Need = Literal["null", "anchor", "images"]
-_NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # part of model IDs
+Need = Literal["null", "anchor", "images", "text"]
+_NAME = re.compile(r"[a-z]+(?:-[a-z]+)*")  # part of model IDs
 # Defaults of all methods that take gradient steps on noisy images of sampling trajectories. Numbers of steps and
 # learning rates were chosen by a sweep over small networks. Published values are for Stable Diffusion; see each method.
 STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
+SAMPLING = frozenset({"paths", "guidance", "sample_steps"})  # options of the teacher's samples
 SAME = (
     "concept and anchor are both {name!r}. The anchor is drawn instead of the concept, so name "
     "another class."
@@ -66,6 +68,8 @@ class ErasureOptions:
     ema: float = 0.99
     uce_lambda: float = 0.1
     uce_preserve: float = 1.0
+    concept_words: str = ""
+    images: str = ""
 
     @property
     def is_whole_edit(self) -> bool:
@@ -81,14 +85,14 @@ class Erasure(Declared):
     """Declares a method. The decorated function takes a teacher and an `ErasureTask`.
 
     Raises:
-        ValueError: the name is not one or two words of lower-case letters joined by a dash, or a need or
-            option is unknown.
+        ValueError: the name is not words of lower-case letters joined by dashes, or a need or option is unknown.
     """
 
     name: str
     _: KW_ONLY
     summary: str  # at most half a line, for lists
-    # required inputs: a teacher with a null token, an anchor (the replacing class), the training images
+    # required inputs: a teacher with a null token, an anchor (the replacing class), the training images, a
+    # teacher whose network reads the tokens of a text
     needs: Collection[Need] = ()
     # default values by names of `ErasureOptions`; the method ignores all options that are not listed
     defaults: Mapping[str, Any]
@@ -96,8 +100,8 @@ class Erasure(Declared):
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"method {self.name!r}: the name must consist of lower-case letters, with at most one dash "
-                "inside"
+                f"method {self.name!r}: the name must consist of words of lower-case letters, joined by "
+                "dashes"
             )
         for field_name, words, known in (
             ("needs", self.needs, get_args(Need)), ("defaults", self.defaults, NAMES),
@@ -166,7 +170,8 @@ class EraseSettings(Settings):
     scope: Scope | None = Field(
         None,
         description="Trained parameters: maps (the linear layers that take the class embedding), rest "
-        "(all others) or all. The embeddings are never trained",
+        "(all others), attention (the cross-attention layers of a text-to-image model) or all. The "
+        "embeddings are never trained",
     )
     trajectory: Trajectory | None = setting(
         None,
@@ -209,6 +214,18 @@ class EraseSettings(Settings):
     uce_preserve: Annotated[Finite, Field(ge=0)] | None = Field(
         None, description="uce: Weight of the other classes and the null token"
     )
+    concept_words: str = setting(
+        "",
+        added=True,
+        description="forget-me-not: Words of the concept's prompt that are erased. Default: all of them",
+    )
+    images: str = setting(
+        "",
+        added=True,
+        folder=True,
+        description="forget-me-not: Folder of real images of the concept: a path, or the name of a job "
+        "that makes one. Default: samples of the teacher",
+    )
     seed: int = Field(42, ge=0, description="Random seed")
 
     @model_validator(mode="after")
@@ -217,6 +234,8 @@ class EraseSettings(Settings):
             raise ValueError(SAME.format(name=self.concept))
         if not self.anchor and "anchor" in METHODS[self.method].needs:
             raise ValueError(f"{self.method} needs an anchor, the class that is drawn instead")
+        if self.concept_words and not find_words(self.concept_words, self.concept):
+            raise ValueError(NOT_IN_PROMPT.format(words=self.concept_words, prompt=self.concept))
         return self
 
     @property
@@ -236,9 +255,13 @@ class EraseSettings(Settings):
                 reasons[name] = "with trajectory: own, batch_size sets the number of paths"
             elif name == "refresh" and not own:
                 reasons[name] = "paths of the teacher are sampled only once"
+            elif name in SAMPLING and options.images:
+                reasons[name] = "with images, the teacher draws no samples"
             else:
                 del reasons[name]
-        return {name: reason for name, reason in reasons.items() if values.get(name) is not None}
+        return {
+            name: reason for name, reason in reasons.items() if values.get(name) not in (None, "")
+        }
 
 
 def _several(value: object) -> object:

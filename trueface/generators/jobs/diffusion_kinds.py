@@ -45,7 +45,12 @@ def _diffuser_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
 def _erasing_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     if draft.base is not None:
         yield checkpoint_input(draft, draft.base, "the diffuser")
-    if draft.settings["data_root"] and "images" in METHODS[draft.settings["method"]].needs:
+    method = METHODS[draft.settings["method"]]
+    if draft.settings["images"] and "images" in method.defaults:
+        yield Input(
+            path=draft.path(draft.settings["images"]), what="the folder of the concept's images"
+        )
+    if draft.settings["data_root"] and "images" in method.needs:
         root = draft.path(draft.settings["data_root"])
         yield Input(path=root, what="the folder of the diffuser's training images")
 

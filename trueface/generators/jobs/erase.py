@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from launcher.api import Job, JobError, Json, write_json
 from trueface.generators.diffusion.diffuser import (
     Diffuser,
@@ -16,7 +18,12 @@ from trueface.generators.diffusion.settings import training_folder
 from trueface.generators.diffusion.training import load_classes
 from trueface.generators.erasing.erasure import ErasureTask, run_erasure
 from trueface.generators.erasing.registry import METHODS, EraseSettings
-from trueface.generators.made_folders import digest_of_images
+from trueface.generators.made_folders import (
+    digest_of,
+    digest_of_images,
+    image_names,
+    load_image_batch,
+)
 from trueface.jobs.job_data import checkpoint_of, folder_of
 from trueface.jobs.setup import entry, job_provenance, run_context, write_record
 from trueface.runtime import paths
@@ -101,7 +108,15 @@ def _task(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> ErasureTas
         labels=labels,
         training=training,
         folder=folder_of(job),
+        concept_images=_concept_images(job, settings),
     )
+
+
+def _concept_images(job: Job, settings: EraseSettings) -> Tensor | None:
+    if not settings.options.images:
+        return None
+    root = job.path(settings.options.images)
+    return load_image_batch(root, image_names(root))
 
 
 def training_of(source: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -144,6 +159,10 @@ def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> N
 
 def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str, Json]:
     inherited = ("data_root", "train_images_sha256")
+    used: dict[str, Json] = {}
+    if settings.options.images:
+        root = job.path(settings.options.images)
+        used["concept_images_sha256"] = digest_of(root, image_names(root))
     return job_provenance(
         job,
         settings,
@@ -152,6 +171,7 @@ def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str
         erased=[*_erased_before(kept.provenance), settings.concept],
         training=dict(training_of(kept.provenance)),
         **{name: kept.provenance[name] for name in inherited if name in kept.provenance},
+        **used,
         class_names=list(kept.diffuser.class_names),
     )
 

@@ -161,6 +161,7 @@ def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> I
     settings, trained = draft.settings, makers[0].settings if makers else {}
     method = METHODS[settings["method"]]
     has_guidance = "guidance" in method.defaults
+    scope = settings["scope"]
     if trained.get("drop") == 0 and (
         "null" in method.needs
         or (has_guidance and EraseSettings.model_validate(settings).options.guidance != 1)
@@ -174,6 +175,12 @@ def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> I
         yield (
             f"{draft.base} is trained with t_max: {latest} and cannot draw images, as {method.name} "
             "needs. Train it with t_max: 0"
+        )
+    if trained.get("weights") == "" and ("text" in method.needs or scope == "attention"):
+        what = f"scope: {scope}" if scope == "attention" else method.name
+        yield (
+            f"{draft.base} draws classes, but {what} needs a text-to-image model, in which an image attends to "
+            "the words of a text. Import one with weights: FOLDER."
         )
     if trained.get("weights") and "images" in method.needs:
         yield f"{draft.base} is imported, not trained here. {method.name} cannot train it again."

@@ -1,5 +1,7 @@
+from dataclasses import replace
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 
@@ -13,8 +15,10 @@ from tests.trueface.generators.diffusion.tiny_folder import (
     write_prompts,
     write_tiny_folder,
 )
+from tests.trueface.jobs import build
 from trueface.generators.diffusion.diffuser import (
     Diffuser,
+    Prediction,
     ddim_sample,
     load_diffuser,
     save_diffuser,
@@ -22,13 +26,21 @@ from trueface.generators.diffusion.diffuser import (
 from trueface.generators.diffusion.settings import DiffuserSettings
 from trueface.generators.diffusion.stable import import_stable, stable_folder
 from trueface.generators.erasing.erasure import ErasureTask, run_erasure
+from trueface.generators.erasing.methods.forget_me_not import (
+    attention_loss,
+    attention_map,
+    concept_places,
+)
 from trueface.generators.erasing.registry import METHODS
+from trueface.generators.jobs.diffusion_kinds import ERASE
+from trueface.generators.jobs.erase import erase
 from trueface.generators.jobs.stable_diffusion import import_diffuser
 from trueface.runtime import paths
-from trueface.runtime.errors import CheckpointError, DataError
+from trueface.runtime.errors import CheckpointError, DataError, JobError
 
 pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
 pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
+MODEL = "classes:all"
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of packages that are not ours
 
 
@@ -158,3 +170,90 @@ def test_checkpoint_after_erasing_is_a_stable_diffusion_checkpoint(
     assert all(
         torch.equal(weight, again[name]) for name, weight in erased.network.state_dict().items()
     )
+
+
+def _erase(base: Path, **given: object) -> Diffuser:
+    """Run an erasing of the first prompt by Forget-Me-Not as a job; return its result."""
+    few = {"num_steps": 3, "paths": 2, "sample_steps": 2, "lr": 2e-4}
+    values = {"method": "forget-me-not", "concept": PROMPTS[0], **few, **given}
+    folder = base.parents[4]
+    draft = build.a_draft(
+        ERASE, folder, values, model=f"{MODEL}~forget-me-not", base=MODEL, data=MODEL
+    )
+    erase(build.job_of(draft, ERASE))
+    return load_diffuser(ERASE.outputs(draft)[0])
+
+
+@pytest.fixture
+def stored(diffuser: Diffuser, tmp_path: Path) -> Path:
+    """Return the file of the diffuser in a run folder."""
+    draft = build.a_draft(
+        ERASE, tmp_path, {"method": "uce", "concept": "x"}, model=f"{MODEL}~uce", base=MODEL
+    )
+    path = paths.checkpoint(draft.model_folder(MODEL))
+    save_diffuser(path, diffuser, {"settings": {"weights": "sd"}})
+    return path
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_forget_me_not_lowers_the_attention_to_the_words(
+    diffuser: Diffuser, prediction: Prediction
+) -> None:
+    teacher = replace(diffuser, prediction=prediction)
+    given = {"concept_words": "cross", "num_steps": 5, "paths": 2, "sample_steps": 2, "lr": 2e-4}
+    task = ErasureTask(erase=0, anchor=None, options=METHODS["forget-me-not"].options(given))
+    places = concept_places(teacher, task)
+    assert places == (9, 10, 11, 12, 13, 14)  # five letters, and one end of the text of ten
+    erased = run_erasure("forget-me-not", teacher, task)
+    t = torch.tensor([500])
+    before, after = (
+        float(attention_loss(each, _latents(1), t, task, places).detach())
+        for each in (teacher, erased.diffuser)
+    )
+    assert after < before - 0.1
+    assert 0 < erased.changed < erased.parameters
+
+
+def test_attention_equals_that_of_the_source_network(diffuser: Diffuser) -> None:
+    """The maps are those that diffusers multiplies with the values."""
+    unet = diffuser.network.unet
+    layer = next(each for name, each in unet.named_modules() if name.endswith("attn2"))
+    pixels, text = torch.randn(1, 9, layer.to_q.in_features), diffuser.embed(torch.tensor([0]))
+    queries, keys = layer.to_q(pixels), layer.to_k(text)
+    heads = [layer.head_to_batch_dim(each) for each in (queries, keys)]
+    expected = layer.get_attention_scores(*heads)
+    assert torch.allclose(attention_map(queries, keys, layer)[0], expected, atol=1e-6)
+
+
+def test_erasing_job_reads_images_of_the_concept_and_keeps_the_places(
+    stored: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with pytest.raises(DataError, match="contains no images"):
+        _erase(stored, images=str(photos))
+    side = LATENT_PX * FACTOR
+    for number in range(2):
+        PIL.Image.new("RGB", (side, side), (90 * number, 40, 200)).save(photos / f"{number}.png")
+    erased = _erase(stored, images=str(photos), concept_words="cross", scope="attention")
+    again = load_diffuser(stored)
+    assert erased.network.token_spans == again.network.token_spans
+    changed = {
+        name
+        for name, weight in erased.network.state_dict().items()
+        if not torch.equal(weight, again.network.state_dict()[name])
+    }
+    assert changed
+    assert all(".attn2." in name for name in changed)
+
+
+def test_prompt_beyond_the_text_encoder_is_imported_and_not_erased_by_forget_me_not(
+    root: Path,
+) -> None:
+    long = "a photo of a photo of a photo of a cross"
+    diffuser = import_stable(stable_folder(root), (long, "a disc"))
+    task = ErasureTask(
+        erase=0, anchor=None, options=METHODS["forget-me-not"].options({"concept_words": "cross"})
+    )
+    with pytest.raises(JobError, match="does not read 'cross'"):
+        run_erasure("forget-me-not", diffuser, task)

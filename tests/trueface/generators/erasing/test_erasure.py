@@ -27,8 +27,9 @@ from trueface.generators.erasing.registry import (
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.progress import RunContext
 
-STEPPING = [name for name, method in METHODS.items() if "num_steps" in method.defaults]
-EDITING = [name for name in METHODS if name != "retrain"]
+OF_CLASSES = {name: method for name, method in METHODS.items() if "text" not in method.needs}
+STEPPING = [name for name, method in OF_CLASSES.items() if "num_steps" in method.defaults]
+EDITING = [name for name in OF_CLASSES if name != "retrain"]
 MEASURED = {
     "diffuser": "classes:all~abo", "teacher": "classes:all", "classifier": "folders:all",
     "data_root": "data", "concept": "cross",
@@ -204,8 +205,11 @@ def test_omitted_options_have_the_defaults_of_the_method() -> None:
 
 
 def test_unused_option_has_no_effect() -> None:
-    values = EraseSettings(method="uce", concept="cross", lr=0.5, uce_lambda=1).model_dump()
-    assert EraseSettings.without_effect(values) == {"lr": "uce does not use it"}
+    given = {"lr": 0.5, "uce_lambda": 1, "images": "photos"}
+    values = EraseSettings(method="uce", concept="cross", **given).model_dump()
+    assert EraseSettings.without_effect(values) == dict.fromkeys(
+        ("lr", "images"), "uce does not use it"
+    )
 
 
 def test_options_of_other_trajectories_have_no_effect() -> None:
@@ -217,6 +221,10 @@ def test_options_of_other_trajectories_have_no_effect() -> None:
     teachers = EraseSettings(method="abo", **given).model_dump()
     reason = "paths of the teacher are sampled only once"
     assert EraseSettings.without_effect(teachers) == {"refresh": reason}
+    real = EraseSettings(method="forget-me-not", concept="cross", images="photos", paths=8)
+    assert EraseSettings.without_effect(real.model_dump()) == {
+        "paths": "with images, the teacher draws no samples"
+    }
 
 
 def test_single_number_is_a_list_of_one() -> None:
@@ -249,6 +257,11 @@ def test_impossible_erasure_is_rejected(
             "concept and anchor are both 'disc'",
         ),
         (EraseSettings, {"method": "ablate", "concept": "disc"}, "ablate needs an anchor"),
+        (
+            EraseSettings,
+            {"method": "forget-me-not", "concept": "a disc", "concept_words": "cross"},
+            "concept_words: 'cross' is not in the prompt 'a disc'",
+        ),
         (
             ReviseSettings,
             {"source": "d", "diffuser": "m", "drawn_as": "cross", "inverted_by": "teacher"},

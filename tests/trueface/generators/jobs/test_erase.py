@@ -151,6 +151,19 @@ def test_plan_rejects_erasing_that_contradicts_teacher_training(tmp_path: Path) 
     assert not ERASE.refusals(draft, [small_noise])  # a training needs no samples
 
 
+@pytest.mark.parametrize(
+    ("method", "given", "what"),
+    [("forget-me-not", {}, "forget-me-not"), ("abo", {"scope": "attention"}, "scope: attention")],
+)
+def test_plan_rejects_erasing_of_attention_from_class_model(
+    tmp_path: Path, method: str, given: dict[str, Any], what: str
+) -> None:
+    draft = a_draft(tmp_path, method, **given)
+    said = f"{BASE} draws classes, but {what} needs a text-to-image model"
+    assert said in ERASE.refusals(draft, [trained(tmp_path, weights="")])[0]
+    assert not ERASE.refusals(draft, [trained(tmp_path, weights="sd")])
+
+
 def test_plan_rejects_guidance_of_teacher_without_null_token(tmp_path: Path) -> None:
     def refusals(method: str, drop: float | None, /, **given: Any) -> tuple[str, ...]:
         return ERASE.refusals(a_draft(tmp_path, method, **given), [trained(tmp_path, drop=drop)])

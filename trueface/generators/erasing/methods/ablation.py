@@ -8,6 +8,7 @@ from trueface.generators.erasing.erasure import (
     Batches,
     ErasureTask,
     distill,
+    iter_noised_images,
     mean_square,
     predict_noise,
     sample_trajectories,
@@ -53,13 +54,7 @@ def ablation_loss(
 
 
 def noised_samples(teacher: Diffuser, task: ErasureTask) -> Batches:
-    """Yield batches of the teacher's samples of the anchor with noise of a random t, without end."""
-    options, rng = task.options, task.generator("samples")
-    images = sample_trajectories(teacher, task.anchor, options.paths, task, rng).images
-    while True:
-        chosen = torch.randint(len(images), (options.batch_size,), generator=rng)
-        t = torch.randint(1, teacher.t_max + 1, (options.batch_size,), generator=rng)
-        clean = images[chosen.to(images.device)]
-        noise = torch.randn(clean.shape, generator=rng).to(images.device)
-        t = t.to(images.device)
-        yield teacher.schedule.add_noise(clean, t, noise).to(clean.dtype), t
+    """Return batches of the teacher's samples of the anchor with noise of a random t, without end."""
+    rng = task.generator("samples")
+    images = sample_trajectories(teacher, task.anchor, task.options.paths, task, rng).images
+    return iter_noised_images(teacher, images, task, rng)
