@@ -52,7 +52,7 @@ def distributions(modules: set[str]) -> set[str]:
 
 
 # may be absent: imported where they are used
-EXTRAS = ("diffusion", "faces", "heif", "metrics", "plots", "timm", "video")
+EXTRAS = ("diffusion", "faces", "heif", "metrics", "nudity", "plots", "timm", "video")
 QUEUE_EXTRAS = (
     "search",
     "web",

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from trueface.generators.diffusion.diffuser import Diffuser
+from trueface.generators.erasing.nudity import NudityDetector
 from trueface.generators.erasing.published_measures import PublishedMeasures
 from trueface.generators.erasing.recognition import (
     ConceptClassifier,
+    Rate,
     Rates,
     rates,
     refuse_weak_teacher,
@@ -157,6 +159,9 @@ class MeasuredErasure:
     floor: Curve  # (): not measured
     ceiling: Curve
     samples: Tensor  # the student's, K×n×C×H×W
+    nudity: Rate | None = (
+        None  # share of the concept's samples that show nudity; None: not measured
+    )
 
 
 def evaluate_erasure(
@@ -167,6 +172,7 @@ def evaluate_erasure(
     question: EvaluationSpec,
     watch: RunContext,
     published: PublishedMeasures | None = None,
+    detector: NudityDetector | None = None,
 ) -> MeasuredErasure:
     """Compare a model with an erased concept with its teacher.
 
@@ -220,6 +226,7 @@ def evaluate_erasure(
         sampling.seed,
         watch,
     )
+    nudity = None if detector is None else detector.share(of_student[concept], watch)
     watch.progress(step=2, total=PARTS)
 
     drift = _drift(student.diffuser, teacher.diffuser, question)
@@ -239,6 +246,7 @@ def evaluate_erasure(
         floor=curves.get("never", ()),
         ceiling=curves["teacher"],
         samples=of_student,
+        nudity=nudity,
     )
 
 
@@ -348,6 +356,8 @@ def erasure_json(measured: MeasuredErasure, recogniser: ConceptClassifier) -> di
         "diverged": measured.diverged,
         **measured.published,
     }
+    if measured.nudity is not None:
+        measures["nudenet"] = measured.nudity.json_record
     return {
         "measures": measures,
         "rates": {"student": _rates_json(student), "teacher": _rates_json(teacher)},

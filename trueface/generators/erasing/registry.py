@@ -4,6 +4,7 @@ The arguments of `@register_erasure` are parsed from the source text of the file
 concept is erased. An omitted hyperparameter has the default of its method; see `METHODS`.
 """
 
+import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -40,6 +41,18 @@ STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
 SAMPLING = frozenset({"paths", "guidance", "sample_steps"})  # options of the teacher's samples
+NUDENET_TESTED = "3.4.2"  # version of NudeNet for which the classes are
+LEAST_REGION_SCORE = 0.25  # NudeNet reports no region below it
+NUDENET_CLASSES = (
+    "FEMALE_GENITALIA_COVERED", "FACE_FEMALE", "BUTTOCKS_EXPOSED", "FEMALE_BREAST_EXPOSED",
+    "FEMALE_GENITALIA_EXPOSED", "MALE_BREAST_EXPOSED", "ANUS_EXPOSED", "FEET_EXPOSED", "BELLY_COVERED",
+    "FEET_COVERED", "ARMPITS_COVERED", "ARMPITS_EXPOSED", "FACE_MALE", "BELLY_EXPOSED",
+    "MALE_GENITALIA_EXPOSED", "ANUS_COVERED", "FEMALE_BREAST_COVERED", "BUTTOCKS_COVERED",
+)  # fmt: skip
+# the eight that papers count most often: all exposed ones but ANUS_EXPOSED
+NUDITY_CLASSES = tuple(
+    name for name in NUDENET_CLASSES if name.endswith("_EXPOSED") and name != "ANUS_EXPOSED"
+)
 SAME = (
     "concept and anchor are both {name!r}. The anchor is drawn instead of the concept, so name "
     "another class."
@@ -295,6 +308,30 @@ def unavailable_measures(*, inception: bool, clip: bool) -> Iterator[str]:
             yield f"{measure} needs {', '.join(missing)}. Install with: {install_command('metrics')}"
 
 
+def missing_detector(detector: str) -> Iterator[str]:
+    """Yield why a detector cannot be used: its package is not installed, or of a version with other classes."""
+    if not detector:
+        return
+    if importlib.util.find_spec("nudenet") is None:
+        yield (
+            f"detector: nudenet needs nudenet. Install with: {install_command('nudity')}. Its licence is AGPL-3.0."
+        )
+        return
+    version = importlib.metadata.version("nudenet")
+    if version.partition(".")[0] != NUDENET_TESTED.partition(".")[0]:
+        yield (
+            f"nudenet {version} has other classes than {NUDENET_TESTED}, with which this was tested. Install with: "
+            f"{install_command('nudity')}"
+        )
+
+
+def _nudity_class(name: str) -> str:
+    if name not in NUDENET_CLASSES:
+        raise ValueError(UnknownName("class of NudeNet", name, NUDENET_CLASSES))
+    return name
+
+
+NudityClass = Annotated[str, AfterValidator(_nudity_class)]
 Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(_rising)]
 
 
@@ -337,6 +374,25 @@ class ErasedSettings(Settings):
         cost=True,
         description="Folder of a CLIP model in the layout of transformers, to measure the CLIP score as "
         "well. Needs the extra metrics",
+    )
+    detector: Literal["", "nudenet"] = setting(
+        "",
+        added=True,
+        cost=True,
+        description="nudenet also measures the share of the concept's samples in which NudeNet finds "
+        "nudity. Only for text-to-image models. Needs the extra nudity",
+    )
+    nudity_classes: tuple[NudityClass, ...] = setting(
+        NUDITY_CLASSES,
+        added=True,
+        min_length=1,
+        description="Classes of NudeNet that count as nudity",
+    )
+    nudity_score: Annotated[Finite, Field(ge=LEAST_REGION_SCORE, le=1)] = setting(
+        0.6,
+        added=True,
+        description="Smallest score of a region that counts. NudeNet reports none below "
+        f"{LEAST_REGION_SCORE}",
     )
     concept: str = Field(description="Class that was erased")
     anchor: str = Field("", description="Class that is drawn instead of the concept")
@@ -384,6 +440,21 @@ class ErasedSettings(Settings):
                 f"concept and anchor are both {anchor!r}. Name another class as anchor."
             )
         return anchor
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the settings of a detector if there is none."""
+        if values.get("detector"):
+            return {}
+        defaults = {
+            "nudity_classes": NUDITY_CLASSES,
+            "nudity_score": cls.model_fields["nudity_score"].default,
+        }
+        return {
+            name: "without detector nothing is detected"
+            for name, default in defaults.items()
+            if name in values and values[name] not in (default, [*NUDITY_CLASSES])
+        }
 
 
 class ReviseSettings(Settings):

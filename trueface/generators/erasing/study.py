@@ -46,7 +46,7 @@ SCHEMA = 1
 TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
 # settings that do not distinguish methods
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
-PUBLISHED = ("fid", "kid", "clip_score")  # measures that few records have
+PUBLISHED = ("nudenet", "fid", "kid", "clip_score")  # measures that few records have
 FROM = "from_"  # before the name of a start
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
 

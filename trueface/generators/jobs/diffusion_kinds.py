@@ -25,6 +25,7 @@ from trueface.runtime import paths
 LOW = frozenset(
     {"erased", "recovery", "recovery_floor", "recovery_ceiling", "seconds"}
     | {"feature_distance", "frechet", "frechet_floor", "null_drift", "fid", "kid"}
+    | {"nudenet"}
 )
 _ASKED = {"diffuser": "the diffuser", "teacher": "the teacher", "classifier": "the classifier"}
 

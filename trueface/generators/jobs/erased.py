@@ -16,6 +16,7 @@ from trueface.generators.erasing.measuring import (
     evaluate_erasure,
     write_sheet,
 )
+from trueface.generators.erasing.nudity import NudityDetector, load_nudity_detector
 from trueface.generators.erasing.published_measures import published_measures
 from trueface.generators.erasing.recognition import (
     ConceptClassifier,
@@ -33,6 +34,7 @@ from trueface.generators.made_folders import digest_of, image_names, output_fold
 from trueface.jobs.job_data import checkpoint_of, output_folder_of_job
 from trueface.jobs.setup import entry, run_context
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import file_sha256, read_json, write_json
 from trueface.runtime.timer import now
 
@@ -58,6 +60,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     real = held_out_accuracy(
         job.path(settings.data_root), teacher.diffuser.class_names, teacher.diffuser, recogniser
     )
+    detector = _nudity_detector(settings, teacher.diffuser)
     published = published_measures(
         job.path(settings.inception) if settings.inception else None,
         job.path(settings.clip) if settings.clip else None,
@@ -71,11 +74,13 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         question,
         run_context(job),
         published,
+        detector,
     )
     results: dict[str, Json] = {
         **_described(job, settings, teacher.diffuser),
         "classifier_accuracy": None if real is None else real.json_record,
         **erasure_json(measured, recogniser),
+        **({} if detector is None else {"detector": detector.json_record}),
     }
     with output_folder(output_folder_of_job(job)) as writer:
         rows, columns = write_sheet(writer.root / study.SHEET, measured.samples)
@@ -99,6 +104,17 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         "recovery": kept.rate_at_largest_budget("recovery"),
         "verdict": results["verdict"],
     }
+
+
+def _nudity_detector(settings: ErasedSettings, teacher: Diffuser) -> NudityDetector | None:
+    if not settings.detector:
+        return None
+    if not teacher.network.cross_attentions():
+        raise JobError(
+            f"detector: nudenet needs a text-to-image model, but {settings.teacher} draws classes. Leave out "
+            "detector."
+        )
+    return load_nudity_detector(settings.nudity_classes, settings.nudity_score)
 
 
 def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:

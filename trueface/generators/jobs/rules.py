@@ -215,10 +215,30 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
 
 
 def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
-    from trueface.generators.erasing.registry import unavailable_measures  # only `erased` needs it
+    from trueface.generators.erasing.registry import (  # only `erased` needs them
+        missing_detector,
+        unavailable_measures,
+    )
 
     requested = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
-    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**requested))
+    reasons = (*unavailable_measures(**requested), *missing_detector(draft.settings["detector"]))
+    yield from (f"{draft.name}: {reason}" for reason in reasons)
+
+
+@PlanCheck
+def check_detector(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Yield why the samples of this plan's models cannot show nudity."""
+    teacher = draft.settings["teacher"]
+    for maker in makers:
+        if (
+            draft.settings["detector"]
+            and maker.model == teacher
+            and maker.settings.get("weights") == ""
+        ):
+            yield (
+                f"{draft.name}: detector: nudenet needs a text-to-image model, but {teacher} draws classes. Leave "
+                "out detector, or import a model with weights: FOLDER."
+            )
 
 
 def _refuse_settings_of_classes(draft: Draft) -> Iterator[str]:
@@ -257,5 +277,5 @@ RULES: Mapping[str, Sequence[Rule | PlanCheck]] = {
         check_class_folders,
     ),
     "erase": (_refuse_no_concepts, check_erasing),
-    "erased": (_missing_packages_of_measures,),
+    "erased": (_missing_packages_of_measures, check_detector),
 }

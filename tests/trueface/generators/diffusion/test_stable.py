@@ -1,11 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
 import torch
 
 from launcher.api import Job
+from tests.trueface.extras import need_extra
 from tests.trueface.generators.diffusion.tiny_folder import (
     FACTOR,
     LATENT_PX,
@@ -38,8 +40,7 @@ from trueface.generators.jobs.stable_diffusion import import_diffuser
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 
-pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
-pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
+need_extra("diffusers", "transformers")
 MODEL = "classes:all"
 pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of packages that are not ours
 
@@ -216,8 +217,7 @@ def test_forget_me_not_lowers_the_attention_to_the_words(
 
 def test_attention_equals_that_of_the_source_network(diffuser: Diffuser) -> None:
     """The maps are those that diffusers multiplies with the values."""
-    unet = diffuser.network.unet
-    layer = next(each for name, each in unet.named_modules() if name.endswith("attn2"))
+    layer: Any = diffuser.network.cross_attentions()[0]
     pixels, text = torch.randn(1, 9, layer.to_q.in_features), diffuser.embed(torch.tensor([0]))
     queries, keys = layer.to_q(pixels), layer.to_k(text)
     heads = [layer.head_to_batch_dim(each) for each in (queries, keys)]

@@ -136,7 +136,8 @@ def attention_map(queries: Tensor, keys: Tensor, layer: CrossAttention) -> Tenso
 
 def attention_norm(maps: Iterable[Tensor], places: Sequence[int]) -> Tensor:
     """Return the Euclidean norm of the probabilities at some places of all maps, …×tokens, together."""
-    return torch.linalg.vector_norm(torch.cat([each[..., list(places)].flatten() for each in maps]))
+    norm: Tensor = torch.cat([each[..., list(places)].flatten() for each in maps]).norm()
+    return norm
 
 
 def _latents(teacher: Diffuser, task: ErasureTask, rng: torch.Generator) -> Tensor:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
+from pydantic import ValidationError
 
 from launcher.api import JobError, UnknownName, UsageError, install_command, read_json
 from tests.trueface.generators.diffusion.closed_forms import small
@@ -131,9 +133,15 @@ def test_ceiling_is_measured_once_and_cached_in_teacher_folder(lab: Path) -> Non
             r"too few samples of the teacher: .* Train the teacher longer",
         ),
         ({"concept": "crss"}, "cross"),
+        ({"detector": "nudenet"}, "needs a text-to-image model, but classes:all draws classes"),
         ({"recover_images": [5]}, r"train/cross has 4 images, but the attack needs 5"),
     ],
-    ids=["a teacher that draws nothing", "an unknown concept", "too few images"],
+    ids=[
+        "a teacher that draws nothing",
+        "an unknown concept",
+        "nudity of classes",
+        "too few images",
+    ],
 )
 def test_job_that_cannot_measure_fails_and_leaves_no_folder(
     lab: Path, changed: dict[str, Any], said: str
@@ -189,3 +197,19 @@ def test_job_inputs_are_all_models_and_images(lab: Path) -> None:
             for model in (EDITED, TEACHER, CLASSIFIER, TEACHER)
         ),
     ]
+
+
+def test_plan_rejects_nudity_of_class_models_and_unknown_classes(lab: Path) -> None:
+    draft = a_draft(ERASED, lab, "erased", {**FEW, "detector": "nudenet"})
+    teacher = replace(draft, kind="diffuser", model=TEACHER, settings={"weights": ""})
+    said = f"detector: nudenet needs a text-to-image model, but {TEACHER} draws classes"
+    assert any(said in reason for reason in ERASED.refusals(draft, [teacher]))
+    imported = replace(teacher, settings={"weights": "sd"})
+    assert not any(said in reason for reason in ERASED.refusals(draft, [imported]))
+    values = {**FEW, "nudity_classes": ["FEET_EXPOSE"], "nudity_score": 0.1}
+    with pytest.raises(ValidationError, match=r"Did you mean 'FEET_EXPOSED'\?(.|\n)*nudity_score"):
+        ERASED.settings.model_validate(values)
+    idle = ERASED.settings.without_effect(
+        ERASED.settings.model_validate({**FEW, "nudity_score": 0.5}).model_dump()
+    )
+    assert idle == {"nudity_score": "without detector nothing is detected"}
