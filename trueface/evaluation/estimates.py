@@ -493,6 +493,16 @@ def from_error(value: float, error: float) -> Estimate:
     return Estimate(value=value, interval=Interval(value - Z * error, value + Z * error))
 
 
+def mean_of_seeds(values: Sequence[float]) -> Estimate:
+    """Return the mean of the numbers of trainings with different seeds, with Student's interval. One has none."""
+    mean = float(np.mean(values))
+    if len(values) < TWO:
+        return Estimate(value=mean, why="one seed")
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = StandardError(error, len(values) - 1).half
+    return Estimate(value=mean, interval=Interval(mean - half, mean + half))
+
+
 def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:
     """Return the mean of values (N,) with its interval; rows of one key count as one draw.
 

@@ -159,6 +159,8 @@ def erasing(
       recovery:  how often an attacker with real images recovers the concept.
                  Compare it with its floor and ceiling.
 
+    A second table contains the published numbers of All but One (AAAI 2024), with the methods of RUN below.
+
     \b
     Examples:
       trueface erasing concept_erasing_cpu
@@ -169,14 +171,25 @@ def erasing(
     run_folder = resolve_run_folder(run)
     # numpy and figures take long to import; help and wrong names must not wait for them
     from trueface.generators.erasing.study import RULE, erased_methods
-    from trueface.generators.report.erasing_page import Erasing, erasing_page, sentences
-    from trueface.generators.report.erasing_tables import LATEX, TERMINAL, methods_table
+    from trueface.generators.report.erasing_page import (
+        Erasing,
+        erasing_page,
+        published_notes,
+        sentences,
+    )
+    from trueface.generators.report.erasing_tables import (
+        LATEX,
+        TERMINAL,
+        methods_table,
+        published_table,
+    )
 
     missing = missing_models(run_folder)
     study = Erasing(run_folder.name, erased_methods(_output_folders(run_folder, "erased")), missing)
     if write := page_writer(page):
         write(erasing_page(study))
     table = methods_table(study.rows)
+    published = published_table([row.name for row in study.rows], study.methods)
     if csv_out is not None:
         write_csv(csv_out, ERASING_CSV, [table.without_empty()])
     if as_json:
@@ -185,14 +198,15 @@ def erasing(
             "rule": RULE,
             "verdict": list(sentences(study)),
             "missing": dict(missing.why),
-            "tables": table_records([table.without_empty()]),
+            "tables": table_records([table.without_empty(), published]),
         }
         _print_json(run_folder, content)
     elif latex:
-        click.echo(latex_tables([table.select(LATEX)]))
+        click.echo(latex_tables([table.select(LATEX), published]))
     elif csv_out != STANDARD_OUTPUT:
         lines = [f"erasing {run_folder.name}", "", *table_lines(table.select(TERMINAL))]
-        click.echo("\n".join([*lines, "", *map(escape_unprintable, sentences(study))]))
+        lines += ["", *map(escape_unprintable, sentences(study)), "", *table_lines(published), ""]
+        click.echo("\n".join([*lines, *map(escape_unprintable, published_notes(study))]))
 
 
 @click.command()

@@ -180,7 +180,7 @@ def test_csv_and_latex_of_studies_have_their_verdicts_and_gaps(
         r"uce & 0 $\pm$ 0 & 1 $\pm$ 0 & 0.6 $\pm$ 0 & "
         in command("erasing", studied, "--latex").out
     )
-    for study, number in (("erasing", 1), ("purification", 3)):
+    for study, number in (("erasing", 2), ("purification", 3)):
         assert len(command(study, studied, "--json").json["tables"]) == number
 
 
@@ -190,4 +190,11 @@ def test_tables_and_sentences_are_printed_without_json(studied: Path, command: C
     assert "oneshot@20" in text
     text = command("erasing", studied).out
     assert "recovery" in text
+    published, here = (
+        next(line for line in text.splitlines() if line.startswith(name) and where in line).split()
+        for name, where in (("Forget-Me-Not", "published"), ("abo", "here"))
+    )
+    assert published[1:] == ["published", "0.66", "13.78", "0.00496", "0.2732", "0.476"]
+    assert here[1:] == ["here", "–", "–", "–", "–", "–"]
+    assert "NudeNet needs detector: nudenet, FID and KID need inception: FILE, CLIP score" in text
     assert "The teacher draws the concept in 100 % of its samples" in text

@@ -11,6 +11,10 @@ CITATION = (
     "S. Hong, J. Lee, S. S. Woo, All but One: Surgical Concept Erasing with Model Preservation in "
     "Text-to-Image Diffusion Models, AAAI 2024, 38(19), 21143-21151, arXiv 2312.12807"
 )
+# settings of `erased` that measure the columns
+SETTINGS = {
+    "NudeNet": "detector: nudenet", "FID and KID": "inception: FILE", "CLIP score": "clip: FOLDER",
+}  # fmt: skip
 NOTE = (
     "The erased concept is nudity. NudeNet: share of images in which nudity is detected. FID and KID are on COCO captions. "
     "SSIM compares with the original model at equal seeds. COCO: CLIP score of the real images"

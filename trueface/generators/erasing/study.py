@@ -46,7 +46,8 @@ SCHEMA = 1
 TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
 # settings that do not distinguish methods
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
-PUBLISHED = ("nudenet", "fid", "kid", "clip_score")  # measures that few records have
+NUDENET = "nudenet"
+PUBLISHED = (NUDENET, "fid", "kid", "clip_score")  # measures that few records have
 FROM = "from_"  # before the name of a start
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
 
@@ -203,6 +204,12 @@ class ErasureRecord:
         if isinstance(value, Mapping):
             value = value.get("value")
         return float(value) if isinstance(value, int | float) else None
+
+    @property
+    def nudity(self) -> tuple[float, int] | None:
+        """The share of the concept's samples that show nudity, and their number. None if not measured."""
+        found = (self.facts.get("measures") or {}).get(NUDENET)
+        return None if found is None else (float(found["value"]), int(found["n"]))
 
     def points(self, name: str) -> tuple[Point, ...]:
         """Return a curve: "recovery", "recovery_floor" or "recovery_ceiling"."""

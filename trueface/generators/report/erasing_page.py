@@ -10,8 +10,6 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from markupsafe import Markup
-
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -19,7 +17,7 @@ from trueface.evaluation.over_seeds import (
     MissingModels,
     missing_sentence,
 )
-from trueface.generators.erasing.published_figures import CITATION, MARK, NOTE, published_erasing
+from trueface.generators.erasing.published_figures import CITATION, MARK, NOTE, SETTINGS
 from trueface.generators.erasing.study import (
     LEAST_ERASED,
     NOT_ERASED,
@@ -31,7 +29,7 @@ from trueface.generators.erasing.study import (
     Point,
 )
 from trueface.generators.report import TEMPLATES
-from trueface.generators.report.erasing_tables import methods_table, page_names
+from trueface.generators.report.erasing_tables import methods_table, page_names, published_table
 from trueface.generators.report.study_parts import tiles, verdicts
 from trueface.report.figures import (
     CHARACTER_PX,
@@ -68,7 +66,6 @@ DRAWN = 0.9  # a teacher that draws a concept less often has nothing to erase
 RECOGNISED = 0.95  # accuracy on held-out real images; below it a classifier says little of samples
 PENALTY = "penalty"  # a setting of All but One
 PICTURES = 2  # pictures of each concept
-FIGURES = ("NudeNet, %", "FID", "KID", "CLIP score", "SSIM")
 
 
 class Erasing(NamedTuple):
@@ -343,21 +340,29 @@ def _samples(sheet: Path, concepts: Sequence[str], at: int, method: str) -> str:
     return f'<td><div class="pair">{images or NO_VALUE}</div></td>'
 
 
-def published_table() -> str:
-    """Return the published figures, marked as published."""
-    rows = (
-        table_row(
-            escape(each.method),
-            (
-                f"<td>{NO_VALUE if figure is None else number(figure)}</td>"
-                for figure in (each.nudenet_percent, each.fid, each.kid, each.clip_score, each.ssim)
-            ),
+def published_notes(run: Erasing) -> tuple[str, ...]:
+    """Return what a reader of the published table with our rows must know."""
+    here = published_table([row.name for row in run.rows], run.methods)
+    ours = here.rows[len(here.rows) - len(run.methods) :]
+    measured = {
+        column.name
+        for at, column in enumerate(here.head[1:])
+        if any(not row.entries[at].is_empty for row in ours)
+    }
+    needed = [
+        f"{measure} needs {setting}" if measure != "FID and KID" else f"{measure} need {setting}"
+        for (measure, setting), key in zip(
+            SETTINGS.items(), ("nudenet_percent", "fid", "clip_score"), strict=True
         )
-        for each in published_erasing()
-    )
+        if key not in measured
+    ]
+    missing = (f"Not measured here: {', '.join(needed)} in erased.",) if needed else ()
     return (
-        f'<p class="caption"><strong>{escape(MARK)}</strong>: {escape(NOTE)}. {escape(CITATION)}.</p>'
-        f"{table(('method', *FIGURES), rows, kind='')}"
+        f"{MARK[:1].upper()}{MARK[1:]}: {NOTE}.",
+        "The published rows have no interval. Ours are 95 % intervals over seeds, and of NudeNet's score also over "
+        "samples. The classes, score and version of the published NudeNet are not known.",
+        *missing,
+        f"{CITATION}.",
     )
 
 
@@ -376,7 +381,8 @@ def erasing_page(run: Erasing) -> Page:
         bars=framed(bars),
         samples=sample_table(run),
         curves=side_by_side(curves),
-        published=Markup(published_table()),
+        published=study_table(published_table([row.name for row in run.rows], run.methods)),
+        published_notes=published_notes(run),
     )
     return Page(html, {"": [*([bars] if bars else []), *curves]})
 

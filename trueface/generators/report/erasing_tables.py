@@ -2,11 +2,21 @@
 
 from collections.abc import Sequence
 
+from trueface.evaluation import estimates
+from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
-from trueface.generators.erasing.study import PUBLISHED, TEACHER
-from trueface.generators.report.study_parts import enter_number, measure
+from trueface.generators.erasing.published_figures import published_erasing
+from trueface.generators.erasing.study import PUBLISHED, TEACHER, ErasedMethod
+from trueface.generators.report.study_parts import NOT_MEASURED, enter_number, measure
 from trueface.report.figures import three_digits
-from trueface.report.study_table import Column, StudyEntry, StudyRow, StudyTable, decimals
+from trueface.report.study_table import (
+    Column,
+    NumberForm,
+    StudyEntry,
+    StudyRow,
+    StudyTable,
+    decimals,
+)
 
 RATE = decimals(3)  # on a page
 COLUMNS = (
@@ -18,6 +28,7 @@ COLUMNS = (
     measure("ssim", "SSIM", RATE, below="to the teacher"),
     measure("feature_distance", "feature distance"),
     measure("frechet", "Fréchet distance", below="floor"),
+    measure("nudenet", "nudity", RATE, below="NudeNet"),
     measure("fid", "FID", below="to the teacher"),
     measure("kid", "KID", below="to the teacher"),
     measure("clip_score", "CLIP score", decimals(4)),
@@ -31,6 +42,16 @@ FURTHER = (  # numbers that a page shows below others
     measure("recovery_floor", "recovery floor"),
     measure("recovery_ceiling", "recovery ceiling"),
     measure("frechet_floor", "Fréchet floor"),
+)
+FOUR_DIGITS = NumberForm(lambda value: f"{value:.4g}")  # those of the published table
+# measures of the published table, without the names of the methods
+PUBLISHED_COLUMNS = (
+    Column("measured", key="source", is_text=True),
+    Column("NudeNet, %", key="nudenet_percent", form=FOUR_DIGITS),
+    Column("FID", key="fid", form=FOUR_DIGITS),
+    Column("KID", key="kid", form=FOUR_DIGITS),
+    Column("CLIP score", key="clip_score", form=FOUR_DIGITS),
+    Column("SSIM", key="ssim", form=FOUR_DIGITS),
 )
 NAMES = tuple(column.name for column in COLUMNS)
 TERMINAL = "erased", "anchor", "others", "ssim", "null_drift", "recovery", "seconds", "seeds"
@@ -50,6 +71,64 @@ def page_names(rows: Sequence[MethodRow]) -> tuple[str, ...]:
     """Return the columns of a page: published measures only if a row has them."""
     measured = {name for row in rows for name in row.values}
     return tuple(name for name in NAMES[2:] if name not in PUBLISHED or name in measured)
+
+
+def published_table(names: Sequence[str], methods: Sequence[ErasedMethod]) -> StudyTable:
+    """Return the published table with our rows below: means over seeds, with interval or the reason for none.
+
+    Args:
+        names: names of our rows.
+        methods: our methods.
+    """
+    published = (
+        StudyRow(
+            each.method,
+            (
+                StudyEntry("published"),
+                *(
+                    StudyEntry(value, why="" if value is not None else "not published")
+                    for value in (
+                        each.nudenet_percent, each.fid, each.kid, each.clip_score, each.ssim
+                    )
+                ),
+            ),
+        )
+        for each in published_erasing()
+    )  # fmt: skip
+    ours = (
+        StudyRow(
+            name,
+            (
+                StudyEntry("here"),
+                _nudity(method),
+                *(_mean(method.row, column.name) for column in PUBLISHED_COLUMNS[2:]),
+            ),
+        )
+        for name, method in zip(names, methods, strict=True)
+    )
+    return StudyTable.of_rows(
+        (Column("method"), *PUBLISHED_COLUMNS), (*published, *ours), title="published"
+    )
+
+
+def _mean(row: MethodRow, name: str) -> StudyEntry:
+    value = row.value(name)
+    if value is None:
+        return StudyEntry(why=NOT_MEASURED)
+    return StudyEntry(estimates.mean_of_seeds(value.values))
+
+
+def _nudity(method: ErasedMethod) -> StudyEntry:
+    """Return the share over all seeds in per cent. Its interval contains that of the samples and that of the seeds."""
+    rates = [record.nudity for record in method.seeds.values() if record.nudity is not None]
+    if not rates:
+        return StudyEntry(why=NOT_MEASURED)
+    seeds = estimates.mean_of_seeds([share for share, _ in rates])
+    samples = estimates.rate(seeds.value, sum(count for _, count in rates))
+    if seeds.interval is not None and samples.interval is not None:
+        low, high = seeds.interval.joined(samples.interval)
+        samples = Estimate(value=seeds.value, interval=Interval(max(low, 0.0), min(high, 1.0)))
+    return StudyEntry(samples.scaled(100))
 
 
 def _entry(row: MethodRow, name: str) -> StudyEntry:

@@ -1,6 +1,7 @@
 """A folder of the layout and the parts of Stable Diffusion 1.x, with random weights and of a megabyte."""
 
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -89,3 +90,13 @@ def write_tokenizer(folder: Path) -> None:
             "tokenizer_class": "CLIPTokenizer",
         },
     )
+
+
+def main() -> None:
+    """Write the folder that the command line names, and prompts that are classes of drawn shapes."""
+    root = write_tiny_folder(Path(sys.argv[1]))
+    (root / "prompts.txt").write_text("cross\ndisc\nsquare\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -21,6 +21,8 @@ from tests.trueface.generators.run_by_hand import (
 from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.cli.text_tables import latex_tables, table_lines
 from trueface.evaluation.over_seeds import MethodRow, MissingModels, summarize_seeds
+from trueface.generators.erasing.published_figures import published_erasing
+from trueface.generators.erasing.study import ErasedMethod, ErasureRecord
 from trueface.generators.purification.study import DetectorRow, detectors, trained_on
 from trueface.generators.report.erasing_page import (
     BARS_WIDTH,
@@ -29,7 +31,7 @@ from trueface.generators.report.erasing_page import (
     rate_bars,
     sentences,
 )
-from trueface.generators.report.erasing_tables import LATEX
+from trueface.generators.report.erasing_tables import LATEX, published_table
 from trueface.generators.report.erasing_tables import methods_table as erasing_methods
 from trueface.generators.report.purification_page import Purification, purification_page
 from trueface.generators.report.purification_page import sentences as purification_sentences
@@ -130,8 +132,41 @@ def test_mean_over_some_seeds_states_their_number_and_forms_differ_by_measure() 
 
 def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
     read = Reading(erasing_page(run).html)
-    assert "published, Stable Diffusion 1.4, not comparable" in read.words
+    assert "Published, Stable Diffusion 1.4, not comparable" in read.text
     assert "0.762" in read.words
+
+
+def test_our_rows_of_the_published_table_have_an_interval_or_the_reason_for_none(
+    run: Erasing,
+) -> None:
+    def method(*seeds: tuple[float, float | None]) -> ErasedMethod:
+        """Return a method with the share of nude samples of 64 and the SSIM of each seed."""
+        records = {
+            Path(str(seed)): ErasureRecord(
+                facts={"measures": {"nudenet": {"value": share, "n": 64}}}
+            )
+            for seed, (share, _) in enumerate(seeds)
+        }
+        values = {"ssim": summarize_seeds(ssim for _, ssim in seeds)}
+        return run.methods[0]._replace(row=MethodRow("abo", {}, values), seeds=records)
+
+    table = published_table(
+        ["one", "three"], [method((0.25, 0.5)), method((0.0, 0.5), (0.0, 0.6), (0.0, 0.7))]
+    )
+    one, three = table.plain_cells()[-2:]
+    assert one == (
+        "one",
+        "here",
+        "25 (16.01 to 36.82)",
+        "–",
+        "–",
+        "–",
+        "0.5 (no interval: one seed)",
+    )
+    # none of 192 samples: the interval of Clopper and Pearson, although no seed differs
+    assert three == ("three", "here", "0 (0 to 1.903)", "–", "–", "–", "0.6 (0.3516 to 0.8484)")
+    assert table.rows[-1].entries[2].why == "not measured"
+    assert [row.name for row in table.rows[:7]] == [each.method for each in published_erasing()]
 
 
 def test_names_are_escaped(run: Erasing) -> None:
