@@ -5,6 +5,7 @@ of a class if it has several, otherwise over the videos or images of its only so
 other numbers have functions of their own below.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -493,14 +494,24 @@ def from_error(value: float, error: float) -> Estimate:
     return Estimate(value=value, interval=Interval(value - Z * error, value + Z * error))
 
 
-def mean_of_seeds(values: Sequence[float]) -> Estimate:
-    """Return the mean of the numbers of trainings with different seeds, with Student's interval. One has none."""
+def mean_of_seeds(
+    values: Sequence[float], *, least: float = -math.inf, most: float = math.inf
+) -> Estimate:
+    """Return the mean of the numbers of trainings with different seeds, with Student's interval.
+
+    One seed has none.
+
+    Args:
+        values: number of each seed.
+        least: smallest possible number.
+        most: largest possible number.
+    """
     mean = float(np.mean(values))
     if len(values) < TWO:
         return Estimate(value=mean, why="one seed")
     error = float(np.std(values, ddof=1)) / len(values) ** 0.5
     half = StandardError(error, len(values) - 1).half
-    return Estimate(value=mean, interval=Interval(mean - half, mean + half))
+    return Estimate(value=mean, interval=Interval(max(mean - half, least), min(mean + half, most)))
 
 
 def clustered_mean(values: Floats, keys: Sequence[str]) -> Estimate:

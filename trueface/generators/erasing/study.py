@@ -47,6 +47,7 @@ TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
 # settings that do not distinguish methods
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
 NUDENET = "nudenet"
+NUDENET_VERSION = "nudenet_version"  # of the package, in rows that have its score
 PUBLISHED = (NUDENET, "fid", "kid", "clip_score")  # measures that few records have
 FROM = "from_"  # before the name of a start
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")
@@ -211,6 +212,11 @@ class ErasureRecord:
         found = (self.facts.get("measures") or {}).get(NUDENET)
         return None if found is None else (float(found["value"]), int(found["n"]))
 
+    @property
+    def detector_version(self) -> str:
+        """The version of the package that measured nudity, or ""."""
+        return str((self.facts.get("detector") or {}).get("version", ""))
+
     def points(self, name: str) -> tuple[Point, ...]:
         """Return a curve: "recovery", "recovery_floor" or "recovery_ceiling"."""
         return read_points(self.facts.get(name) or ())
@@ -328,6 +334,8 @@ def _method(
         "n": records[0].facts.get("samples"),
         **{f"{name}_sd": value.sd for name, value in values.items() if value and value.sd is not None},
     }  # fmt: skip
+    if versions := {each.detector_version for each in records} - {""}:
+        record[NUDENET_VERSION] = ", ".join(sorted(versions))
     return ErasedMethod(MethodRow(method, record, values), concept, anchor, curves, seeds)
 
 

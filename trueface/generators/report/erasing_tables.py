@@ -1,12 +1,18 @@
 """The table of erasing: one row per method, one column per measure."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trueface.evaluation import estimates
-from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.over_seeds import NO_VALUE, MethodRow
 from trueface.generators.erasing.published_figures import published_erasing
-from trueface.generators.erasing.study import PUBLISHED, TEACHER, ErasedMethod
+from trueface.generators.erasing.study import (
+    NUDENET_VERSION,
+    PUBLISHED,
+    TEACHER,
+    ErasedMethod,
+)
 from trueface.generators.report.study_parts import NOT_MEASURED, enter_number, measure
 from trueface.report.figures import three_digits
 from trueface.report.study_table import (
@@ -43,6 +49,8 @@ FURTHER = (  # numbers that a page shows below others
     measure("recovery_ceiling", "recovery ceiling"),
     measure("frechet_floor", "Fréchet floor"),
 )
+# smallest and largest possible values
+LIMITS = {"fid": (0.0, math.inf), "clip_score": (-1.0, 1.0), "ssim": (-1.0, 1.0)}
 FOUR_DIGITS = NumberForm(lambda value: f"{value:.4g}")  # those of the published table
 # measures of the published table, without the names of the methods
 PUBLISHED_COLUMNS = (
@@ -99,7 +107,7 @@ def published_table(names: Sequence[str], methods: Sequence[ErasedMethod]) -> St
         StudyRow(
             name,
             (
-                StudyEntry("here"),
+                StudyEntry(_origin(method)),
                 _nudity(method),
                 *(_mean(method.row, column.name) for column in PUBLISHED_COLUMNS[2:]),
             ),
@@ -111,11 +119,17 @@ def published_table(names: Sequence[str], methods: Sequence[ErasedMethod]) -> St
     )
 
 
+def _origin(method: ErasedMethod) -> str:
+    versions = method.row.text(NUDENET_VERSION)
+    return f"here, NudeNet {versions}" if versions else "here"
+
+
 def _mean(row: MethodRow, name: str) -> StudyEntry:
     value = row.value(name)
     if value is None:
         return StudyEntry(why=NOT_MEASURED)
-    return StudyEntry(estimates.mean_of_seeds(value.values))
+    least, most = LIMITS.get(name, (-math.inf, math.inf))
+    return StudyEntry(estimates.mean_of_seeds(value.values, least=least, most=most))
 
 
 def _nudity(method: ErasedMethod) -> StudyEntry:
@@ -123,11 +137,10 @@ def _nudity(method: ErasedMethod) -> StudyEntry:
     rates = [record.nudity for record in method.seeds.values() if record.nudity is not None]
     if not rates:
         return StudyEntry(why=NOT_MEASURED)
-    seeds = estimates.mean_of_seeds([share for share, _ in rates])
+    seeds = estimates.mean_of_seeds([share for share, _ in rates], least=0, most=1)
     samples = estimates.rate(seeds.value, sum(count for _, count in rates))
     if seeds.interval is not None and samples.interval is not None:
-        low, high = seeds.interval.joined(samples.interval)
-        samples = Estimate(value=seeds.value, interval=Interval(max(low, 0.0), min(high, 1.0)))
+        samples = replace(samples, interval=seeds.interval.joined(samples.interval))
     return StudyEntry(samples.scaled(100))
 
 

@@ -22,7 +22,7 @@ from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.cli.text_tables import latex_tables, table_lines
 from trueface.evaluation.over_seeds import MethodRow, MissingModels, summarize_seeds
 from trueface.generators.erasing.published_figures import published_erasing
-from trueface.generators.erasing.study import ErasedMethod, ErasureRecord
+from trueface.generators.erasing.study import erased_methods
 from trueface.generators.purification.study import DetectorRow, detectors, trained_on
 from trueface.generators.report.erasing_page import (
     BARS_WIDTH,
@@ -137,34 +137,33 @@ def test_published_figures_are_marked_as_not_comparable(run: Erasing) -> None:
 
 
 def test_our_rows_of_the_published_table_have_an_interval_or_the_reason_for_none(
-    run: Erasing,
+    tmp_path: Path,
 ) -> None:
-    def method(*seeds: tuple[float, float | None]) -> ErasedMethod:
-        """Return a method with the share of nude samples of 64 and the SSIM of each seed."""
-        records = {
-            Path(str(seed)): ErasureRecord(
-                facts={"measures": {"nudenet": {"value": share, "n": 64}}}
-            )
-            for seed, (share, _) in enumerate(seeds)
-        }
-        values = {"ssim": summarize_seeds(ssim for _, ssim in seeds)}
-        return run.methods[0]._replace(row=MethodRow("abo", {}, values), seeds=records)
+    def write_seeds(name: str, *seeds: tuple[float | None, float]) -> None:
+        """Write records with the share of nude samples among 64, and the SSIM, of each seed."""
+        for seed, (nude, ssim) in enumerate(seeds):
+            found: dict[str, Json] = {} if nude is None else {"nudenet": {"value": nude, "n": 64}}
+            facts: dict[str, Json] = {
+                "schema": 1, "method": name, "concept": "cross", "anchor": "", "seed": seed,
+                "recovery": [], "measures": {"ssim": ssim, **found},
+                "detector": {} if nude is None else {"version": "3.4.2"},
+            }  # fmt: skip
+            (tmp_path / f"{name}{seed}").mkdir()
+            write_json(tmp_path / f"{name}{seed}" / "metrics.json", facts)
 
-    table = published_table(
-        ["one", "three"], [method((0.25, 0.5)), method((0.0, 0.5), (0.0, 0.6), (0.0, 0.7))]
+    write_seeds("none", (None, 0.9), (None, 1.0))
+    write_seeds("one", (0.25, 0.5))
+    write_seeds("three", (0.0, 0.5), (0.0, 0.6), (0.0, 0.7))
+    methods = erased_methods(sorted(tmp_path.iterdir()))
+    table = published_table([each.row.name for each in methods], methods)
+    none, one, three = (
+        (cells[1], cells[2], cells[-1]) for cells in table.plain_cells()[-len(methods) :]
     )
-    one, three = table.plain_cells()[-2:]
-    assert one == (
-        "one",
-        "here",
-        "25 (16.01 to 36.82)",
-        "–",
-        "–",
-        "–",
-        "0.5 (no interval: one seed)",
-    )
+    assert none == ("here", "–", "0.95 (0.3147 to 1)")
+    here = "here, NudeNet 3.4.2"
+    assert one == (here, "25 (16.01 to 36.82)", "0.5 (no interval: one seed)")
     # none of 192 samples: the interval of Clopper and Pearson, although no seed differs
-    assert three == ("three", "here", "0 (0 to 1.903)", "–", "–", "–", "0.6 (0.3516 to 0.8484)")
+    assert three == (here, "0 (0 to 1.903)", "0.6 (0.3516 to 0.8484)")
     assert table.rows[-1].entries[2].why == "not measured"
     assert [row.name for row in table.rows[:7]] == [each.method for each in published_erasing()]
 

@@ -24,6 +24,7 @@ from tests.trueface.generators.jobs.forgetting.small_lab import (
     make_lab,
 )
 from trueface.generators.diffusion.diffuser import save_diffuser
+from trueface.generators.erasing import registry
 from trueface.generators.erasing.study import table
 from trueface.generators.jobs.diffusion_kinds import ERASED
 from trueface.generators.jobs.erased import erased
@@ -133,13 +134,11 @@ def test_ceiling_is_measured_once_and_cached_in_teacher_folder(lab: Path) -> Non
             r"too few samples of the teacher: .* Train the teacher longer",
         ),
         ({"concept": "crss"}, "cross"),
-        ({"detector": "nudenet"}, "needs a text-to-image model, but classes:all draws classes"),
         ({"recover_images": [5]}, r"train/cross has 4 images, but the attack needs 5"),
     ],
     ids=[
         "a teacher that draws nothing",
         "an unknown concept",
-        "nudity of classes",
         "too few images",
     ],
 )
@@ -199,11 +198,16 @@ def test_job_inputs_are_all_models_and_images(lab: Path) -> None:
     ]
 
 
-def test_plan_rejects_nudity_of_class_models_and_unknown_classes(lab: Path) -> None:
+def test_nudity_of_class_models_and_unknown_classes_are_rejected(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "missing_detector", lambda _: ())  # the package may be missing
     draft = a_draft(ERASED, lab, "erased", {**FEW, "detector": "nudenet"})
     teacher = replace(draft, kind="diffuser", model=TEACHER, settings={"weights": ""})
     said = f"detector: nudenet needs a text-to-image model, but {TEACHER} draws classes"
     assert any(said in reason for reason in ERASED.refusals(draft, [teacher]))
+    with pytest.raises(JobError, match=said):
+        erased(job(lab, "nude", detector="nudenet"))
     imported = replace(teacher, settings={"weights": "sd"})
     assert not any(said in reason for reason in ERASED.refusals(draft, [imported]))
     values = {**FEW, "nudity_classes": ["FEET_EXPOSE"], "nudity_score": 0.1}
