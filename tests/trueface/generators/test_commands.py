@@ -196,5 +196,5 @@ def test_tables_and_sentences_are_printed_without_json(studied: Path, command: C
     )
     assert published[1:] == ["published", "0.66", "13.78", "0.00496", "0.2732", "0.476"]
     assert here[1:] == ["here", "–", "–", "–", "–", "–"]
-    assert "NudeNet needs detector: nudenet, FID and KID need inception: FILE, CLIP score" in text
+    assert "Not measured here: NudeNet (detector: nudenet), FID and KID (inception: FILE), " in text
     assert "The teacher draws the concept in 100 % of its samples" in text

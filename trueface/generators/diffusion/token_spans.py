@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from trueface.runtime.errors import JobError
 
 Span = tuple[int, int]
-TokenSpans = tuple[tuple[Span, ...], ...]  # of each prompt
+TokenSpans = tuple[tuple[Span, ...], ...]  # spans of each prompt's tokens
 
 NOT_IN_PROMPT = "concept_words: {words!r} is not in the prompt {prompt!r}. Write words of the prompt, in its order."
 

@@ -47,7 +47,7 @@ TEACHER, NEVER = "teacher", "never"  # labels of models that no method made
 # settings that do not distinguish methods
 NOT_OF_THE_METHOD = frozenset({"seed", "concept", "anchor"})
 NUDENET = "nudenet"
-NUDENET_VERSION = "nudenet_version"  # of the package, in rows that have its score
+NUDENET_VERSION = "nudenet_version"  # key of the package's version, in rows with its score
 PUBLISHED = (NUDENET, "fid", "kid", "clip_score")  # measures that few records have
 FROM = "from_"  # before the name of a start
 CURVES = ("recovery", "recovery_floor", "recovery_ceiling")

@@ -350,13 +350,13 @@ def published_notes(run: Erasing) -> tuple[str, ...]:
         if any(not row.entries[at].is_empty for row in ours)
     }
     needed = [
-        f"{measure} needs {setting}" if measure != "FID and KID" else f"{measure} need {setting}"
+        f"{measure} ({setting})"
         for (measure, setting), key in zip(
             SETTINGS.items(), ("nudenet_percent", "fid", "clip_score"), strict=True
         )
         if key not in measured
     ]
-    missing = (f"Not measured here: {', '.join(needed)} in erased.",) if needed else ()
+    missing = (f"Not measured here: {', '.join(needed)}.",) if needed else ()
     return (
         f"{MARK[:1].upper()}{MARK[1:]}: {NOTE}.",
         "The published rows have no interval. Ours are 95 % intervals over seeds, and of NudeNet's score also over "

@@ -28,8 +28,8 @@ from trueface.generators.erasing.erasure import (
 from trueface.generators.erasing.registry import STEPS, register_erasure
 from trueface.runtime.errors import JobError
 
-WEIGHT_DECAY = 0.01  # of the authors' program
-CLIP = 1.0  # largest norm of the gradients; of the authors' program
+WEIGHT_DECAY = 0.01  # value in the authors' program
+CLIP = 1.0  # largest norm of the gradients in the authors' program
 
 
 @register_erasure(
