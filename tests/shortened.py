@@ -50,7 +50,7 @@ QUICK_LOSSES = {
 QUICK_LOOKS = {
     "launcher.queue.gpu.gpus_file.SHOW_EVERY_S": 0.3,
     "launcher.queue.gpu.monitor.POLL_S": 0.2,
-    "launcher.queue.scheduler.admission.POLL_S": 0.2,
+    "launcher.queue.scheduler.local_partition.POLL_S": 0.2,
     "launcher.queue.scheduler.local_node.POLL_S": 0.2,
     "launcher.queue.scheduler.loop.POLL_S": 0.2,
 }

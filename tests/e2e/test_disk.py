@@ -60,7 +60,7 @@ toytest: [{{model: "dot:pre", data: "dot:pre"}}]
 MORE = ', {model: null, data: "line:pre"}'
 QUICK_RETRIES = {
     "launcher.queue.scheduler.loop.RETRY_S": 0.2,
-    "launcher.queue.scheduler.admission.RETRY_S": 0.2,
+    "launcher.queue.scheduler.local_partition.RETRY_S": 0.2,
     "launcher.queue.scheduler.endings.MOVE_RETRY_S": 0.2,
     "launcher.queue.scheduler.requeue.FULL_DISK_PAUSE_S": 1.0,
 }
