@@ -453,7 +453,7 @@ def _result_lines(rows: Mapping[Cell, Row]) -> Iterator[str]:
 
 
 def _detector_lines() -> Iterator[str]:
-    yield from _header("detector", "[logits](glossary.md#logit)")
+    yield from _header("detector", "[logits](../../docs/glossary.md#logit)")
     yield from (_line(name, detector.about) for name, detector in DETECTORS.items())
 
 

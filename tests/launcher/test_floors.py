@@ -81,7 +81,7 @@ def test_each_floor_says_what_is_in_it_and_where_to_begin(floor: str) -> None:
 @pytest.mark.parametrize("door", [*DOORS])
 def test_each_door_is_named_on_the_page_about_the_inside(door: str) -> None:
     page = (ROOT / "docs/inside.md").read_text(encoding="utf-8")
-    assert f"| `launcher.{door}` |" in page
+    assert f"|`launcher.{door}`|" in page
 
 
 def test_queue_works_without_the_packages_above_it(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from launcher.queue.store.queue import Store
 from tests.build import DEADLINE_S, until
 from tests.shortened import VARIABLE, shorten
 
-CHECKS = ("store.executors", "scheduler.loop")
+CHECKS = ("queue.store.executors", "queue.scheduler.loop")
 pytestmark = pytest.mark.usefixtures("checked_soon", "one_queue", "queue")
 
 

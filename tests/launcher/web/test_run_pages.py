@@ -5,12 +5,12 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from launcher.frontends.web.run_pictures import MOST_BYTES
 from launcher.frontends.web.runs import LISTED, runs_fingerprint

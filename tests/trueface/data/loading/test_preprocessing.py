@@ -18,7 +18,7 @@ from trueface.data.loading.transforms import TestTransform
 from trueface.models.published_settings import PublishedSettings
 
 Pixels = NDArray[np.uint8]
-PAGE = Path(__file__).parents[4] / "docs/evaluation.md"
+PAGE = Path(__file__).parents[4] / "docs/detectors.md"
 
 
 def to_bytes(values: NDArray[Any]) -> Pixels:
