@@ -21,6 +21,8 @@ FILES: Mapping[str, Callable[[], str]] = {
     "benchmarks/RESULTS.md": measured.page_of_all,
     **{f"docs/{chart.file}": partial(charts.drawn, chart) for chart in charts.CHARTS},
 }
+# written whole by `make bill`, which needs the package index
+BY_BILL = "docs/licences.md"
 
 
 def main(words: Sequence[str]) -> int:

