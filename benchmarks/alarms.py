@@ -133,8 +133,8 @@ def raised(model: Honest, parts: PredictionsBySplit | None = None) -> frozenset[
         model.parts if parts is None else parts,
         goal=model.goal,
         original=None if model.anew and parts is None else model.before,
-        retrained=model.retrained,
-        forgotten=model.forgotten,
+        retrained_parts=model.retrained,
+        forgotten_classes=model.forgotten,
     )
     return frozenset(alarm.alarm_kind for alarm in warned) & RUINED
 
@@ -172,7 +172,7 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
     called = test.predicted_classes
     yield (
         "classes answered, of those there are",
-        sanity.effective(called) / sanity.effective(test.right_classes),
+        sanity.count_effective_classes(called) / sanity.count_effective_classes(test.right_classes),
     )
     yield (
         "gained by other names, lower end",
@@ -186,7 +186,7 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
         ("lost on the test, lower end", test, [(name, retained_class_rows(unseen_predictions(one), gone)) for name, one in others]),
         ("lost on what was kept, lower end", model.parts["retain"], [(name, one["retain"]) for name, one in others]),
     ):  # fmt: skip
-        loss = answer_comparison.loss_beside(ours, theirs)
+        loss = answer_comparison.accuracy_loss(ours, theirs)
         if loss is not None:
             yield what, loss[1]
     pairs = answer_comparison.pairs(model.parts, model.before)

@@ -262,7 +262,7 @@ def _measures(
     undefined = {name for table in tables for name in undefined_metrics(table)}
     metrics = [metric for name, metric in METRICS.items() if name not in undefined]
     if cell.paired:
-        return differences(metrics, *tables, paired=True)
+        return differences(metrics, *tables, are_paired=True)
     (table,) = tables
     if cell.subject is Subject.GROUP:
         return _of_group(table)

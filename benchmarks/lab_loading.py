@@ -145,7 +145,7 @@ def our_set(
         else TrainTransform(settings=settings, seed=settings.augment_seed),
         scaling=Scaling.from_decode_setting(decode, settings.resize_size),
         cache_bytes=cache_bytes,
-        shared=shared,
+        shared_images=shared,
     )
 
 

@@ -50,10 +50,12 @@ class Renamed(QueueSnapshotReader):
     others: Collection[int] = ()  # pids of other people's processes
 
     def read_snapshot(
-        self, *, waiting: int = 0, recent: int = RECENT, search_text: str = ""
+        self, *, waiting_limit: int = 0, recent: int = RECENT, search_text: str = ""
     ) -> QueueSnapshot:
         """Return the screen as of now."""
-        screen = super().read_snapshot(waiting=waiting, recent=recent, search_text=search_text)
+        screen = super().read_snapshot(
+            waiting_limit=waiting_limit, recent=recent, search_text=search_text
+        )
         gpus = tuple(_renamed(gauge, self.others) for gauge in screen.gpus)
         return screen._replace(home=HOME, gpus=gpus, warnings=(), host=_enlarged(screen.host))
 

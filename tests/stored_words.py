@@ -375,7 +375,7 @@ def _put_gpu_jobs(store: Store, devices: Devices) -> None:
     now = time.time()
     done = claimed(store, first, now - 60.0, device=uuid, vram=GIB)
     store.transitions.finish_attempt(
-        done, Done(at=now), outputs={}, now=now, measured=MeasuredUsage(peak=2 * GIB)
+        done, Done(at=now), outputs={}, now=now, measured_usage=MeasuredUsage(peak=2 * GIB)
     )
     claimed(store, second, now, device=uuid, vram=GIB, pid=1, start_ticks=7)
 

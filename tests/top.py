@@ -133,7 +133,7 @@ class FixedSnapshotReader(QueueSnapshotReader):
         self._screen = screen
 
     def read_snapshot(
-        self, *, waiting: int = 0, recent: int = 0, search_text: str = ""
+        self, *, waiting_limit: int = 0, recent: int = 0, search_text: str = ""
     ) -> QueueSnapshot:
         self.current()
         return self._screen

@@ -205,15 +205,15 @@ def _declared_facts(fields: Mapping[str, FieldInfo]) -> Mapping[str, Mapping[str
     return found
 
 
-def _join_facts(inherited: Sequence[Any], declared: Mapping[str, Any]) -> Any:
+def _join_facts(inherited_facts: Sequence[Any], declared_facts: Mapping[str, Any]) -> Any:
     """Return a class variable of several bases, sets, tuples or mappings, with further entries."""
-    if isinstance(inherited[0], frozenset):
-        return frozenset().union(*inherited, declared)
-    if isinstance(inherited[0], tuple):
-        return tuple(dict.fromkeys(chain(*inherited, declared)))
+    if isinstance(inherited_facts[0], frozenset):
+        return frozenset().union(*inherited_facts, declared_facts)
+    if isinstance(inherited_facts[0], tuple):
+        return tuple(dict.fromkeys(chain(*inherited_facts, declared_facts)))
     return {
         name: value
-        for entries in (*reversed(inherited), declared)
+        for entries in (*reversed(inherited_facts), declared_facts)
         for name, value in entries.items()
     }
 

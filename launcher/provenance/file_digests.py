@@ -262,23 +262,23 @@ class FileDigests:
             else FileVersion(*after, digest if after == before else MISSING_DIGEST)
         )
 
-    def is_unchanged(self, path: str, before: FileVersion, now: FileStamp | None) -> bool:
+    def is_unchanged(self, path: str, old_version: FileVersion, now: FileStamp | None) -> bool:
         """Return whether a file is as it was; it is read only if its time alone differs.
 
         Args:
             path: of the file.
-            before: as it was.
+            old_version: as it was.
             now: its stamp; None: it is not there.
         """
-        if now == PLAIN_FOLDER_STAMP != before.stamp:  # a folder whose content was recorded
+        if now == PLAIN_FOLDER_STAMP != old_version.stamp:  # a folder whose content was recorded
             path = path.rstrip(FOLDER_END) + FOLDER_END
             now = folder_stamp(path)
-        if now is None or now == before.stamp:
+        if now is None or now == old_version.stamp:
             return now is not None
         return (
-            bool(before.digest)
-            and now[0] == before.size
-            and self.digest_or_missing(path) == before.digest
+            bool(old_version.digest)
+            and now[0] == old_version.size
+            and self.digest_or_missing(path) == old_version.digest
         )
 
     def digest_or_missing(self, path: str, most_bytes: float = inf) -> str:
@@ -305,17 +305,17 @@ def is_stamp(digest: str) -> bool:
 
 
 def current_digests(
-    known: Mapping[str, str],
+    known_digests: Mapping[str, str],
     inputs: Container[object],
     path_of: Callable[[str], str],
     find_digest: Callable[[str, float], str],
 ) -> dict[str, str]:
     """Return the current digests of a program's files, by their names.
 
-    A large file that is not an input is read only if `known` contains its digest.
+    A large file that is not an input is read only if `known_digests` contains its digest.
 
     Args:
-        known: the digests when the program finished.
+        known_digests: the digests when the program finished.
         inputs: names of files that are read, however large they are.
         path_of: returns the path of a name.
         find_digest: `FileDigests.digest_or_missing`.
@@ -327,15 +327,15 @@ def current_digests(
             if name in inputs or not (is_stamp(digest) or digest in {CHANGED_DIGEST, ABSENT_DIGEST})
             else MOST_READ,
         )
-        for name, digest in known.items()
+        for name, digest in known_digests.items()
     }
 
 
-def file_changes(known: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+def file_changes(known_digests: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     """Return in a few words each which files are other than they were known, by their names."""
     return {
         name: f"{name} {_change(digest, now[name])}"
-        for name, digest in known.items()
+        for name, digest in known_digests.items()
         if now[name] != (MISSING_DIGEST if digest == ABSENT_DIGEST else digest)
     }
 

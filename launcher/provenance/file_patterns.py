@@ -45,25 +45,25 @@ def existing_files(pattern: str) -> list[str]:
     return [path for path in glob(pattern) if os.path.isdir(path) == wants_folders]  # noqa: PTH112, PTH207  # texts
 
 
-def matching_paths(pattern: str, made: Collection[str], existing: Iterable[str]) -> list[str]:
+def matching_paths(pattern: str, made_paths: Collection[str], existing: Iterable[str]) -> list[str]:
     """Return the paths that match a pattern in the order of their names: files that jobs make, and existing ones.
 
     Args:
         pattern: Absolute pattern.
-        made: Paths that jobs make; folders end with a slash, and contain the rest of a pattern without wildcards.
+        made_paths: Paths that jobs make; folders end with a slash, and contain the rest of a pattern without wildcards.
         existing: Existing paths that match.
     """
-    found = {*existing, *(path for path in made if matches(path, pattern))}
-    for folder in made:
+    found = {*existing, *(path for path in made_paths if matches(path, pattern))}
+    for folder in made_paths:
         rest = _rest_in(folder, pattern)
         if rest and not is_pattern(rest):
             found.add(folder + rest)
     return sorted(found)
 
 
-def folder_around(pattern: str, made: Iterable[str]) -> str:
+def folder_around(pattern: str, paths: Iterable[str]) -> str:
     """Return a folder that a job makes and in which a pattern has wildcards; '' if there is none."""
-    return next((folder for folder in made if is_pattern(_rest_in(folder, pattern))), "")
+    return next((folder for folder in paths if is_pattern(_rest_in(folder, pattern))), "")
 
 
 def _rest_in(folder: str, pattern: str) -> str:

@@ -50,7 +50,7 @@ def list_folder(path: str) -> list[FolderItem]:
     return sorted(found)
 
 
-def _list_one(place: bytes, above: bytes) -> list[FolderItem]:
+def _list_one(place: bytes, parent: bytes) -> list[FolderItem]:
     """Return what is directly in a folder.
 
     Raises:
@@ -59,7 +59,7 @@ def _list_one(place: bytes, above: bytes) -> list[FolderItem]:
     found = []
     with os.scandir(place) as entries:
         for entry in entries:
-            name = above + entry.name
+            name = parent + entry.name
             try:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):

@@ -81,7 +81,7 @@ def _read(output: bytes) -> tuple[str | None, list[str]]:
     return commit, names
 
 
-def uncommitted(
+def find_uncommitted(
     paths: Sequence[str], place_of: Callable[[str], str] = str
 ) -> tuple[list[str], bool]:
     """Return which files differ from the indexes of their repositories, and whether all of them could be compared.
@@ -102,7 +102,7 @@ def uncommitted(
             names.setdefault(repository, {})[path] = os.path.relpath(path, repository.top)
     changed, is_complete = set[str](), True
     for repository, inside in names.items():
-        unchanged = _unchanged(repository, place_of(repository.top), [*inside.values()])
+        unchanged = _find_unchanged(repository, place_of(repository.top), [*inside.values()])
         if unchanged is None:
             is_complete = False
         else:
@@ -110,7 +110,7 @@ def uncommitted(
     return [path for path in paths if path in changed], is_complete
 
 
-def _unchanged(repository: Repository, tree: str, names: Sequence[str]) -> set[str] | None:
+def _find_unchanged(repository: Repository, tree: str, names: Sequence[str]) -> set[str] | None:
     """Return the names of files in a working tree that are as the index has them; None if git fails.
 
     If the names are few, no other file is looked at.

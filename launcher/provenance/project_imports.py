@@ -139,15 +139,15 @@ class _Search:
         self._folders, self._packages = places.folders, dict(places.packages)
         self._files = ModuleFiles()
 
-    def imported_files(self, imported: ImportedName, file: str, folder: str) -> Iterator[str]:
-        if not imported.level:
-            yield from self.module_files(imported.module, folder, imported.names)
+    def imported_files(self, imported_name: ImportedName, file: str, folder: str) -> Iterator[str]:
+        if not imported_name.level:
+            yield from self.module_files(imported_name.module, folder, imported_name.names)
             return
         above = os.path.dirname(file)  # noqa: PTH120  # as above
-        for _ in range(imported.level - 1):
+        for _ in range(imported_name.level - 1):
             above = os.path.dirname(above)  # noqa: PTH120  # as above
-        parts = [part for part in imported.module.split(".") if part]
-        yield from self._below(above, parts, imported.names)
+        parts = [part for part in imported_name.module.split(".") if part]
+        yield from self._iterate_below(above, parts, imported_name.names)
 
     def module_files(self, module: str, folder: str, names: Sequence[str] = ()) -> Iterator[str]:
         """Yield the files of a module, its packages, and its submodules of some names."""
@@ -157,15 +157,17 @@ class _Search:
         if top in self._packages:
             if (package := self._files.in_folder(self._packages[top], "__init__")) is not None:
                 yield package
-            yield from self._below(self._packages[top], rest, names)
+            yield from self._iterate_below(self._packages[top], rest, names)
             return
         for place in (folder, *self._folders) if folder else self._folders:
             there = self._files.names_in(place)
             if f"{top}.py" in there or top in there:
-                yield from self._below(place, [top, *rest], names)
+                yield from self._iterate_below(place, [top, *rest], names)
                 return
 
-    def _below(self, folder: str, parts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
+    def _iterate_below(
+        self, folder: str, parts: Sequence[str], names: Sequence[str]
+    ) -> Iterator[str]:
         for last in ((), *((name,) for name in names)):
             yield from filter(None, self._files.find(folder, (*parts, *last)))
 
@@ -342,19 +344,19 @@ def _site_folders(program: str) -> Iterator[str]:
             yield from map(str, Path(place).glob(packages))
 
 
-def _editable_paths(installed: str) -> tuple[list[str], list[tuple[str, str]]]:
+def _editable_paths(content: str) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the folders and packages outside of a folder of packages that are installed by a link."""
     folders, packages = list[str](), list[tuple[str, str]]()
     try:
-        names = sorted(os.listdir(installed))  # noqa: PTH208  # names only
+        names = sorted(os.listdir(content))  # noqa: PTH208  # names only
     except OSError:
         return folders, packages
     for name in names:
-        path = f"{installed}/{name}"
+        path = f"{content}/{name}"
         if name.endswith(".pth"):
             lines = _text(path).splitlines()
             named = (line.strip() for line in lines if not line.startswith(_NO_PATH))
-            folders += [os.path.join(installed, line) for line in named if line]  # noqa: PTH118  # as above
+            folders += [os.path.join(content, line) for line in named if line]  # noqa: PTH118  # as above
         elif name.startswith(_EDITABLE) and name.endswith("_finder.py"):
             packages += _mapped_packages(_text(path))
     return folders, packages

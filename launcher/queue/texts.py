@@ -201,34 +201,36 @@ def tally(counts: Mapping[State, int]) -> str:
     return " · ".join(parts) or "no jobs"
 
 
-def iso_time(at: float) -> str:
+def iso_time(timestamp: float) -> str:
     """Return a time as ISO 8601 in UTC, to the second."""
-    return _iso_second(math.floor(at))
+    return _iso_second(math.floor(timestamp))
 
 
 @lru_cache(maxsize=1024)  # jobs of a list often have the same second
-def _iso_second(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _iso_second(timestamp: int) -> str:
+    return (
+        datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
 
 
-def iso_time_or_none(at: float | None) -> str | None:
+def iso_time_or_none(timestamp: float | None) -> str | None:
     """Return a time as `iso_time` does, or None."""
-    return None if at is None else iso_time(at)
+    return None if timestamp is None else iso_time(timestamp)
 
 
-def format_time(at: float, form: str) -> str:
+def format_time(timestamp: float, form: str) -> str:
     """Return a local time in a format of `strftime`."""
-    return datetime.fromtimestamp(at).astimezone().strftime(form)
+    return datetime.fromtimestamp(timestamp).astimezone().strftime(form)
 
 
-def local_time(at: float) -> str:
+def local_time(timestamp: float) -> str:
     """Return a local date and time to the second; `utc_offset` returns its time zone."""
-    return format_time(at, "%Y-%m-%d %H:%M:%S")
+    return format_time(timestamp, "%Y-%m-%d %H:%M:%S")
 
 
-def utc_offset(at: float) -> str:
+def utc_offset(timestamp: float) -> str:
     """Return the UTC offset of local time at a time: `UTC+01:00`."""
-    text = format_time(at, "%z")
+    text = format_time(timestamp, "%z")
     return f"UTC{text[:3]}:{text[3:5]}"
 
 
@@ -238,17 +240,17 @@ def common_zone(times: Iterable[float]) -> str:
     return zones.pop() if len(zones) == 1 else ""
 
 
-def local_under(at: float, head: str) -> str:
+def local_under(timestamp: float, head: str) -> str:
     """Return a local date and time for a table whose head names a UTC offset, with its own offset if different."""
-    own = utc_offset(at)
-    return local_time(at) if own == head else f"{local_time(at)} {own}"
+    own = utc_offset(timestamp)
+    return local_time(timestamp) if own == head else f"{local_time(timestamp)} {own}"
 
 
-def short_local_time(at: float) -> str:
+def short_local_time(timestamp: float) -> str:
     """Return a local date and time, with seconds only if they are not zero."""
-    return local_time(at).removesuffix(":00")
+    return local_time(timestamp).removesuffix(":00")
 
 
-def time_of_day(at: float) -> str:
+def time_of_day(timestamp: float) -> str:
     """Return the local time of day."""
-    return format_time(at, "%H:%M:%S")
+    return format_time(timestamp, "%H:%M:%S")

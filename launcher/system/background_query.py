@@ -16,7 +16,7 @@ class BackgroundQuery(Generic[Answer]):
         name: str,
         wake: Callable[[], None] | None = None,
         *,
-        expected: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        expected_error: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin without a query.
@@ -24,10 +24,10 @@ class BackgroundQuery(Generic[Answer]):
         Args:
             name: name of the thread.
             wake: called in the thread at the end of a query.
-            expected: errors that are only recorded. Another one also ends the thread with a traceback.
+            expected_error: errors that are only recorded. Another one also ends the thread with a traceback.
             clock: returns the time in seconds.
         """
-        self._name, self._wake, self._expected, self._clock = name, wake, expected, clock
+        self._name, self._wake, self._expected, self._clock = name, wake, expected_error, clock
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._started_at: float | None = None  # None: no query is running

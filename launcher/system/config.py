@@ -158,7 +158,7 @@ def read_configuration(
         UsageError: it cannot be read, or holds something unknown; all faults of the file at once.
     """
     file = configuration_file(environ)
-    text = _text(file, demanded=bool(environ.get("LAUNCHER_CONFIG")))
+    text = _text(file, is_demanded=bool(environ.get("LAUNCHER_CONFIG")))
     if text is None or not text.strip():
         return Configuration(file=file, exists=text is not None)
     read = _parse_toml(file, text)
@@ -241,14 +241,14 @@ class WatchedConfig(Generic[Part]):
         return self._current
 
 
-def _text(file: Path, *, demanded: bool) -> str | None:
+def _text(file: Path, *, is_demanded: bool) -> str | None:
     """Return the text of the file; None if it does not exist and was not asked for."""
     try:
         with file.open("rb") as opened:
             mode = os.fstat(opened.fileno()).st_mode
             data = opened.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        if not demanded:
+        if not is_demanded:
             return None
         raise UsageError(
             f"LAUNCHER_CONFIG names {file}, which does not exist. Make it, or unset the variable."
@@ -341,5 +341,5 @@ def _with_dashes(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key.replace("_", "-") for key in keys)
 
 
-def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in re.findall(_BARE, dotted))
+def _parts(dotted_name: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in re.findall(_BARE, dotted_name))

@@ -17,14 +17,14 @@ class ConfigTable(NamedTuple, Generic[Part]):
     read: Callable[[Any, list[Fault]], Part]  # reader of the value as written; it adds the faults
     default: Part  # if the file does not have the key
 
-    def read_from(self, written: Mapping[str, Any], faults: list[Fault]) -> Part:
+    def read_from(self, values: Mapping[str, Any], faults: list[Fault]) -> Part:
         """Return the value of a file.
 
         Args:
-            written: the values of all keys.
+            values: the values of all keys.
             faults: list to which all errors are added.
         """
-        return self.read(written[self.key], faults) if self.key in written else self.default
+        return self.read(values[self.key], faults) if self.key in values else self.default
 
 
 CONFIG_TABLES: dict[str, ConfigTable[Any]] = {}  # key → its table, of the modules that are imported

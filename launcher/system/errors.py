@@ -92,31 +92,33 @@ class Problems(list[Problem]):
 
     def add_error(
         self,
-        where: HasPlace | SourceLocation | None,
+        location: HasPlace | SourceLocation | None,
         code: str,
         message: str,
         hint: str = "",
         *notes: str,
     ) -> None:
         """Add one error."""
-        place = where if isinstance(where, SourceLocation) or where is None else where.place
+        place = (
+            location if isinstance(location, SourceLocation) or location is None else location.place
+        )
         self.append(Problem(code=code, message=message, place=place, hint=hint, notes=notes))
 
     def add_warning(
         self,
-        where: HasPlace | SourceLocation | None,
+        location: HasPlace | SourceLocation | None,
         code: str,
         message: str,
         hint: str = "",
         *notes: str,
     ) -> None:
         """Add one warning."""
-        self.add_error(where, code, message, hint, *notes)
+        self.add_error(location, code, message, hint, *notes)
         self[-1] = self[-1]._replace(severity=Severity.WARNING)
 
-    def has_errors(self, since: int = 0) -> bool:
-        """Return whether the problems after the first `since` contain an error."""
-        return any(problem.severity is Severity.ERROR for problem in self[since:])
+    def has_errors(self, first_index: int = 0) -> bool:
+        """Return whether the problems after the first `first_index` contain an error."""
+        return any(problem.severity is Severity.ERROR for problem in self[first_index:])
 
 
 class Error(Exception):
@@ -211,24 +213,24 @@ def split_advice(message: str) -> tuple[str, str]:
     return headline.removesuffix("."), hint.removesuffix(".")
 
 
-def list_known_names(name: str, names: Iterable[str], where: str = "") -> str:
+def list_known_names(name: str, names: Iterable[str], context: str = "") -> str:
     """Return a list of the known words or, if there are many, of those that are similar to `name`.
 
     Args:
         name: Unknown name.
         names: All valid words.
-        where: Command or page that lists all of them.
+        context: Command or page that lists all of them.
     """
     words = list(dict.fromkeys(names))
     if len(words) <= MOST_LISTED_ALWAYS:
         return f"known: {', '.join(words) or 'none'}"
     alike = _close_matches(name, words)[:MOST_LISTED]
-    if not alike and not where and len(words) <= MOST_LISTED_WHOLE:
+    if not alike and not context and len(words) <= MOST_LISTED_WHOLE:
         return f"known: {', '.join(words)}"
     if not alike:
-        return f"see all {len(words):,}: {where}" if where else f"{len(words):,} are known"
+        return f"see all {len(words):,}: {context}" if context else f"{len(words):,} are known"
     closest = f"closest of {len(words):,}: {', '.join(alike)}"
-    return f"{closest}; see all: {where}" if where else closest
+    return f"{closest}; see all: {context}" if context else closest
 
 
 def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
@@ -269,17 +271,17 @@ def _close_matches(name: str, names: Iterable[str]) -> list[str]:
     return [by_fold[word] for word in sorted(ranks, key=lambda word: ranks[word])]
 
 
-def _closeness(typed: str, word: str) -> tuple[int, int, int] | None:
+def _closeness(typed_text: str, word: str) -> tuple[int, int, int] | None:
     """Return the distance of a known word from the typed text, or None if it is not close.
 
     Few mistakes are closer than one word that is a prefix of the other, which is closer than a common prefix.
     """
-    longer, shorter = max(len(typed), len(word)), min(len(typed), len(word))
-    prefix = next((at for at in range(shorter) if typed[at] != word[at]), shorter)
+    longer, shorter = max(len(typed_text), len(word)), min(len(typed_text), len(word))
+    prefix = next((at for at in range(shorter) if typed_text[at] != word[at]), shorter)
     begins_alike = prefix >= CLOSE_PREFIX and 2 * prefix >= shorter
     if not begins_alike and longer - shorter > CLOSE_MISTAKES:
         return None
-    mistakes = _edit_distance(typed, word)
+    mistakes = _edit_distance(typed_text, word)
     # most letters of a short word must match unless letters are only missing:
     # 'ls' may be 'logs', but 'nope' is not 'open' and 'amp' is not 'name'
     most = min(CLOSE_MISTAKES, (longer - (mistakes > longer - shorter)) // 2)

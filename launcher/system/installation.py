@@ -43,23 +43,23 @@ def install_command(extra: str, distribution: str = DISTRIBUTION, *, python: str
 
 
 def _install_words(
-    package: str, extra: str, source: list[str], required: list[str], python: str
+    package: str, extra: str, source: list[str], requirements: list[str], python: str
 ) -> list[str]:
     """Return the command of the program that made the environment."""
     environment = None if python else Path(sys.prefix)
     program = python or sys.executable or "python"
-    if environment and (environment / _PIPX_RECORD).exists() and required:
-        return ["pipx", "inject", environment.name, *required]
+    if environment and (environment / _PIPX_RECORD).exists() and requirements:
+        return ["pipx", "inject", environment.name, *requirements]
     if environment and (environment / _UV_RECORD).exists():
         if source:
             extras = [*_uv_extras(environment / _UV_RECORD, package), extra]
             record = _direct_url(metadata.distributions(name=package))
             words = source_words(package, record, dict.fromkeys(extras))
             return ["uv", "tool", "install", "--force", *words]
-        return ["uv", "pip", "install", "--python", program, *required]
+        return ["uv", "pip", "install", "--python", program, *requirements]
     if environment and find_spec("pip") is None and which("uv"):
-        return ["uv", "pip", "install", "--python", program, *(source or required)]
-    return [program, "-m", "pip", "install", *(source or required)]
+        return ["uv", "pip", "install", "--python", program, *(source or requirements)]
+    return [program, "-m", "pip", "install", *(source or requirements)]
 
 
 def _direct_url(records: Iterable[metadata.Distribution]) -> str | None:

@@ -34,7 +34,7 @@ def run_questions_with_timeout(
     questions: Mapping[str, Callable[[], QuestionResult]], timeout_s: float
 ) -> Mapping[str, QuestionResult]:
     """Return the results of functions that run in parallel, by name; one that hangs is abandoned after a time."""
-    queries = {name: BackgroundQuery[QuestionResult](name, expected=()) for name in questions}
+    queries = {name: BackgroundQuery[QuestionResult](name, expected_error=()) for name in questions}
     for name, query in queries.items():
         query.begin(questions[name])
     end = time.monotonic() + timeout_s

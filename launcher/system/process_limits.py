@@ -111,8 +111,10 @@ def changes_for(limits: Limits, niceness: int | None) -> LimitChanges:
     return LimitChanges(tuple(_limit_changes(wanted)), niceness if changed else None)
 
 
-def _limit_changes(wanted: Iterable[tuple[int, int | None]]) -> Iterable[tuple[int, int, int]]:
-    for which, limit in wanted:
+def _limit_changes(
+    wanted_limits: Iterable[tuple[int, int | None]],
+) -> Iterable[tuple[int, int, int]]:
+    for which, limit in wanted_limits:
         soft, hard = resource.getrlimit(which)
         capped = _limit_to_kernel(min_limit(limit, _limit_from_kernel(hard)))
         if capped != soft:

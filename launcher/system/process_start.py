@@ -32,7 +32,7 @@ def spawn_daemon(
     argv: Sequence[str],
     log: Path,
     *,
-    inherited: Sequence[int] = (),
+    inherited_descriptors: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> int:
     """Start a background process of ours and return its pid: own session, no terminal.
@@ -40,14 +40,14 @@ def spawn_daemon(
     Args:
         argv: the program, as an absolute path, and its arguments.
         log: its output is appended here.
-        inherited: descriptors that it inherits under the same numbers.
+        inherited_descriptors: descriptors that it inherits under the same numbers.
         environment: variables added to our own environment.
     """
     # a caller's pipe or lock must not stay open while we live. A descriptor above the limit of open files, which was
     # lowered since, cannot be among the actions of a spawn
     for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
         with contextlib.suppress(OSError):  # the listing's own descriptor is closed again
-            os.set_inheritable(descriptor, descriptor in inherited)
+            os.set_inheritable(descriptor, descriptor in inherited_descriptors)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # restore the limit that we raised, because a program may close all descriptors up to its limit

@@ -205,12 +205,12 @@ def open_pidfd(who: Identity) -> int | None:
     return None
 
 
-def identity_lines(started: bytes) -> list[bytes]:
-    """Return the lines of an attempt's `started` that name processes, or void it.
+def identity_lines(content: bytes) -> list[bytes]:
+    """Return the lines of an attempt's `content` that name processes, or void it.
 
     The others, its order and its outcome, contain the number of their schema.
     """
-    return [line for line in started.splitlines() if line and not line.startswith(_HAS_SCHEMA)]
+    return [line for line in content.splitlines() if line and not line.startswith(_HAS_SCHEMA)]
 
 
 def read_identity(line: bytes) -> Identity | None:

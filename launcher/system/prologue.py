@@ -45,10 +45,10 @@ def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
     return changes
 
 
-def _site_change(name: str, was: str, value: str) -> Json:
+def _site_change(name: str, old_value: str, value: str) -> Json:
     if not name.endswith("PATH"):
         return value
-    if not was:
+    if not old_value:
         return [value, ""]
-    first, middle, last = f":{value}:".partition(f":{was}:")
+    first, middle, last = f":{value}:".partition(f":{old_value}:")
     return [first.strip(":"), last.strip(":")] if middle else value

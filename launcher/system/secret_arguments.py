@@ -58,13 +58,14 @@ def _kind_of_name(name: str) -> str:
 
 def secret_options(argv: Sequence[str]) -> list[str]:
     """Return the options of a command line whose values look like secrets, as typed; a word without option is ''."""
-    return [option for _, option, is_secret in _marked(argv) if is_secret]
+    return [option for _, option, is_secret in _mark_secrets(argv) if is_secret]
 
 
 def hide_secrets(argv: Sequence[str]) -> list[str]:
     """Return a command line with *** in place of values that look like secrets."""
     return [
-        _hidden(word, option) if is_secret else word for word, option, is_secret in _marked(argv)
+        _hide_secret(word, option) if is_secret else word
+        for word, option, is_secret in _mark_secrets(argv)
     ]
 
 
@@ -76,11 +77,11 @@ def hide_secret_variables(variables: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _hidden(word: str, option: str) -> str:
+def _hide_secret(word: str, option: str) -> str:
     return f"{option}={HIDDEN}" if option and word.startswith(f"{option}=") else HIDDEN
 
 
-def _marked(argv: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+def _mark_secrets(argv: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
     """Yield each word, the option of which it is or contains the value, and whether it looks like a secret."""
     option = ""  # option whose value may be the next word
     for at, word in enumerate(argv):

@@ -113,18 +113,18 @@ def _is_swept(name: str) -> bool:
     return "=" in name and "/" not in name
 
 
-def _keep_parameters(parts: Sequence[str], shared: list[float], family: int) -> None:
+def _keep_parameters(parts: Sequence[str], parameters: list[float], family: int) -> None:
     """Have what is alike cut before a parameter with a value that not all have, and that before the value.
 
     Args:
         parts: of a name.
-        shared: how many names have each part; changed in its place.
+        parameters: how many names have each part; changed in its place.
         family: how many names there are.
     """
     for at, part in enumerate(parts[:-1]):
-        if part == "=" and at and (shared[at + 1] < family or family == 1):
-            shared[at - 1] = shared[at] = shared[at] - 0.5
-            shared[at + 1] -= 0.75
+        if part == "=" and at and (parameters[at + 1] < family or family == 1):
+            parameters[at - 1] = parameters[at] = parameters[at] - 0.5
+            parameters[at + 1] -= 0.75
 
 
 def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
@@ -149,7 +149,7 @@ def _without_shared(parts: Sequence[str], times: Sequence[float], width: int) ->
         rooms = [width_of(text) for _, text in pieces]
         shared = [at for at, (is_shared, _) in enumerate(pieces) if is_shared]
         while sum(rooms) > width:
-            widest = max(shared, key=lambda at: rooms[at])
+            widest = max(shared, key=lambda index: rooms[index])
             if rooms[widest] == 1:
                 break
             rooms[widest] -= 1
@@ -404,7 +404,7 @@ def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
     """Give shorter and shorter forms of a text for this many lines: its end says what to do."""
     yield text
     words = text.split(" ")
-    longest = max(range(len(words)), key=lambda at: width_of(words[at]))
+    longest = max(range(len(words)), key=lambda index: width_of(words[index]))
     whole = words[longest]
     for room in range(width_of(whole), width - 1, -1):
         # a name that fills lines loses its middle before a word is left out beside it
@@ -442,21 +442,24 @@ def _wrap_words(text: str, width: int) -> list[str]:
     return lines
 
 
-def _total_width(shown: Sequence[int], widths: dict[int, int]) -> int:
-    return sum(widths[index] for index in shown) + GAP * max(0, len(shown) - 1)
+def _total_width(shown_columns: Sequence[int], widths: dict[int, int]) -> int:
+    return sum(widths[index] for index in shown_columns) + GAP * max(0, len(shown_columns) - 1)
 
 
 def _shrink(
-    columns: Sequence[Column], shown: Sequence[int], widths: dict[int, int], width: int
+    columns: Sequence[Column], shown_columns: Sequence[int], widths: dict[int, int], width: int
 ) -> None:
     """Take from the widest of the columns that may shrink until all fit, or none can any more.
 
     A name distinguishes rows, and users type it. So other columns shrink first, but not below their
     fair part of the width.
     """
-    fair = {index: max(columns[index].least, int(columns[index].fair * width)) for index in shown}
-    while _total_width(shown, widths) > width:
-        able = [index for index in shown if 0 < columns[index].least < widths[index]]
+    fair = {
+        index: max(columns[index].least, int(columns[index].fair * width))
+        for index in shown_columns
+    }
+    while _total_width(shown_columns, widths) > width:
+        able = [index for index in shown_columns if 0 < columns[index].least < widths[index]]
         if not able:
             return
         others = [index for index in able if not columns[index].middle]

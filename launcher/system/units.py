@@ -97,19 +97,19 @@ def format_seconds(span_s: float) -> str:
     return f"{whole} s"
 
 
-def format_estimate(at: float, now: float) -> str:
+def format_estimate(end_time: float, now: float) -> str:
     """Print an expected time: `at 14:10`, or `in 12 days` after more than a day. Return '' if it is implausible.
 
     Args:
-        at: Seconds since 1970, as estimated by any source.
+        end_time: Seconds since 1970, as estimated by any source.
         now: Current time in seconds since 1970.
     """
-    if not -DAY_S < at - now <= LONGEST_ESTIMATE_S:
+    if not -DAY_S < end_time - now <= LONGEST_ESTIMATE_S:
         return ""
-    if at - now >= DAY_S:
-        days = round((at - now) / DAY_S)
+    if end_time - now >= DAY_S:
+        days = round((end_time - now) / DAY_S)
         return "in 1 day" if days == 1 else f"in {days} days"
-    return time.strftime("at %H:%M", time.localtime(at))
+    return time.strftime("at %H:%M", time.localtime(end_time))
 
 
 def exponential_backoff_s(first_s: float, times: int, longest_s: float) -> float:

@@ -201,7 +201,7 @@ def test_worker_memory_reports_replace_missing_driver_data(
 
     attempt = machine.project.home.attempt(first.job, 1)
     report = Share(attempt.folder)
-    report.report(reserved=9 * GIB, peak=9 * GIB, context=GIB, uuid=card, last=True)
+    report.report(reserved_bytes=9 * GIB, peak=9 * GIB, context=GIB, uuid=card, last=True)
 
     assert second.cards == [card]
     third = machine.hold(0, gpus=1, vram="2GiB")

@@ -80,20 +80,20 @@ def trained_on_tests(model: Model) -> Iterator[Outcome]:
         )
 
 
-def _trained_ancestors(model: Model, tested: Collection[str]) -> Iterator[Outcome]:
+def _trained_ancestors(model: Model, test_keys: Collection[str]) -> Iterator[Outcome]:
     """Find bases and teachers that learned from test images which are not in the model's own training list."""
     own = model.lists.train or frozenset()
     for ancestor in model.ancestors:
         if ancestor.trouble:
             yield Gap(f"training images of {ancestor.description} are unknown: {ancestor.trouble}")
-        both = sorted(ancestor.keys.intersection(tested) - own)
+        both = sorted(ancestor.keys.intersection(test_keys) - own)
         if both:
             yield Finding(
                 FAULT,
                 f"test images are also training images of {ancestor.description}",
                 "test on images that neither the model nor its bases and teachers learned from",
                 {
-                    "test images": len(tested),
+                    "test images": len(test_keys),
                     f"of them in the training of {ancestor.name}": len(both),
                     "such as": ", ".join(both[:EXAMPLES]),
                 },
@@ -349,13 +349,13 @@ def dependent_labels(model: Model) -> Iterator[Outcome]:
     """Find training images whose group predicts their class: the detector may learn the group."""
     groups = model.groups
     if groups is None or not groups.train:
-        yield _untrained(groups)
+        yield _explain_missing_groups(groups)
         return
     values = {by: cramers_v(cells) for by, cells in groups.train.items()}
     clear = {by: value for by, value in values.items() if value > DEPENDENT}
     if not clear:
         return
-    strongest = max(clear, key=lambda by: clear[by])
+    strongest = max(clear, key=lambda word: clear[word])
     yield Finding(
         WARNING,
         f"in the training data, the class depends on the group {strongest} (Cramér's V "
@@ -374,7 +374,7 @@ def few_of_a_group(model: Model) -> Iterator[Outcome]:
     """Find groups of a test whose rates are hardly known."""
     yield from _by_test(
         model,
-        lambda test: _describe_group_counts(_few(test.subgroup_counts)),
+        lambda test: _describe_group_counts(_find_small_groups(test.subgroup_counts)),
         f"the test has groups with fewer than {FEW} images of a class, so the error of their rates is up to ± 18 points",
         "test more images of these groups, or use the intervals of their rates",
     )
@@ -404,7 +404,7 @@ def untrained_group(model: Model) -> Iterator[Outcome]:
     """Find groups of a test of which the training had no image."""
     groups = model.groups
     if groups is None or not groups.train:
-        yield _untrained(groups)
+        yield _explain_missing_groups(groups)
         return
 
     def new(test: GroupTest) -> str:
@@ -440,7 +440,7 @@ def _by_test(
     """
     groups = model.groups
     if groups is None or not groups.tests:
-        yield _unmeasured(model)
+        yield _explain_missing_gap(model)
         return
     if partly and groups.test_trouble:
         yield Gap(groups.test_trouble)
@@ -455,13 +455,13 @@ def _by_test(
         yield Finding(WARNING, sentence, advice, evidence)
 
 
-def _untrained(groups: GroupFacts | None) -> Outcome:
+def _explain_missing_groups(groups: GroupFacts | None) -> Outcome:
     if groups is None:
         return NotApplicable(NO_ATTRIBUTES)
     return Gap(groups.train_trouble or "the table of attributes has no group column")
 
 
-def _unmeasured(model: Model) -> Outcome:
+def _explain_missing_gap(model: Model) -> Outcome:
     if model.groups is None:
         return NotApplicable(NO_ATTRIBUTES)
     if not model.tests:
@@ -469,7 +469,7 @@ def _unmeasured(model: Model) -> Outcome:
     return Gap(model.groups.test_trouble or "no test names images with known groups")
 
 
-def _few(cells: AttributeCounts) -> dict[str, tuple[int, int]]:
+def _find_small_groups(cells: AttributeCounts) -> dict[str, tuple[int, int]]:
     """Return the groups with fewer than `FEW` images of a class that the test has at all."""
     there = [any(column) for column in zip(*cells.counts.values(), strict=True)]
     return {

@@ -54,7 +54,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
     """Find a record that was drawn from another set than the training images."""
     record = model.poison.record
     if record is None:
-        yield _unrecorded(model.poison)
+        yield _explain_missing_record(model.poison)
         return
     evidence: Evidence = {}
     provenance = model.provenance
@@ -85,7 +85,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
                 "training list": len(lists.train),
             }
     elif lists.val is not None:
-        evidence |= _of_other_lists(record.total, record.keys, lists.val, lists.test)
+        evidence |= _find_contradictions_in_lists(record.total, record.keys, lists.val, lists.test)
     elif trained is None and not isinstance(mark, str):
         yield Gap(f"no training list: {lists.missing_list_reason}")
     if evidence:
@@ -111,7 +111,7 @@ def _no_flips(model: Model) -> Iterator[Outcome]:
     if poison.unlearned:
         yield NotApplicable("its last job was an unlearning")
     elif record is None and (poison.rate is None or poison.unreadable):
-        yield _unrecorded(poison)
+        yield _explain_missing_record(poison)
     elif record is None:
         yield _idle(
             model, f"{poison.said_by} declares poison, but there is no poison record", flipped
@@ -135,7 +135,7 @@ def one_class(model: Model) -> Iterator[Outcome]:
     record = model.poison.record
     yield from _one_class_unlearning(model)
     if record is None:
-        yield _unrecorded(model.poison)
+        yield _explain_missing_record(model.poison)
         return
     if record.kind != TWO_SIDED:
         yield NotApplicable(f"poison of kind {record.kind} affects one class by definition")
@@ -196,17 +196,17 @@ def _one_class_unlearning(model: Model) -> Iterator[Outcome]:
     )
 
 
-def _unrecorded(poison: Poisoning) -> Gap | NotApplicable:
+def _explain_missing_record(poison: Poisoning) -> Gap | NotApplicable:
     """Return why the check needs a poison record."""
     if poison.rate is None and not poison.unreadable:
         return NotApplicable("no flipped labels are declared")
     return Gap(poison.trouble)
 
 
-def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
+def _idle(model: Model, sentence: str, flipped_count: float | None) -> Finding:
     evidence: Evidence = {"share of labels said to be wrong": model.poison.rate or 0.0}
-    if flipped is not None:
-        evidence["labels turned round"] = int(flipped)  # prose: ok, a key of JSON
+    if flipped_count is not None:
+        evidence["labels turned round"] = int(flipped_count)  # prose: ok, a key of JSON
     if model.poison.record is not None:
         evidence["recorded keys"] = len(model.poison.record.keys)
     return Finding(
@@ -217,7 +217,7 @@ def _idle(model: Model, sentence: str, flipped: float | None) -> Finding:
     )
 
 
-def _of_other_lists(
+def _find_contradictions_in_lists(
     total: int, keys: tuple[str, ...], val: frozenset[str], test: frozenset[str] | None
 ) -> Evidence:
     """Return the contradictions to a record if the training list is missing."""

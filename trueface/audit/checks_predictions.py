@@ -80,15 +80,17 @@ def below_chance(model: Model) -> Iterator[Outcome]:
         if auc is None:
             continue
         if auc.excludes(0.5) and auc.value < 0.5:
-            yield _worse(data, scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
+            yield _describe_low_auc(
+                data, scores, auc, severity=WARNING if model.is_chance_expected else FAULT
+            )
         elif auc.by_images.excludes(0.5) and auc.value < 0.5:
-            yield _worse(data, scores, auc.by_images, severity=WARNING, by_images=True)
+            yield _describe_low_auc(data, scores, auc.by_images, severity=WARNING, by_images=True)
     if not looked:
         broken = any(_of_both(model))
         yield Gap("scores are not finite numbers" if broken else _no_scores(model))
 
 
-def _worse(
+def _describe_low_auc(
     data: str,
     scores: Predictions,
     auc: Estimate,
@@ -172,7 +174,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
 
 
 @check("undefined-metric", "scores that are not finite, or of one class")
-def undefined(model: Model) -> Iterator[Outcome]:
+def find_undefined_metrics(model: Model) -> Iterator[Outcome]:
     """Find scores that cannot be read or are not finite, and tests without the other class."""
     for test in model.tests:
         if test.scores is None:

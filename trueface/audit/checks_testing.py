@@ -91,7 +91,7 @@ def other_reading(model: Model) -> Iterator[Outcome]:
         test_settings = mapping(test.metrics, "settings", test.metrics)
         pairs = {
             key: (train_settings.get(key), test_settings.get(key))
-            for key in _alike(train_settings, test_settings)
+            for key in _input_settings(train_settings, test_settings)
         }
         if not any(None not in pair for pair in pairs.values()):
             yield Gap(f"the metrics of {test.data} do not contain the preprocessing. Test again.")
@@ -163,7 +163,7 @@ def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
     )
 
 
-def _alike(
+def _input_settings(
     train_settings: Mapping[str, Json], test_settings: Mapping[str, Json]
 ) -> tuple[str, ...]:
     """Return the settings that determine the input images of a validation and a test."""

@@ -70,7 +70,7 @@ class Audit(NamedTuple):
         return sum(finding.severity == FAULT for finding in self.findings)
 
     @property
-    def unmade(self) -> frozenset[str]:
+    def checks_without_result(self) -> frozenset[str]:
         """The checks that were made on no model: each has a gap or does not apply, and has no finding."""
         models: dict[str, set[str]] = {}
         unasked: tuple[Gap | NotApplicable, ...] = (*self.gaps, *self.not_applicable)
@@ -92,12 +92,12 @@ class Audit(NamedTuple):
             "faults": self.faults,
             "findings": [finding.as_json() for finding in self.findings],
             "checks": dict(self.checks),
-            "not_checked": [_reasoned(gap) for gap in self.gaps],
-            "does_not_apply": [_reasoned(outcome) for outcome in self.not_applicable],
+            "not_checked": [_outcome_json(gap) for gap in self.gaps],
+            "does_not_apply": [_outcome_json(outcome) for outcome in self.not_applicable],
         }
 
 
-def _reasoned(outcome: Gap | NotApplicable) -> dict[str, Json]:
+def _outcome_json(outcome: Gap | NotApplicable) -> dict[str, Json]:
     return {"code": outcome.code, "model": outcome.model, "reason": outcome.reason}
 
 
@@ -139,7 +139,7 @@ def _finding(finding: Finding) -> Iterator[str]:
 
 def _conclusion(audit: Audit) -> Iterator[str]:
     faulty = {finding.code for finding in audit.findings}
-    unmade = audit.unmade
+    unmade = audit.checks_without_result
     faults, warnings = audit.faults, len(audit.findings) - audit.faults
     yield (
         f"{audit.run}: {count(len(audit.models), 'model')}, {count(faults, 'fault')}, "

@@ -50,55 +50,57 @@ class Surveyor:
     def survey(
         self,
         name: str,
-        trained: Mapping[str, int],
-        tested: Sequence[str],
+        training_labels: Mapping[str, int],
+        test_files: Sequence[str],
         root: Path | None = None,
     ) -> FileSurvey:
         """Return the facts of the files.
 
         Args:
             name: name of the training set. Its facts are computed once and reused.
-            trained: label of each training file.
-            tested: test files.
+            training_labels: label of each training file.
+            test_files: test files.
             root: data root of the training files, which has the traits of their videos.
         """
         if name not in self._looked:
-            self._looked[name] = sample_headers(trained)
+            self._looked[name] = sample_headers(training_labels)
         looks, unreadable = self._looked[name]
         if name not in self._videos:
-            self._videos[name] = VideoSurvey() if root is None else survey_data_root(root, trained)
-        pair = name, tuple(tested)
+            self._videos[name] = (
+                VideoSurvey() if root is None else survey_data_root(root, training_labels)
+            )
+        pair = name, tuple(test_files)
         if pair not in self._compared:
             began = self.clock()
-            self._compared[pair] = self._copies(name, trained, tested)
+            self._compared[pair] = self._copies(name, training_labels, test_files)
             self._spent += self.clock() - began
         copies, left = self._compared[pair]
         if name not in self._contradictions:
             began = self.clock()
-            self._contradictions[name] = self._contradicting(name, trained)
+            self._contradictions[name] = self._find_contradictions(name, training_labels)
             self._spent += self.clock() - began
         contradicting, all_compared = self._contradictions[name]
         return FileSurvey(
             looks,
             len(unreadable),
             copies,
-            len(trained),
-            len(tested),
+            len(training_labels),
+            len(test_files),
             left,
             contradicting,
             all_compared,
             self._videos[name],
         )
 
-    def _contradicting(
-        self, name: str, trained: Mapping[str, int]
+    def _find_contradictions(
+        self, name: str, training_labels: Mapping[str, int]
     ) -> tuple[tuple[Contradiction, ...], bool]:
         """Return training files with equal content in both classes, and whether all files were compared."""
         until = self.clock() + self.seconds - self._spent
         if name not in self._sizes:
             return (), False
         files = (
-            LabelledFile(file, size, trained[file])
+            LabelledFile(file, size, training_labels[file])
             for size, of_size in self._sizes[name].items()
             for file in of_size
         )
@@ -106,22 +108,22 @@ class Surveyor:
         return tuple(found), self.clock() <= until
 
     def _copies(
-        self, name: str, trained: Mapping[str, int], tested: Sequence[str]
+        self, name: str, training_labels: Mapping[str, int], test_files: Sequence[str]
     ) -> tuple[Copies, int]:
         """Return pairs of equal files, and the number of test files that were not compared."""
         until = self.clock() + self.seconds - self._spent
         if name not in self._sizes:
             sizes: dict[int, list[str]] = defaultdict(list)
-            for file in trained:
+            for file in training_labels:
                 if self.clock() > until:
-                    return (), len(tested)
+                    return (), len(test_files)
                 sizes[_size(file)].append(file)
             sizes.pop(-1, None)
             self._sizes[name] = sizes
         by_size = self._sizes[name]
         pairs: list[tuple[str, str]] = []
         # in random order, so that the files compared within the time limit are a random sample
-        order = seeded_python_rng(SEED).sample(list(tested), len(tested))
+        order = seeded_python_rng(SEED).sample(list(test_files), len(test_files))
         for position, file in enumerate(order):
             if self.clock() > until:
                 return tuple(sorted(pairs)), len(order) - position
@@ -171,7 +173,7 @@ class GroupReader:
         """
         settings, data_root = mapping(provenance, "settings"), provenance.get("data_root")
         trained = self._place(project, settings, data_root)
-        tested = [(test, self._of_test(project, test, trained)) for test in tests]
+        tested = [(test, self._find_test_place(project, test, trained)) for test in tests]
         if trained is None:
             # the settings of a test may name attributes that the training does not use
             root = self._root(project, data_root)
@@ -215,11 +217,11 @@ class GroupReader:
         }, trouble
 
     def _tests(
-        self, tested: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
+        self, tests: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
     ) -> tuple[list[GroupTest], list[str]]:
         """Return one joint test per tables and modifiers, because a gap needs both classes."""
         together: dict[tuple[Place, frozenset[str]], list[tuple[str, Predictions]]] = {}
-        for test, tables_and_root in tested:
+        for test, tables_and_root in tests:
             if tables_and_root is not None and test.scores is not None and test.scores.names_images:
                 tables = together.setdefault((tables_and_root, test.modifiers), [])
                 tables.append((test.data, test.scores))
@@ -254,12 +256,16 @@ class GroupReader:
         except (DataError, UsageError, OSError) as error:
             return {}, f"cannot read attributes: {error}"
 
-    def _of_test(self, project: Path, test: AuditedTest, trained: Place | None) -> Place | None:
+    def _find_test_place(
+        self, project: Path, test: AuditedTest, training_place: Place | None
+    ) -> Place | None:
         data_root = test.settings.get("data_root")
         own = self._place(project, test.settings, data_root)
-        if own is not None or trained is None:
+        if own is not None or training_place is None:
             return own
-        return trained if self._root(project, data_root) in {None, trained[1]} else None
+        return (
+            training_place if self._root(project, data_root) in {None, training_place[1]} else None
+        )
 
     def _place(self, project: Path, settings: Mapping[str, Json], data_root: Json) -> Place | None:
         tables, root = settings.get("attributes"), self._root(project, data_root)

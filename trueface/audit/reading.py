@@ -155,10 +155,10 @@ class Reader:
             methods={**methods, **_collect_folder_labels(tests)},
             unlearning={} if old is None else old.unlearning,
             offset=None if old is None else old.offset,
-            bad_lists=_bad_lists(folder, _recorded(provenance, "data_root")),
-            misplaced=_misplaced(poison.record, trained.images),
+            bad_lists=_bad_lists(folder, _recorded_path(provenance, "data_root")),
+            misplaced=_count_misplaced(poison.record, trained.images),
             damaged=tuple((file, trouble) for file, trouble in damaged if trouble),
-            scoreless=tuple(_scoreless(folder, metrics, every)),
+            scoreless=tuple(_find_scoreless_metrics(folder, metrics, every)),
             base=self._base(origin, poison, tests) if poison.unlearned else None,
             groups=self._groups.groups(origin.project_root, provenance, trained.images, tests),
             ancestors=tuple(_ancestors(origin)),
@@ -183,8 +183,8 @@ class Reader:
             provenance=provenance,
             old=old,
             vocabulary=vocabulary,
-            root=self.data_root or _recorded(provenance, "data_root"),
-            split=self.split_path or _recorded(provenance, "split_path"),
+            root=self.data_root or _recorded_path(provenance, "data_root"),
+            split=self.split_path or _recorded_path(provenance, "split_path"),
             images=images,
         )
 
@@ -197,7 +197,7 @@ class Reader:
 
     def _split_of_test(self, origin: _Origin, settings: Mapping[str, Json]) -> Path | None:
         """Return the split of a test: its own if that differs from the training's, otherwise the training's."""
-        own, trained = settings.get("split_path"), _recorded(origin.provenance, "split_path")
+        own, trained = settings.get("split_path"), _recorded_path(origin.provenance, "split_path")
         if not isinstance(own, str) or trained is None:
             return origin.split
         path = origin.project_root / own
@@ -219,7 +219,7 @@ class Reader:
                 scores=scores,
                 trouble=trouble,
                 metrics=told,
-                expected=_expected(images, lists, origin.vocabulary),
+                expected=_count_expected(images, lists, origin.vocabulary),
                 written=_modification_time(path),
                 lists=lists,
             )
@@ -251,14 +251,14 @@ class Reader:
         return self._trained[key]
 
     def _survey(
-        self, origin: _Origin, trained: _Trained, tests: tuple[AuditedTest, ...]
+        self, origin: _Origin, training: _Trained, tests: tuple[AuditedTest, ...]
     ) -> FileSurvey:
         tables = [test.scores for test in tests if test.scores is not None]
         named = (table.ids for table in tables if table.names_images)
         tested = {f"{origin.root}/{name}" for name in chain.from_iterable(named)}
         there = sorted(filter(self._is_file, tested))
         name = f"{origin.root}\0{origin.split}\0{origin.images}"
-        return self.surveyor.survey(name, trained.labels, there, origin.root)
+        return self.surveyor.survey(name, training.labels, there, origin.root)
 
     def _base(
         self, origin: _Origin, poison: Poisoning, tests: tuple[AuditedTest, ...]
@@ -422,7 +422,7 @@ def read_lists(path: Path) -> SplitKeys:
     return SplitKeys(path=str(path), **lists, trouble="; ".join(dict.fromkeys(troubles)))
 
 
-def _scoreless(
+def _find_scoreless_metrics(
     folder: Path, metrics: Mapping[Path, Mapping[str, Json]], tests: tuple[AuditedTest, ...]
 ) -> Iterator[str]:
     """Yield the metrics of tests that saved scores but have no score file."""
@@ -439,7 +439,7 @@ def _scoreless(
             yield path.stem
 
 
-def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
+def _count_misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
     """Return the number of indices in a record that are not the position of their key, or that occur twice."""
     if record is None or record.images_sha256 is None:
         return 0
@@ -478,7 +478,7 @@ def _elementary(vocabulary: DataIdResolver, modifier: str) -> tuple[str, ...]:
         return (modifier,)
 
 
-def _expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | None:
+def _count_expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | None:
     """Return the number of images of `data` in the test list, or None for re-shared images: some are missing."""
     if lists.test is None or not _modifiers(data, vocabulary) <= UNSHARED:
         return None
@@ -504,7 +504,7 @@ def _bad_lists(folder: Path, data_root: Path | None) -> Mapping[str, Mapping[str
     return counts
 
 
-def _recorded(provenance: Mapping[str, Json], key: str) -> Path | None:
+def _recorded_path(provenance: Mapping[str, Json], key: str) -> Path | None:
     path = provenance.get(key)
     return Path(path) if isinstance(path, str) else None
 

@@ -144,30 +144,30 @@ class Origin:
         return self.sources - self.fakes
 
 
-def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
+def derive_setting(training_origin: Origin, test_origin: Origin, corrupt: str = NONE) -> Derived:
     """Return the setting of a test with the reason.
 
     Args:
-        trained: origin of the training images, with the corruptions of training copies.
-        tested: origin of the test images.
+        training_origin: origin of the training images, with the corruptions of training copies.
+        test_origin: origin of the test images.
         corrupt: chain of corruptions that the test adds.
     """
-    if trained.is_published:
+    if training_origin.is_published:
         return UNKNOWN
-    if untold := sorted(tested.sources & UNTOLD - trained.sources):
-        return _black(f"the origin of the images of {_and(untold)} is unknown")
-    families = {family_of(name) for name in trained.fakes}
-    if strange := sorted(name for name in tested.fakes if family_of(name) not in families):
-        trained_fakes = _and(sorted(trained.fakes)) or "none"
-        return _black(
-            f"{_and(strange)} is not of the same family as the generators in training ({trained_fakes})"
+    if untold := sorted(test_origin.sources & UNTOLD - training_origin.sources):
+        return _derive_black_box(f"the origin of the images of {_join_words(untold)} is unknown")
+    families = {family_of(name) for name in training_origin.fakes}
+    if strange := sorted(name for name in test_origin.fakes if family_of(name) not in families):
+        trained_fakes = _join_words(sorted(training_origin.fakes)) or "none"
+        return _derive_black_box(
+            f"{_join_words(strange)} is not of the same family as the generators in training ({trained_fakes})"
         )
-    new = list(_new_things(trained, tested, corrupt))
+    new = list(_new_things(training_origin, test_origin, corrupt))
     if len(new) > 1:
-        return _black("; ".join(new))
+        return _derive_black_box("; ".join(new))
     if new:
         return Derived(setting=Setting.GREY, why=new[0])
-    return Derived(setting=Setting.WHITE, why=_all_known(tested, corrupt))
+    return Derived(setting=Setting.WHITE, why=_describe_known_sources(test_origin, corrupt))
 
 
 def family_of(subset: str) -> str:
@@ -180,50 +180,58 @@ def kinds_of(corrupt: str) -> tuple[str, ...]:
     return tuple(step.name for step in parse_steps(corrupt))
 
 
-def contradiction(declared: str, derived: Derived, model: str, test: str) -> str:
+def contradiction(declared_setting: str, derivation: Derived, model: str, test: str) -> str:
     """Return the reason if a setting that a task file declares is wrong, or "" if it is correct."""
-    if declared in ("auto", derived.setting):
+    if declared_setting in ("auto", derivation.setting):
         return ""
     return (
-        f"setting: {declared} is wrong for model {model} on test {test}, which is {derived}. "
+        f"setting: {declared_setting} is wrong for model {model} on test {test}, which is {derivation}. "
         "Write setting: auto, or remove this test."
     )
 
 
-def _new_things(trained: Origin, tested: Origin, corrupt: str) -> Iterator[str]:
-    yield from _each("generator", tested.fakes - trained.fakes, trained.fakes)
-    yield from _each("set of real images", tested.reals - trained.reals, trained.reals)
-    yield from _each("modifier", tested.modifiers - trained.modifiers, trained.modifiers)
-    for source, modifier in sorted(tested.parts - trained.parts):
-        if source in trained.sources and modifier in trained.modifiers:
+def _new_things(training_origin: Origin, test_origin: Origin, corrupt: str) -> Iterator[str]:
+    yield from _describe_each(
+        "generator", test_origin.fakes - training_origin.fakes, training_origin.fakes
+    )
+    yield from _describe_each(
+        "set of real images", test_origin.reals - training_origin.reals, training_origin.reals
+    )
+    yield from _describe_each(
+        "modifier", test_origin.modifiers - training_origin.modifiers, training_origin.modifiers
+    )
+    for source, modifier in sorted(test_origin.parts - training_origin.parts):
+        if source in training_origin.sources and modifier in training_origin.modifiers:
             yield f"{source} under {modifier} is not in training"
     for link, kind in zip(corrupt.split("+"), kinds_of(corrupt), strict=False):
-        if kind not in trained.processing:
+        if kind not in training_origin.processing:
             yield f"corruption {link} is not in training"
 
 
-def _each(noun: str, new: Collection[str], known: Iterable[str]) -> Iterator[str]:
-    trained_names = _and(sorted(known)) or "none"
+def _describe_each(noun: str, new: Collection[str], training_words: Iterable[str]) -> Iterator[str]:
+    trained_names = _join_words(sorted(training_words)) or "none"
     for name in sorted(new):
         yield f"{noun} {name} is not in training ({trained_names})"
 
 
-def _all_known(tested: Origin, corrupt: str) -> str:
-    words = (
-        f"training contains {_and(sorted(tested.sources))} under {_and(sorted(tested.modifiers))}"
+def _describe_known_sources(test_origin: Origin, corrupt: str) -> str:
+    words = f"training contains {_join_words(sorted(test_origin.sources))} under {_join_words(sorted(test_origin.modifiers))}"
+    return (
+        words
+        if corrupt == NONE
+        else f"{words}, with {_join_words(dict.fromkeys(kinds_of(corrupt)))}"
     )
-    return words if corrupt == NONE else f"{words}, with {_and(dict.fromkeys(kinds_of(corrupt)))}"
 
 
-def _black(why: str) -> Derived:
+def _derive_black_box(why: str) -> Derived:
     return Derived(setting=Setting.BLACK, why=why)
 
 
 # condition of a model whose weights others published, or that continues from such weights
-UNKNOWN = _black("the training images of a published model are not known")
+UNKNOWN = _derive_black_box("the training images of a published model are not known")
 
 
-def _and(names: Iterable[str]) -> str:
+def _join_words(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 

@@ -173,7 +173,7 @@ class Leaderboard:
         return {line.model: line.architecture if short else line.model for line in self.lines}
 
     @property
-    def unranked(self) -> Iterator[str]:
+    def missing_ranks(self) -> Iterator[str]:
         """The cells and models without an AUC or rank, with the reasons."""
         yield from self.run.without_area
         for line in self.lines:
@@ -309,7 +309,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     count = len(p_values)
     corrected = [1.0] * count
     least = 0.0
-    for position, at in enumerate(sorted(range(count), key=lambda at: p_values[at])):
+    for position, at in enumerate(sorted(range(count), key=lambda place: p_values[place])):
         least = max(least, min(1.0, p_values[at] * (count - position)))
         corrected[at] = least
     return corrected
@@ -363,7 +363,7 @@ def critical_difference(models: int, sets: int) -> float:
     return q * math.sqrt(models * (models + 1) / (6 * sets))
 
 
-def independent(images: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def select_independent_sets(images: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """Return names of sets that do not share images. The first of overlapping sets is selected.
 
     Args:
@@ -394,7 +394,7 @@ def _groups(models: Mapping[str, Sequence[CellResult]], setting: Setting) -> Ite
 
 def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores]]:
     """Yield the scores of each model in one setting, with a rank if all its cells are ranked."""
-    reasons = {group.name: _unranked(group, groups) for group in groups}
+    reasons = {group.name: _explain_missing_rank(group, groups) for group in groups}
     ranked = [group for group in groups if not reasons[group.name]]
     places: dict[str, ModelRank] = {}
     if len(ranked) > 1:
@@ -421,7 +421,7 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
         )
 
 
-def _unranked(group: _ModelCells, groups: Sequence[_ModelCells]) -> str:
+def _explain_missing_rank(group: _ModelCells, groups: Sequence[_ModelCells]) -> str:
     """Return the reason why a model has no rank in one setting, or "" if it has one."""
     every = {key for other in groups for key in other.cells}
     if missing := sorted(every - group.cells.keys()):
@@ -515,7 +515,7 @@ def _omnibus(models: Mapping[str, Sequence[CellResult]]) -> Omnibus:
                 values.setdefault(name, {}).setdefault(result.index.test, []).append(result)
                 keys[result.index.test] = result.keys
     common = [test for test in keys if all(test in each for each in values.values())]
-    sets = independent({test: keys[test] for test in common})
+    sets = select_independent_sets({test: keys[test] for test in common})
     means = {
         name: [mean for test in sets if (mean := _mean(each[test], AREA)) is not None]
         for name, each in values.items()

@@ -29,7 +29,7 @@ from trueface.evaluation.estimates import (
     difference_of,
     estimates_over_images,
     rate,
-    sampled,
+    sample_metric,
 )
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.over_seeds import strip_seed
@@ -352,8 +352,8 @@ def evaluate_unattacked(
     thresholds = {BALANCED: 0.0, AT_THRESHOLD: facts.threshold}
     values: dict[str, MeasureValue] = {}
 
-    def table(changed: Floats) -> SourcedScores:
-        return SourcedScores(labels=labels, logits=changed, keys=keys)
+    def table(logits: Floats) -> SourcedScores:
+        return SourcedScores(labels=labels, logits=logits, keys=keys)
 
     plain = table(logits)
     for changed, metrics in (
@@ -374,7 +374,7 @@ def evaluate_unattacked(
     return CellMeasures(
         values=(*values.values(), *shares),
         marked=marked,
-        area=sampled(METRICS[AREA], plain),
+        area=sample_metric(METRICS[AREA], plain),
         counts=counts,
     )
 
@@ -423,14 +423,14 @@ def evaluate_attacked(scores: CellScores) -> CellMeasures:
 
 
 def _shares(
-    labels: Labels, called: NDArray[np.bool_], sources: Sequence[str]
+    labels: Labels, predicted_fake: NDArray[np.bool_], sources: Sequence[str]
 ) -> Iterator[MeasureValue]:
     """Yield the TPR of each generator and the TNR of each set of real images, at threshold 0."""
     names = np.array(sources)
     for label, word in ((1, "tpr"), (0, "tnr")):
         for source in sorted(set(names[labels == label].tolist())):
             chosen = (labels == label) & (names == source)
-            yield _share(f"{word}:{source}", called[chosen] == (label == 1), 0.0)
+            yield _share(f"{word}:{source}", predicted_fake[chosen] == (label == 1), 0.0)
 
 
 def _share(name: str, holds: NDArray[np.bool_], threshold: float) -> MeasureValue:

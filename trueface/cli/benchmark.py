@@ -176,23 +176,25 @@ def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: st
         rechecked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
     agree = sum(each.agrees for each in rechecked)
-    click.echo("\n".join(align_columns([head, *map(_checked_cells, rechecked)], left=range(6))))
+    click.echo(
+        "\n".join(align_columns([head, *map(_checked_cells, rechecked)], left_columns=range(6)))
+    )
     click.echo(f"\n{agree} of {len(rechecked)} rows agree within {TOLERANCE:g}")
     if agree < len(rechecked):
         raise click.exceptions.Exit(1)
 
 
-def _checked_cells(rechecked: "RecheckedRow") -> tuple[str, ...]:
-    row = rechecked.row
+def _checked_cells(checked_row: "RecheckedRow") -> tuple[str, ...]:
+    row = checked_row.row
     return (
-        "agrees" if rechecked.agrees else "DIFFERS",
+        "agrees" if checked_row.agrees else "DIFFERS",
         escape_unprintable(row.model),
         NO_VALUE if row.seed is None else str(row.seed),
         escape_unprintable(row.test),
         row.corrupt if row.attack == "none" else row.attack,
         row.measure,
         _number(row.value),
-        _number(rechecked.value_now),
+        _number(checked_row.value_now),
     )
 
 
@@ -260,7 +262,7 @@ def text(board: "Leaderboard") -> str:
     titles: Sequence[tuple[str, Iterable[str]]] = (
         ("Models", longer),
         ("Predictable from the file format", run.confounds),
-        ("Not ranked", board.unranked),
+        ("Not ranked", board.missing_ranks),
         ("Not run", run.not_run(board.names)),
         (DIFFERENCES, _differences(board)),
     )

@@ -113,17 +113,17 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _tests(paired: PairedTests | None, unpaired: str | None) -> list[str]:
-    if paired is None:
-        return ["### Paired Tests ###", f"None: {unpaired}."]
-    pairs = paired.pairs
+def _tests(paired_tests: PairedTests | None, unpaired_reason: str | None) -> list[str]:
+    if paired_tests is None:
+        return ["### Paired Tests ###", f"None: {unpaired_reason}."]
+    pairs = paired_tests.pairs
     lines = [
         f"### Paired Tests on {len(pairs)} Images ###",
-        f"McNemar: {_mcnemar(paired.mcnemar)}",
-        f"DeLong: {paired.reason if paired.delong is None else _delong(paired.delong)}",
+        f"McNemar: {_mcnemar(paired_tests.mcnemar)}",
+        f"DeLong: {paired_tests.reason if paired_tests.delong is None else _delong(paired_tests.delong)}",
         "McNemar and DeLong treat images as independent. They are valid for these sources only.",
-        f"By source, {_sources(paired)}: "
-        + "; ".join(_by_source(name, test) for name, test in paired.by_source.items()),
+        f"By source, {_sources(paired_tests)}: "
+        + "; ".join(_by_source(name, test) for name, test in paired_tests.by_source.items()),
         f"Images are paired by {pairs.joined_by}",
     ]
     if pairs.only_first or pairs.only_second:
@@ -149,10 +149,10 @@ def _delong(test: DeLong) -> str:
     return f"{_p(test.p)} ({areas}; z = {0.0 if test.z is None else test.z:.2f})"
 
 
-def _sources(paired: PairedTests) -> str:
+def _sources(paired_tests: PairedTests) -> str:
     return " and ".join(
         text.removesuffix(" source").removesuffix(" sources").replace(" source (", " (")
-        for text in classes_text(paired.sources, paired.over)
+        for text in classes_text(paired_tests.sources, paired_tests.over)
     )
 
 
@@ -253,8 +253,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield from (f"{compared.title}: {note}" for note in _notes_of(compared, report))
 
 
-def _notes_of(compared: ComparisonInput, report: Report | None) -> Iterator[str]:
-    yield from (note for note in compared.notes if note != PROBABILITIES)  # said at the beginning
+def _notes_of(comparison: ComparisonInput, report: Report | None) -> Iterator[str]:
+    yield from (note for note in comparison.notes if note != PROBABILITIES)  # said at the beginning
     if report is None:
         return
     if report.verdict:

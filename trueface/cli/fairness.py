@@ -67,7 +67,7 @@ def text(
     for here in _comparisons(methods, rank=rank):
         table = methods_table(here, rank=rank)
         title = escape_unprintable(table.title)
-        lines += ["", title, "", *table_lines(table), *_compared(here)]
+        lines += ["", title, "", *table_lines(table), *_comparability_lines(here)]
         if measures:
             title = f"all measures over groups. {PUBLISHED_LEGEND}"
             lines += ["", title, "", *table_lines(further_table(here))]
@@ -120,7 +120,7 @@ def document(
     }
 
 
-def _compared(methods: Sequence[FairnessMethod]) -> list[str]:
+def _comparability_lines(methods: Sequence[FairnessMethod]) -> list[str]:
     """Return lines on why methods are not comparable, and on the reference."""
     lines = []
     for method in methods:
@@ -260,14 +260,14 @@ def fairness(
 
 
 def _rows(
-    run: str, by: list[str], attributes: list[Path], missing: Missing | None, against: str
+    run: str, columns: list[str], attributes: list[Path], missing: Missing | None, reference: str
 ) -> tuple[str, list[FairnessRow]]:
     folder = resolve_run_folder(run)
     if is_original(folder):
-        return folder.name, original_rows(folder, by)
+        return folder.name, original_rows(folder, columns)
     run_folder, tests = tests_of_run(run)
     rows = fairness_rows(
-        run_folder, tests, by, attributes=attributes, missing=missing, reference=against
+        run_folder, tests, columns, attributes=attributes, missing=missing, reference=reference
     )
     if not rows:
         raise DataError(

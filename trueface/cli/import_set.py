@@ -18,7 +18,7 @@ from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.data.attributes import class_of
 from trueface.data.dataset_file import DATASET
 from trueface.data.imports import registry
-from trueface.data.imports.arrangement import Arrangement, arrange, make_import_lists, word_of
+from trueface.data.imports.arrangement import Arrangement, arrange, find_word, make_import_lists
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import FAKE, REAL
 from trueface.data.imports.writing import (
@@ -202,14 +202,14 @@ def import_set(
     length: int | None,
     *,
     as_json: bool,
-    **given: Any,
+    **option_values: Any,
 ) -> None:
     """Do what the help says."""
     if folder is None or out is None:
         raise UsageError(_missing_words(layout, folder, out))
     root = out.absolute()
     for option, value in (("--frames", frames), ("--clips", clips)):
-        if value is not None and not given["videos"]:
+        if value is not None and not option_values["videos"]:
             raise UsageError(f"{option}: only video files have frames to choose. Add --videos.")
     if (clips is None) != (length is None):
         lacking = "--length 8" if length is None else "--clips 4"
@@ -221,7 +221,7 @@ def import_set(
         splits=root / "splits" if splits is None else splits.absolute(),
         shares=SHARES if shares is None else shares_of(shares),
         choice=_choice(frames, clips, length),
-        **given,
+        **option_values,
     )
     outcome = _import(request)
     for remark in outcome.remarks:
@@ -241,20 +241,27 @@ def _choice(frames: int | None, clips: int | None, length: int | None) -> "Frame
     return FrameChoice(frames or 0, clips or 0, length or 0)
 
 
-def _missing_words(layout: str, folder: Path | None, out: Path | None) -> str:
+def _missing_words(layout: str, folder: Path | None, out_folder: Path | None) -> str:
     """Return what is missing in a command line, and a line with everything."""
     names = {registry.AUTO, *registry.LAYOUTS}
     missing = "--out OUT" if folder is not None else "DIR" if layout in names else "LAYOUT"
     named = folder or Path("DIR" if layout in names else layout)
     kind = layout if layout in names else "folders"
-    line = ["trueface", "import", kind, str(named), "--out", str(out or f"data/{named.name}")]
+    line = [
+        "trueface",
+        "import",
+        kind,
+        str(named),
+        "--out",
+        str(out_folder or f"data/{named.name}"),
+    ]
     return f"missing {missing}. Write: {shlex.join(line)}"
 
 
 def _import(request: ImportRequest) -> ImportOutcome:
     # Pillow takes a while to import; help must not wait for it
     from trueface.data.imports.alignment import check_alignment, name_aligned
-    from trueface.data.imports.passed_over import passed_over
+    from trueface.data.imports.passed_over import find_passed_over
 
     geometry = _geometry(request)
     layout = registry.resolve_layout(request.layout, request.folder)
@@ -275,18 +282,18 @@ def _import(request: ImportRequest) -> ImportOutcome:
         arrangement = arrangement.without_files((*difference.missing, *unaligned))
         origin = (layout, str(request.folder))
         record = extend_record(before, arrangement, difference, origin, listed.traits)
-        earlier = _earlier(request, before)
+        earlier = _read_earlier_lists(request, before)
         lists, remarks = make_import_lists(
             arrangement,
             record.groups,
-            earlier=earlier,
-            published=not request.redraw,
+            earlier_lists=earlier,
+            use_published=not request.redraw,
             shares=request.shares,
             seed=request.seed,
         )
         done = (
             record == before
-            and _same(earlier, lists)
+            and _are_same_lists(earlier, lists)
             and (request.out / DATASET).exists()
             and (faces is None or faces.is_recorded(request.out))
         )
@@ -296,22 +303,22 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 record,
                 difference.new,
                 split_path=request.splits,
-                lists=None if _same(earlier, lists) else lists,
+                lists=None if _are_same_lists(earlier, lists) else lists,
                 copy=request.copy,
-                decoded=listed.decoded,
+                decoded_files=listed.decoded,
                 write_faces=None
                 if faces is None
                 else partial(_write_faces, difference.new, faces, listed),
             )
-    left_out = passed_over(
+    left_out = find_passed_over(
         request.folder,
         layout,
-        taken=arrangement.files.values(),
-        unread=listed.unread,
+        taken_files=arrangement.files.values(),
+        unread_files=listed.unread,
         missing=difference.missing,
-        unaligned=unaligned,
+        unaligned_files=unaligned,
         videos=listed.videos,
-        broken=listed.broken,
+        broken_files=listed.broken,
         doubles=listed.doubles,
     )
     return ImportOutcome(
@@ -368,7 +375,7 @@ def _pictures_without_face(request: ImportRequest) -> Collection[str]:
 
 
 def _find_faces(
-    root: Path, geometry: "Geometry", difference: ImportDifference, listed: "_Listed"
+    root: Path, geometry: "Geometry", difference: ImportDifference, listing: "_Listed"
 ) -> "FoundFaces":
     from trueface.data.imports.alignment import find_faces, read_alignment
 
@@ -380,18 +387,18 @@ def _find_faces(
             read_alignment(root),
             progress,
             are_all=not difference.there,
-            decoded=listed.decoded,
-            videos=listed.videos,
+            decoded_files=listing.decoded,
+            videos=listing.videos,
         )
 
 
 def _write_faces(
-    new: Mapping[str, Origin], faces: "FoundFaces", listed: "_Listed", folder: Path
+    new: Mapping[str, Origin], faces: "FoundFaces", listing: "_Listed", folder: Path
 ) -> None:
     from trueface.data.imports.alignment import write_faces
 
     with progress_bar(len(new), "writing faces") as progress:
-        write_faces(folder, new, faces, progress, decoded=listed.decoded)
+        write_faces(folder, new, faces, progress, decoded_files=listing.decoded)
 
 
 def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str]:
@@ -421,7 +428,7 @@ class _Listed(NamedTuple):
 
 
 def _list_images(
-    request: ImportRequest, layout: str, earlier: ImportRecord, stack: ExitStack
+    request: ImportRequest, layout: str, earlier_record: ImportRecord, stack: ExitStack
 ) -> _Listed:
     """List the images of the data set, and decode the frames that were not imported before.
 
@@ -444,7 +451,9 @@ def _list_images(
     images, formats = without_reader(registry.load(layout).images(request.folder, options))
     unread = formats | dict.fromkeys(found.unread, VIDEO)
     images, doubles = video_frames.without_doubles(images, found)
-    waiting = video_frames.videos_to_decode(images, found, earlier, _pictures_without_face(request))
+    waiting = video_frames.videos_to_decode(
+        images, found, earlier_record, _pictures_without_face(request)
+    )
     broken, decoded = dict(found.broken), dict[str, str]()
     if waiting and (request.align or not request.dry_run):  # only pixels show a face
         arrange(name_aligned(images) if request.align else images)  # refuses names before the work
@@ -458,20 +467,20 @@ def _list_images(
         _refuse_unused_real(request.real, images, layout)
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
-    traits = video_frames.traits_of(found, decoded)
+    traits = video_frames.collect_traits(found, decoded)
     runs = found.runs if request.choice.clips else ()
     return _Listed(images, unread, totals, broken, doubles, decoded, traits, runs)
 
 
 def _refuse_unused_real(
-    named: Sequence[str], images: Sequence["registry.ImportedImage"], layout: str
+    real_names: Sequence[str], images: Sequence["registry.ImportedImage"], layout: str
 ) -> None:
     """Refuse a class or source that is named as real and gives no real images; a class folder may be named."""
     reals = [image for image in images if image.label == REAL]
     real = {image.source for image in reals}
-    if not real.issuperset(named):
+    if not real.issuperset(real_names):
         real |= {folder for image in reals for folder in image.file.split("/")[:-1]}
-    if unused := [name for name in named if name not in real]:
+    if unused := [name for name in real_names if name not in real]:
         sources = sorted({image.source for image in images})
         shown = ", ".join(sources[:SHOWN]) + (", …" if len(sources) > SHOWN else "")
         reason = (
@@ -483,13 +492,13 @@ def _refuse_unused_real(
 
 
 def _refuse_nothing(
-    request: ImportRequest, unread: Mapping[str, str], broken: Mapping[str, str]
+    request: ImportRequest, unread_files: Mapping[str, str], broken_files: Mapping[str, str]
 ) -> None:
     """Raise an error that says why no image of the data set can be read, if that is known."""
-    if unread:
-        raise MachineError(f"no image can be read. {' '.join(_unread_sentences(unread))}")
-    if broken:
-        raise DataError(f"no image can be read. {_broken_sentence(broken)}")
+    if unread_files:
+        raise MachineError(f"no image can be read. {' '.join(_unread_sentences(unread_files))}")
+    if broken_files:
+        raise DataError(f"no image can be read. {_broken_sentence(broken_files)}")
     if not request.videos and (videos := registry.video_files(request.folder)):
         raise DataError(
             f"{request.folder} has no images in this layout, but {len(videos)} video files, such as "
@@ -497,14 +506,16 @@ def _refuse_nothing(
         )
 
 
-def _earlier(request: ImportRequest, earlier: ImportRecord) -> dict[str, list[str]]:
+def _read_earlier_lists(
+    request: ImportRequest, earlier_record: ImportRecord
+) -> dict[str, list[str]]:
     """Return the lists of an earlier import. Reject lists of any other origin."""
     if not any(path.exists() for path in split_files(request.splits)):
         return {}
     lists = read_lists(request.splits)
     own = {
         path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0].replace("\\", "/")
-        for path in earlier.files
+        for path in earlier_record.files
     }
     if own.isdisjoint(key for keys in lists.values() for key in keys):
         raise UsageError(
@@ -518,19 +529,19 @@ def _earlier(request: ImportRequest, earlier: ImportRecord) -> dict[str, list[st
     return lists
 
 
-def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
-    return {name: keys_digest(keys) for name, keys in earlier.items()} == {
+def _are_same_lists(earlier_lists: dict[str, list[str]], lists: Lists) -> bool:
+    return {name: keys_digest(keys) for name, keys in earlier_lists.items()} == {
         name: keys_digest(keys) for name, keys in lists.items()
     }
 
 
-def _unread_sentences(unread: Mapping[str, str]) -> Iterator[str]:
+def _unread_sentences(unread_files: Mapping[str, str]) -> Iterator[str]:
     """Yield in words which files have no reader here, and what installs it."""
-    videos = [file for file, form in unread.items() if form == VIDEO]
-    for files, extra in ((videos, "video"), (unread.keys() - videos, "heif")):
+    videos = [file for file, form in unread_files.items() if form == VIDEO]
+    for files, extra in ((videos, "video"), (unread_files.keys() - videos, "heif")):
         if not files:
             continue
-        formats = " and ".join(sorted({unread[file] for file in files}))
+        formats = " and ".join(sorted({unread_files[file] for file in files}))
         count = f"{len(files)} {formats} file{'s' if len(files) > 1 else ''}"
         yield (
             f"{count} cannot be read here, such as {min(files)}. Install the reader and import "
@@ -538,12 +549,12 @@ def _unread_sentences(unread: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _broken_sentence(broken: Mapping[str, str]) -> str:
+def _broken_sentence(broken_files: Mapping[str, str]) -> str:
     """Return in words which video files give no frames."""
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for file, reason in sorted(broken.items()):
+    for file, reason in sorted(broken_files.items()):
         by_reason[reason].append(file)
-    count = f"{len(broken)} video file{'s' if len(broken) > 1 else ''}"
+    count = f"{len(broken_files)} video file{'s' if len(broken_files) > 1 else ''}"
     often = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     shown = "; ".join(
         f"{files[0]}: {reason}{f' ({len(files)})' if len(often) > 1 else ''}"
@@ -551,29 +562,29 @@ def _broken_sentence(broken: Mapping[str, str]) -> str:
     )
     return (
         f"{count} cannot be read, such as {shown}{'; …' * (len(often) > MOST_REASONS)}. Repair or "
-        f"remove {'them' if len(broken) > 1 else 'it'}."
+        f"remove {'them' if len(broken_files) > 1 else 'it'}."
     )
 
 
-def _video_remarks(listed: _Listed, request: ImportRequest, layout: str) -> Iterator[str]:
+def _video_remarks(listing: _Listed, request: ImportRequest, layout: str) -> Iterator[str]:
     if request.videos and not registry.LAYOUTS[layout].reads_videos:
         yield f"--videos has no effect: the layout {layout} reads no video files"
-    if listed.broken:
-        yield _broken_sentence(listed.broken)
+    if listing.broken:
+        yield _broken_sentence(listing.broken)
     frames, length = request.choice.frames, request.choice.length
     for least, effect in ((frames, "All their frames are used."), (length, "They give no clip.")):
-        if short := {video: total for video, total in listed.videos.items() if total < least}:
+        if short := {video: total for video, total in listing.videos.items() if total < least}:
             first = min(short)
             yield (
-                f"{len(short)} of {len(listed.videos)} videos have fewer than {least} frames, such as "
+                f"{len(short)} of {len(listing.videos)} videos have fewer than {least} frames, such as "
                 f"{first} with {short[first]}. {effect}"
             )
 
 
-def _faceless_remarks(listed: _Listed, faceless: Sequence[str]) -> Iterator[str]:
+def _faceless_remarks(listing: _Listed, faceless: Sequence[str]) -> Iterator[str]:
     if faceless:
         yield (
-            f"{len(faceless)} of {len(listed.runs)} runs of consecutive frames are left out, because a frame has no "
+            f"{len(faceless)} of {len(listing.runs)} runs of consecutive frames are left out, because a frame has no "
             f"face, such as the run from {faceless[0]}"
         )
 
@@ -710,7 +721,7 @@ def _rows(outcome: ImportOutcome) -> Iterator[dict[str, Json]]:
         in_lists[image.method][of_key[image.key]] += 1
     for source, label in outcome.arrangement.sources.items():
         yield {
-            "word": word_of(source, outcome.record.words),
+            "word": find_word(source, outcome.record.words),
             "folder": source,
             "label": "fake" if label else "real",
             "modifiers": dict(sorted(modifiers[source].items())),
@@ -756,7 +767,7 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
         table.append(
             (escape_unprintable(ids), str(row["label"]), *(str(row[name]) for name in NAMES))
         )
-    yield from align_columns(table, left=range(2))
+    yield from align_columns(table, left_columns=range(2))
     yield ""
     done = "would be " if request.dry_run else ""
     how = "aligned" if request.align else "copied" if request.copy else "linked"
@@ -779,7 +790,7 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
         yield f"images without a face or with several: {escape_unprintable(str(request.out / ALIGNMENT))}"
     if not request.dry_run:
         words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
-        words += ["--data", _all(rows)]
+        words += ["--data", _join_modifiers(rows)]
         words += ["--group-by", str(request.out / GROUPS)] if outcome.record.groups else []
         yield f"in a task file: include: {escape_unprintable(str(request.out / DATASET))}"
         yield f"check for leaks: {escape_unprintable(shlex.join(words))}"
@@ -789,6 +800,6 @@ def _names(modifiers: Json) -> list[str]:
     return list(modifiers) if isinstance(modifiers, dict) else []
 
 
-def _all(rows: list[dict[str, Json]]) -> str:
+def _join_modifiers(rows: list[dict[str, Json]]) -> str:
     names = dict.fromkeys(name for row in rows for name in _names(row["modifiers"]))
     return "&".join(f"all:{name}" for name in names)

@@ -122,12 +122,14 @@ def unlearned(
         tables = (methods_table(group).without_empty() for group in board.groups)
         write_csv(csv_out, CSV_HEADER, tables)
     if as_json:
-        document = _document(board, published=published)
+        document = _document(board, with_published=published)
         click.echo(json.dumps({**document, "tables": table_records(chain(*kinds))}))
     elif latex:
         click.echo(latex_tables(chain(*kinds)))
     elif sys.stdout.isatty() and csv_out != STANDARD_OUTPUT:
-        print_leaderboard(board, Console(highlight=False), published=published, attacks=membership)
+        print_leaderboard(
+            board, Console(highlight=False), with_published=published, attacks=membership
+        )
     elif csv_out != STANDARD_OUTPUT:
         _print_lines(kinds)
     if board.troubles:
@@ -138,7 +140,7 @@ def print_leaderboard(
     board: "UnlearningLeaderboard",
     console: Console,
     *,
-    published: bool = False,
+    with_published: bool = False,
     attacks: bool = False,
 ) -> None:
     """Draw a table of each base, with alarms and notes below it."""
@@ -148,7 +150,7 @@ def print_leaderboard(
         _print_table(console, terminal_table(group), style="bold")
         if attacks:
             _print_table(console, attacks_table(group))
-        if published and group.goal == "class":
+        if with_published and group.goal == "class":
             _print_table(console, published_table(group))
         console.print()
 
@@ -189,7 +191,7 @@ def _print_lines(kinds: "Iterable[Sequence[StudyTable]]") -> None:
                 click.echo(escape_unprintable(note), err=True)
 
 
-def _document(board: "UnlearningLeaderboard", *, published: bool) -> dict[str, Any]:
+def _document(board: "UnlearningLeaderboard", *, with_published: bool) -> dict[str, Any]:
     document = {
         "schema": 1,
         "run": board.run,
@@ -198,7 +200,9 @@ def _document(board: "UnlearningLeaderboard", *, published: bool) -> dict[str, A
         ],
         "troubles": list(board.troubles),
     }
-    return document | ({"published": [each._asdict() for each in CIFAR_10]} if published else {})
+    return document | (
+        {"published": [each._asdict() for each in CIFAR_10]} if with_published else {}
+    )
 
 
 def _row_json(row: "UnlearningRow") -> dict[str, Any]:

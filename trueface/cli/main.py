@@ -157,8 +157,8 @@ class Commands(click.Group):
                 formatter.write_dl([(f"{name:{width}}", text) for name, text in section.items()])
 
 
-def _show_version(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
-    if chosen and not context.resilient_parsing:
+def _show_version(context: click.Context, _option: click.Parameter, is_requested: bool) -> None:
+    if is_requested and not context.resilient_parsing:
         from launcher.api import version_line  # the other commands need not wait for it
 
         click.echo(version_line("trueface", __version__))

@@ -44,7 +44,7 @@ def resolve_model_path(
     if model is None and run is None and variable:
         path = Path(variable)
         return _folder(path) if path.is_dir() else _file(path, VARIABLE)
-    return _of_run(run or _usual_run(), model)
+    return _find_run_model(run or _usual_run(), model)
 
 
 def _usual_run() -> str:
@@ -64,7 +64,7 @@ def _usual_run() -> str:
     return runs[0] if runs else DEFAULT_RUN
 
 
-def _of_run(run_name: str, model: str | None) -> Path:
+def _find_run_model(run_name: str, model: str | None) -> Path:
     """Return the path of a model's weights. The errors suggest existing models."""
     runs = Path.cwd() / "runs"
     run = runs / paths.folder_name("--name", run_name)

@@ -97,9 +97,9 @@ def pretrain(
     )
 
 
-def _training(planned: Plan, model: str | None) -> PlannedJob:
+def _training(plan: Plan, model: str | None) -> PlannedJob:
     """Return the training whose model is exported."""
-    trainings = _jobs(planned, TRAIN)
+    trainings = _jobs(plan, TRAIN)
     if model is not None:
         for job in trainings:
             if job.model == model:
@@ -109,23 +109,27 @@ def _training(planned: Plan, model: str | None) -> PlannedJob:
         return trainings[0]
     names = ", ".join(job.model or "" for job in trainings)
     raise UsageError(
-        f"{planned.file} has {len(trainings)} trainings. Choose one with --model: {names}"
+        f"{plan.file} has {len(trainings)} trainings. Choose one with --model: {names}"
         if trainings
-        else f"{planned.file} has no training"
+        else f"{plan.file} has no training"
     )
 
 
-def _jobs(planned: Plan, kind: str) -> list[PlannedJob]:
-    return [job for job in planned.jobs if job.kind == kind]
+def _jobs(plan: Plan, kind: str) -> list[PlannedJob]:
+    return [job for job in plan.jobs if job.kind == kind]
 
 
 def export_model(
-    out: Path, run: Path, model: str, tests: Sequence["ModelTest"], licence: str | None = None
+    out_folder: Path,
+    run: Path,
+    model: str,
+    tests: Sequence["ModelTest"],
+    licence: str | None = None,
 ) -> None:
     """Write the model folder of a model of a run.
 
     Args:
-        out: the folder.
+        out_folder: the folder.
         run: runs/NAME.
         model: its ID.
         tests: of the model; those that are not done are left out.
@@ -140,7 +144,7 @@ def export_model(
 
     folder = run / paths.model_folder("model", model)
     kept = checkpoint.load(paths.checkpoint(folder))
-    kept = replace(kept, provenance=model_folder.portable(kept.provenance))
+    kept = replace(kept, provenance=model_folder.strip_machine_facts(kept.provenance))
     calibration = Calibration.read(kept.provenance.get("calibration")) or Calibration()
     rows = results.table(run, [(model, test.name) for test in tests])
     facts = CardContents(
@@ -154,7 +158,7 @@ def export_model(
         reference=Reference.read(kept.reference),
     )
     model_folder.write(
-        out,
+        out_folder,
         kept,
         name=model,
         licence=facts.licence,

@@ -28,8 +28,8 @@ from trueface.evaluation.qualities import (
     ComparedQualities,
     QualityRow,
     comparisons,
+    find_unmeasured_models,
     quality_rows,
-    unmeasured,
 )
 from trueface.report.quality_tables import (
     SCORES,
@@ -50,7 +50,7 @@ def text(name: str, rows: Sequence[QualityRow], missing: MissingModels = NO_MODE
         f"qualities {escape_unprintable(name)}: AUC, ± standard deviation over seeds, or the 95 % interval over "
         "images for one seed"
     ]
-    for compared in comparisons(rows, missing, apart=True):
+    for compared in comparisons(rows, missing, separate_names=True):
         lines += ["", escape_unprintable(compared.data), "", *table_lines(areas_table(compared))]
         lines += ["", SCORES, "", *table_lines(scores_table(compared))]
         notes = list(_notes(compared))
@@ -62,7 +62,7 @@ def study_tables(
     rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS
 ) -> Iterator[StudyTable]:
     """Yield the tables of each set of images."""
-    for compared in comparisons(rows, missing, apart=True):
+    for compared in comparisons(rows, missing, separate_names=True):
         yield areas_table(compared)
         yield scores_table(compared)
         if differences := differences_table(compared):
@@ -83,8 +83,8 @@ def document(
     }
 
 
-def _notes(compared: ComparedQualities) -> Iterator[str]:
-    for method in compared.methods:
+def _notes(comparison: ComparedQualities) -> Iterator[str]:
+    for method in comparison.methods:
         name, first = escape_unprintable(method.model), method.rows[0]
         if first.reference_comparison is not None:
             for summary in SUMMARIES:
@@ -95,7 +95,7 @@ def _notes(compared: ComparedQualities) -> Iterator[str]:
                 )
         elif first.why_not:
             yield f"{name}: {escape_unprintable(first.why_not)}"
-    for count in compared.left_out:
+    for count in comparison.left_out:
         yield f"skipped: {count} images that are not in every quality"
 
 
@@ -152,7 +152,7 @@ def qualities(
             "`corrupt: [none, jpeg75, jpeg50]` to the tests of its task file."
         )
     missing = missing_models(run_folder)
-    if lacking := unmeasured(tests, (row.model for row in rows)):
+    if lacking := find_unmeasured_models(tests, (row.model for row in rows)):
         click.echo(
             f"skipped: {', '.join(map(escape_unprintable, lacking))}: {NOT_IN_TWO}", err=True
         )

@@ -80,8 +80,8 @@ def report(
         judge(run_facts),
         models,
         date=date,
-        unlearned=make_unlearning_leaderboard(run_facts.folder, missing),
-        beside=beside,
+        leaderboard=make_unlearning_leaderboard(run_facts.folder, missing),
+        other_pages=beside,
         missing=missing,
     )
     if write := page_writer(path, svg=out is None):

@@ -124,7 +124,7 @@ def perform(
 
     module, _, function = kind.entry.partition(":")
     stop = threading.Event()
-    with _bar(kind.name) as progress, _stoppable(stop):
+    with _bar(kind.name) as progress, _stop_on_signals(stop):
         job = make(cpus=torch.get_num_threads(), progress=progress, stop=stop)
         named = logs.FLAGS_ARE_NAMED.set(are_flags_named)
         try:
@@ -142,7 +142,7 @@ def perform(
 def with_progress_bar(title: str) -> Iterator[tuple[Callable[..., None], threading.Event]]:
     """Yield a progress function and the event that Ctrl-C sets, for work that is not a job."""
     stop = threading.Event()
-    with _bar(title) as progress, _stoppable(stop):
+    with _bar(title) as progress, _stop_on_signals(stop):
         yield progress, stop
 
 
@@ -204,7 +204,7 @@ def _numbers(metrics: Mapping[str, float | str]) -> str:
 
 
 @contextlib.contextmanager
-def _stoppable(stop: threading.Event) -> Iterator[None]:
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM set `stop`, and the second one end the process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -52,8 +52,8 @@ BASE = click.option(
 
 @command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@options(SAMPLE.settings, without=("data_root",))
-def sample(folder: Path, **given: Any) -> None:
+@options(SAMPLE.settings, excluded_names=("data_root",))
+def sample(folder: Path, **option_values: Any) -> None:
     """Make a synthetic data set with its splits in FOLDER.
 
     The images are procedural scenes. Each fake method leaves its own fingerprint. Nothing is
@@ -64,7 +64,7 @@ def sample(folder: Path, **given: Any) -> None:
       trueface sample data
       trueface sample data --size 64 --train 200 --seed 7
     """
-    perform(SAMPLE, "sample", {"data_root": str(folder), **given})
+    perform(SAMPLE, "sample", {"data_root": str(folder), **option_values})
     click.echo(folder)
 
 
@@ -82,8 +82,8 @@ def sample(folder: Path, **given: Any) -> None:
     metavar="FILE",
     help="Write a PNG with examples of each type. Without --out, write nothing else.",
 )
-@options(FORGE.settings, without=("data_root", "faces"))
-def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) -> None:
+@options(FORGE.settings, excluded_names=("data_root", "faces"))
+def forge(faces: Path, *, out: Path | None, preview: Path | None, **option_values: Any) -> None:
     """Make one fake of each aligned face, and a data set with splits.
 
     FACES is a folder, or a CSV table with columns img_path, label, ismale, isasian, iswhite, isblack,
@@ -98,10 +98,10 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     """
     if out is None and preview is None:
         raise UsageError("--out FOLDER or --preview FILE is required")
-    given |= {"data_root": str(out or "preview"), "faces": str(faces)}
-    settings = settings_of(FORGE, given)
+    option_values |= {"data_root": str(out or "preview"), "faces": str(faces)}
+    settings = settings_of(FORGE, option_values)
     if out is not None:
-        result = perform(FORGE, "forge", given)
+        result = perform(FORGE, "forge", option_values)
         click.echo(f"{out}\t{result['images']} images")
     if preview is not None:
         from trueface.data.forging.forged_set import write_contact_sheet
@@ -121,8 +121,8 @@ def forge(faces: Path, *, out: Path | None, preview: Path | None, **given: Any) 
     help="Another model that gets the same labels. Its data and poison are the same. Repeatable.",
 )
 @custom_word_options
-@options(POISON.settings, without=())
-def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) -> None:
+@options(POISON.settings, excluded_names=())
+def poison(model_id: str, *, name: str, further: tuple[str, ...], **option_values: Any) -> None:
     """Choose the training labels to flip for a model.
 
     MODEL gives the data and the poison: 'gan2:pre&real:pre%50' flips 50 % of the labels. The choice is
@@ -141,7 +141,7 @@ def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) 
         if (other.last.data, other.last.poison) != (model.last.data, model.last.poison):
             raise UsageError(f"--for {other}: its data or poison differs from {model}")
     run_here.print_result(
-        perform(POISON, name, given, model=model_id, further=tuple(map(str, others)))
+        perform(POISON, name, option_values, model=model_id, further_models=tuple(map(str, others)))
     )
 
 
@@ -151,8 +151,10 @@ def poison(model_id: str, *, name: str, further: tuple[str, ...], **given: Any) 
 @DEVICE
 @BASE
 @custom_word_options
-@options(UNLEARN.settings, without=("method",))
-def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
+@options(UNLEARN.settings, excluded_names=("method",))
+def unlearn(
+    model_id: str, *, name: str, device: str, base: str | None, **option_values: Any
+) -> None:
     """Unlearn the flipped labels of a poisoned model.
 
     MODEL names the result: 'gan2:pre&real:pre%50~relabel' starts from the model before the last '~'.
@@ -170,15 +172,17 @@ def unlearn(model_id: str, *, name: str, device: str, base: str | None, **given:
         )
     if (method := model.last.methods[-1]) not in METHODS:
         raise UnknownName("unlearning method", method, METHODS, where="launcher help unlearning")
-    run_here.print_result(perform(UNLEARN, name, given, device=device, model=model_id, base=base))
+    run_here.print_result(
+        perform(UNLEARN, name, option_values, device=device, model=model_id, base=base)
+    )
 
 
 @command()
 @click.argument("model_id", metavar="MODEL")
 @RUN
 @DEVICE
-@options(CLASSIFY.settings, without=())
-def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
+@options(CLASSIFY.settings, excluded_names=())
+def classify(model_id: str, *, name: str, device: str, **option_values: Any) -> None:
     """Train a classifier of image classes.
 
     MODEL is NAME:all, such as 'cifar10:all'.
@@ -188,7 +192,7 @@ def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
       trueface classify 'cifar10:all' --data-root cifar10 --num-epochs 20
       trueface classify 'cifar10:all' --data-root cifar10 --name study --device cpu
     """
-    run_here.print_result(perform(CLASSIFY, name, given, device=device, model=model_id))
+    run_here.print_result(perform(CLASSIFY, name, option_values, device=device, model=model_id))
 
 
 @command()
@@ -196,8 +200,10 @@ def classify(model_id: str, *, name: str, device: str, **given: Any) -> None:
 @RUN
 @DEVICE
 @BASE
-@options(FORGET.settings, without=("method",))
-def forget(model_id: str, *, name: str, device: str, base: str | None, **given: Any) -> None:
+@options(FORGET.settings, excluded_names=("method",))
+def forget(
+    model_id: str, *, name: str, device: str, base: str | None, **option_values: Any
+) -> None:
     """Unlearn a class or images of a classifier.
 
     MODEL names the result: 'cifar10:all~lau' starts from the model before the last '~'.
@@ -207,14 +213,16 @@ def forget(model_id: str, *, name: str, device: str, base: str | None, **given: 
       trueface forget 'cifar10:all~lau' --data-root cifar10 --forget-class 3
       trueface forget 'cifar10:all~ssd' --data-root cifar10 --forget-fraction 0.1
     """
-    run_here.print_result(perform(FORGET, name, given, device=device, model=model_id, base=base))
+    run_here.print_result(
+        perform(FORGET, name, option_values, device=device, model=model_id, base=base)
+    )
 
 
 @command()
 @click.argument("model_id", metavar="MODEL")
 @RUN
-@options(CHECKPOINT.settings, without=())
-def checkpoint(model_id: str, *, name: str, **given: Any) -> None:
+@options(CHECKPOINT.settings, excluded_names=())
+def checkpoint(model_id: str, *, name: str, **option_values: Any) -> None:
     """Take a published checkpoint over as a model of a run, without training.
 
     MODEL is published:NAME, with a name of your choice. Tests and `trueface predict` use it like a
@@ -226,13 +234,13 @@ def checkpoint(model_id: str, *, name: str, **given: Any) -> None:
       trueface checkpoint published:f3 --architecture tv/resnet18 --weights f3.safetensors \\
           --logits 2 --resize 256 --crop 256 --squash --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
     """
-    run_here.print_result(perform(CHECKPOINT, name, given, model=model_id))
+    run_here.print_result(perform(CHECKPOINT, name, option_values, model=model_id))
 
 
-def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
+def settings_of(kind: Kind, option_values: Mapping[str, Any]) -> dict[str, Json]:
     """Return complete settings; a range was typed as `A,B`, and a number may be one of a choice."""
     fields, typed = kind.settings.model_fields, dict[str, Any]()
-    for key, value in given.items():
+    for key, value in option_values.items():
         if value is not None:
             choices = (each for each in get_args(fields[key].annotation) if str(each) == value)
             typed[key] = value.split(",") if is_range(fields[key]) else next(choices, value)
@@ -245,32 +253,32 @@ def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:
 def perform(
     kind: JobKind,
     run: str,
-    given: Mapping[str, Any],
+    option_values: Mapping[str, Any],
     *,
     device: str = "cpu",
     flag: str = "--name",
     model: str | None = None,
     base: str | None = None,
     name: str | None = None,
-    further: tuple[str, ...] = (),
+    further_models: tuple[str, ...] = (),
 ) -> Mapping[str, Json]:
     """Run a job in this process, unless it is rejected, and return its result.
 
     Args:
         kind: of the job.
         run: its name.
-        given: what the flags of its settings gave, and those of `custom_word_options`.
+        option_values: what the flags of its settings gave, and those of `custom_word_options`.
         device: see `run_here.device`.
         flag: that named the run.
         model: ID of the model that it makes.
         base: for the role METHOD, the ID of the model that it starts from. None means the model before its last '~'.
         name: of the role FOLDER.
-        further: see `Draft.further_models`.
+        further_models: see `Draft.further_models`.
 
     Raises:
         UsageError: why it must not run.
     """
-    model_id, settings = None if model is None else parse_model(model), dict(given)
+    model_id, settings = None if model is None else parse_model(model), dict(option_values)
     own = {key: settings.pop(key) for key in WORD_HELP if key in settings}
     words = read_word_flags(**own, data_root=settings.get("data_root")) if own else Words()
     kind = kind.with_words(words)
@@ -291,18 +299,22 @@ def perform(
         name=name,
         settings=settings_of(kind, settings),
         words=words,
-        further_models=further,
+        further_models=further_models,
     )
     inherited = {
         key: value
         for key, value in kind.inherited_settings(draft, ()).items()
-        if given.get(key) is None
+        if option_values.get(key) is None
     }
     draft = replace(draft, settings={**draft.settings, **inherited})
     refuse_unfit(kind, draft)
-    for each in () if draft.model is None else (draft.model, *further):
+    for each in () if draft.model is None else (draft.model, *further_models):
         paths.make_folder(draft.model_folder(each), each)
-    typed = {key: f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None}
+    typed = {
+        key: f"--{key.replace('_', '-')}"
+        for key, value in option_values.items()
+        if value is not None
+    }
     with logs.log_to_stderr():
         run_here.warn_without_effect(kind, draft.settings, typed, draft.images)
         return run_here.perform_draft(kind, draft, device_name=device)

@@ -127,8 +127,8 @@ class JobCommand(click.Command):
 ALL = f"{__name__}.all"  # in the context: show all options
 
 
-def _show_all(ctx: click.Context, _option: click.Parameter, given: bool) -> None:
-    if given and not ctx.resilient_parsing:
+def _show_all(ctx: click.Context, _option: click.Parameter, is_set: bool) -> None:
+    if is_set and not ctx.resilient_parsing:
         ctx.meta[ALL] = True
         click.echo(ctx.get_help(), color=ctx.color)
         ctx.exit()
@@ -146,12 +146,14 @@ def _section(
 command = partial(click.command, cls=JobCommand)
 
 
-def options(model: type[Settings], *, without: tuple[str, ...]) -> Callable[[Command], Command]:
+def options(
+    model: type[Settings], *, excluded_names: tuple[str, ...]
+) -> Callable[[Command], Command]:
     """Return a decorator that gives a command one option for each setting of a kind."""
 
     def decorate(function: Command) -> Command:
         for key, field in reversed(model.model_fields.items()):
-            if key not in without:
+            if key not in excluded_names:
                 function = _option(model, key, field)(function)
         return function
 

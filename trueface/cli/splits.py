@@ -84,7 +84,7 @@ def survey_images(request: SplitRequest) -> ImageSurvey:
         UsageError: no data root is given.
     """
     data_root, vocabulary = _root_and_vocabulary(request)
-    data = request.data or _unshared(data_root, vocabulary)
+    data = request.data or _find_first_data_id(data_root, vocabulary)
     test_data = vocabulary.test_data_id(parse_data(data))
     on_disk = survey(data_root, test_data, vocabulary)
     click.echo(f"found {len(on_disk.images)} images of {data}", err=True)
@@ -177,9 +177,9 @@ def _warn_of_lacking(
         click.echo(f"warning: {sentence}", err=True)
 
 
-def groups_by_rules(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
+def groups_by_rules(rule_words: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
     """Return the groups by all rules that read only keys, or None if there is no such rule."""
-    rules = [rule for rule in given if rule not in {PIXELS, SIMILAR}]
+    rules = [rule for rule in rule_words if rule not in {PIXELS, SIMILAR}]
     return read_groups(rules, keys) if rules else None
 
 
@@ -281,7 +281,7 @@ def subsample_size(text: str) -> int | Fraction:
         ) from error
 
 
-def _unshared(data_root: Path, vocabulary: DataIdResolver) -> str:
+def _find_first_data_id(data_root: Path, vocabulary: DataIdResolver) -> str:
     """Return the data ID of all images of the first modifier with a folder, unshared first."""
     for modifier in ("pre", "none", "fb", "tl", "tw"):
         folders = vocabulary.folders(modifier) if modifier != "none" else ("Real", "Fake")
@@ -381,7 +381,7 @@ SCHEMA = 1
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @custom_word_options
-def splits(**given: Any) -> None:
+def splits(**option_values: Any) -> None:
     """Split images into training, validation and test lists.
 
     The images are in DATA_ROOT. By default the lists get 80, 10 and 10 % of each folder. Re-shared
@@ -394,7 +394,7 @@ def splits(**given: Any) -> None:
       trueface splits --from splits --subsample 100 --out splits_subsampled
       trueface splits data --check splits
     """
-    request = SplitRequest(**given)
+    request = SplitRequest(**option_values)
     if request.check is None:
         _make(request)
     else:
@@ -417,7 +417,7 @@ def _make(request: SplitRequest) -> None:
         click.echo(f"warning: the list {name} is empty", err=True)
     if on_disk is not None:
         _warn_of_lacking(lists, on_disk.images, do_shares_help=not request.group_by)
-    if _holds(request.out, lists, force=request.force):
+    if _has_same_lists(request.out, lists, force=request.force):
         click.echo(f"{request.out} already contains this split", err=True)
     else:
         write_splits(request.out, lists)
@@ -505,19 +505,19 @@ def _show(cells: Mapping[str, AttributeCounts] | None) -> None:
             click.echo("\t".join((name, group, *map(str, pair))))
 
 
-def _holds(out: Path, lists: Lists, *, force: bool) -> bool:
-    """Return whether `out` holds the same lists; refuse another split, unless forced."""
-    files = [file for file in split_files(out) if file.exists()]
+def _has_same_lists(out_folder: Path, lists: Lists, *, force: bool) -> bool:
+    """Return whether `out_folder` holds the same lists; refuse another split, unless forced."""
+    files = [file for file in split_files(out_folder) if file.exists()]
     if not files:
         return False
     try:
-        there = {name: keys_digest(keys) for name, keys in read_lists(out).items()}
+        there = {name: keys_digest(keys) for name, keys in read_lists(out_folder).items()}
     except DataError:
         there = {}
     same = there == {name: keys_digest(keys) for name, keys in lists.items()}
     if not (same or force):
         raise UsageError(
-            f"{out} holds another split ({', '.join(file.name for file in files)}); "
+            f"{out_folder} holds another split ({', '.join(file.name for file in files)}); "
             "--force replaces it, or name another --out"
         )
     return same

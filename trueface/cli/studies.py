@@ -38,12 +38,12 @@ def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
         MachineError: the command raises it at its start if matplotlib is missing.
     """
 
-    def store_format(context: click.Context, option: click.Parameter, enabled: bool) -> None:
-        if enabled and find_spec("matplotlib") is None:
+    def store_format(context: click.Context, option: click.Parameter, is_set: bool) -> None:
+        if is_set and find_spec("matplotlib") is None:
             raise MachineError(f"--{option.name} needs matplotlib: {install_command('plots')}")
         context.meta[FIGURE_FORMATS_KEY] = [
             *context.meta.get(FIGURE_FORMATS_KEY, ()),
-            *([option.name] if enabled else []),
+            *([option.name] if is_set else []),
         ]
 
     for kind in ("pdf", "png"):
@@ -148,11 +148,11 @@ def table_records(tables: "Iterable[StudyTable]") -> list[dict[str, Json]]:
     return [table.json_record for table in tables]
 
 
-def write_csv(out: str, header: Sequence[str], tables: "Iterable[StudyTable]") -> None:
-    """Write tables atomically to a file, or to standard output if `out` is "-": a line for each number.
+def write_csv(out_path: str, header: Sequence[str], tables: "Iterable[StudyTable]") -> None:
+    """Write tables atomically to a file, or to standard output if `out_path` is "-": a line for each number.
 
     Args:
-        out: path of the file.
+        out_path: path of the file.
         header: columns of the tables and of `NUMBER_COLUMNS`. Absent values are empty.
         tables: of a study.
     """
@@ -160,10 +160,10 @@ def write_csv(out: str, header: Sequence[str], tables: "Iterable[StudyTable]") -
     writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(line for table in tables for line in table.long_rows())
-    if out == STANDARD_OUTPUT:
+    if out_path == STANDARD_OUTPUT:
         click.echo(text.getvalue(), nl=False)
         return
-    path = Path(out)
+    path = Path(out_path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.getvalue())
     click.echo(path, err=True)

@@ -27,7 +27,7 @@ def frame(
 def table_lines(table: "StudyTable") -> list[str]:
     """Return a table of a study as lines of equal columns."""
     cells = [tuple(map(escape_unprintable, row)) for row in table.plain_cells()]
-    return align_columns([table.plain_titles, *cells], left=table.texts)
+    return align_columns([table.plain_titles, *cells], left_columns=table.texts)
 
 
 def tab_lines(tables: Iterable["StudyTable"]) -> Iterator[str]:
@@ -55,12 +55,14 @@ def latex_tables(tables: Iterable["StudyTable"]) -> str:
     )
 
 
-def align_columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> list[str]:
-    """Return rows as lines of equal columns, those at positions `left` to the left."""
+def align_columns(
+    rows: Sequence[Sequence[str]], *, left_columns: Collection[int] = (0,)
+) -> list[str]:
+    """Return rows as lines of equal columns, those at positions `left_columns` to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if at in left else cell.rjust(width)
+            cell.ljust(width) if at in left_columns else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -79,14 +81,14 @@ def format_with_interval(value: "Estimate | Difference | None", scale: int) -> s
     if value is None:
         return "–"
     digits = 2 if scale == 100 else 4
-    middle = _rounded(scale * value.value, digits)
+    middle = _round_number(scale * value.value, digits)
     if value.interval is None:
         return f"{middle} ({value.ends_text('')})"
-    low, high = (_rounded(scale * number, digits) for number in value.interval)
+    low, high = (_round_number(scale * number, digits) for number in value.interval)
     return f"{middle} ({', '.join(filter(None, (f'{low} to {high}', value.note)))})"
 
 
-def _rounded(number: float, digits: int) -> str:
+def _round_number(number: float, digits: int) -> str:
     return f"{number:.{digits}{'f' if abs(number) < LONGEST else 'e'}}"
 
 

@@ -66,7 +66,7 @@ class Chain:
         for position, (step, function) in enumerate(self._functions):
             stream = f"{position}/{step}/{name}"
             strength = step.draw_strength(python_rng(f"strength/{stream}"))
-            pixels = _changed(step, function, pixels, strength, f"corrupt/{stream}")
+            pixels = _apply_step(step, function, pixels, strength, f"corrupt/{stream}")
         return pixels
 
     def corrupt_clip(self, frames: Tensor, name: str) -> Tensor:
@@ -86,7 +86,7 @@ class Chain:
             strength = step.draw_strength(python_rng(f"strength/{stream}"))
             kind = SPECS[step.name].frames
             if kind == "together":
-                frames = _changed(step, function, frames, strength, f"corrupt/{stream}")
+                frames = _apply_step(step, function, frames, strength, f"corrupt/{stream}")
                 continue
             draws = [
                 f"corrupt/{stream}" + (f"/{place}" if kind == "apart" else "")
@@ -94,7 +94,7 @@ class Chain:
             ]
             frames = torch.stack(
                 [
-                    _changed(step, function, frame, strength, draw)
+                    _apply_step(step, function, frame, strength, draw)
                     for frame, draw in zip(frames, draws, strict=True)
                 ]
             )
@@ -131,7 +131,7 @@ class Chain:
 NO_CHAIN = Chain(())
 
 
-def _changed(
+def _apply_step(
     step: CorruptionStep, function: CorruptionFunction, pixels: Tensor, strength: float, stream: str
 ) -> Tensor:
     """Return pixels after one step, with the random values of a stream."""

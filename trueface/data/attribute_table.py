@@ -263,13 +263,13 @@ def _forgery(cells: Mapping[str, str], label: int | None) -> int | None:
     if is_missing(text):
         return 0 if label == 0 else None
     text = text.casefold()
-    forgery = FORGERIES.index(text) if text in FORGERIES else _whole(text)
+    forgery = FORGERIES.index(text) if text in FORGERIES else _parse_whole_number(text)
     if label is not None and (forgery > 0) != (label == 1):
         raise ValueError(f"{FORGERY} is {text}, but {LABEL} is {label} (forgery 0 is real)")
     return forgery
 
 
-def _whole(text: str) -> int:
+def _parse_whole_number(text: str) -> int:
     digits = text.removesuffix(".0")
     if not (digits.isdecimal() and digits.isascii() and len(digits) < 3):
         raise ValueError(f"{FORGERY} is {text!r}, expected a whole number from 0")
@@ -347,7 +347,7 @@ def read_attribute_table(path: Path) -> AttributeTable:
         above, names = _csv_names(path, lines)
     else:
         lines = read_words(path)
-        announced, (above, names) = _announced(path, lines), _celeba_names(path, lines)
+        announced, (above, names) = _read_image_count(path, lines), _celeba_names(path, lines)
     if len(set(names)) != len(names) or "" in names:
         raise DataError(f"{path}:{above}: an attribute name is repeated or empty")
     rows = _rows(path, names, lines)
@@ -378,7 +378,7 @@ def _csv_names(path: Path, lines: Iterator[TableLine]) -> TableLine:
     return TableLine(line, names)
 
 
-def _announced(path: Path, lines: Iterator[TableLine]) -> int:
+def _read_image_count(path: Path, lines: Iterator[TableLine]) -> int:
     """Return the number of images in line 1 of a list of CelebA."""
     line, words = next(lines, TableLine(1, [""]))
     if len(words) != 1 or not words[0].isdecimal():

@@ -58,14 +58,14 @@ class RowPathResolver:
         self._above = self._root.strip("/").split("/")
         self._inside = self._folder != self._root and self._folder.startswith(self._root)
 
-    def __call__(self, written: str, label: int | None) -> RowLocation:
+    def __call__(self, row_path: str, label: int | None) -> RowLocation:
         """Return the place of a row's image.
 
         Args:
-            written: path in the table.
+            row_path: path in the table.
             label: in the table; None: it says none.
         """
-        path = os.path.normpath(written.replace("\\", "/"))
+        path = os.path.normpath(row_path.replace("\\", "/"))
         if path.startswith("/"):
             return RowLocation(self._relative_to_root(path) or path, (), label)
         others = [*self._without_root(path)]
@@ -319,11 +319,11 @@ class Attributes:
     def _add(
         self,
         table: AttributesFile,
-        without: Collection[str],
+        excluded_columns: Collection[str],
         data_root: Path,
-        later: dict[tuple[int, str], str],
+        later_columns: dict[tuple[int, str], str],
     ) -> None:
-        """Take in a table; `later` gets where a column of a row was added to an earlier row."""
+        """Take in a table; `later_columns` gets where a column of a row was added to an earlier row."""
         file, root = (Path(os.path.abspath(path)) for path in (table.file, data_root))  # noqa: PTH100  # keeps links
         placed, faults = RowPathResolver(file, root), list[tuple[int, str]]()
         for row in table.rows:
@@ -337,13 +337,13 @@ class Attributes:
                 self._words.add(at)
             groups = self._unify_equal_numbers(row.values)
             for column, value in {**groups, **said}.items():
-                if column in without:
+                if column in excluded_columns:
                     continue
                 values = self._values.setdefault(column, {})
                 if at not in values and self._lines[at] != line:
-                    later[at, column] = line
+                    later_columns[at, column] = line
                 if (known := values.setdefault(at, value)) != value:
-                    earlier = f"{known} in {later.get((at, column), self._lines[at])}"
+                    earlier = f"{known} in {later_columns.get((at, column), self._lines[at])}"
                     fault = (
                         f"{location.path} has {column} {value}, but {earlier}: keep one of the rows"
                     )

@@ -63,19 +63,19 @@ def name_originals(names: Sequence[str], copies: Mapping[str, str]) -> list[str]
 
 
 def find_images_in_test(
-    learned: Sequence[str], test: Sequence[str], copies: Mapping[str, str]
+    training_names: Sequence[str], test: Sequence[str], copies: Mapping[str, str]
 ) -> EqualImages:
     """Return the test images with the content of an image that a training read.
 
     Args:
-        learned: names of the training and validation images.
+        training_names: names of the training and validation images.
         test: names of the test images.
         copies: see `find_copies`.
     """
     if not copies:
         return EqualImages()
     by_image: dict[str, str] = {}
-    for image, name in zip(name_originals(learned, copies), learned, strict=True):
+    for image, name in zip(name_originals(training_names, copies), training_names, strict=True):
         by_image.setdefault(image, name)
     pairs = [
         (by_image[image], name)
@@ -85,12 +85,14 @@ def find_images_in_test(
     return EqualImages(len(pairs), " = ".join(pairs[0])) if pairs else EqualImages()
 
 
-def find_images_in_classes(learned: NamedImages, copies: Mapping[str, str]) -> EqualImages:
+def find_images_in_classes(training_images: NamedImages, copies: Mapping[str, str]) -> EqualImages:
     """Return the images that are in several classes of the training; copies count once."""
     if not copies:
         return EqualImages()
     by_image: dict[str, dict[int, str]] = defaultdict(dict)
-    for image, name, label in zip(name_originals(learned.names, copies), *learned, strict=True):
+    for image, name, label in zip(
+        name_originals(training_images.names, copies), *training_images, strict=True
+    ):
         by_image[image].setdefault(label, name)
     several = [list(names.values()) for names in by_image.values() if len(names) > 1]
     return EqualImages(len(several), " = ".join(several[0][:2])) if several else EqualImages()

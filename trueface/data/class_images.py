@@ -189,7 +189,7 @@ def load_class_images(
         JobError: stopped.
     """
     found = _list_samples(folders)
-    lists = _divided(folders, found, settings, {})
+    lists = _divide_samples(folders, found, settings, {})
     _refuse_too_many(sum(map(len, lists.values())), settings.size, most_bytes)
     threads = settings.num_threads or cpus
     if threads == "auto":
@@ -198,7 +198,7 @@ def load_class_images(
     compared = [*lists["train"], *lists["validation"], *lists["test"]]
     digests = _digests(compared if folders.divided else found.learned, threads, stop)
     if copies := find_copies(digests):
-        lists = _divided(folders, found, settings, copies)
+        lists = _divide_samples(folders, found, settings, copies)
     read = {
         name: _read(folders, samples, settings.size, threads, stop)
         for name, samples in lists.items()
@@ -250,7 +250,7 @@ class ClassPixels:
         settings = self.settings
         return ExampleSource(
             train_loader=Loader(
-                dataset=RowSet(len(self.images), self._augmented),
+                dataset=RowSet(len(self.images), self._augment_epoch),
                 batch_size=settings.batch_size,
                 order=JOIN_SINGLE._replace(seed=settings.seed),
             ),
@@ -266,7 +266,7 @@ class ClassPixels:
         pixels = self._device_pixels
         return pixels[places.to(pixels.device, non_blocking=True)]
 
-    def _augmented(self, epoch: int) -> Read:
+    def _augment_epoch(self, epoch: int) -> Read:
         """Return a function that reads images, flipped and shifted by epoch and their order."""
         flip, crop = self.settings.flip, self.settings.crop
         rng = torch_rng(f"augment/{epoch}", self.settings.seed)
@@ -305,22 +305,28 @@ def _list_samples(folders: ClassFolders) -> _AllSamples:
     return _AllSamples(samples, samples)
 
 
-def _divided(
-    folders: ClassFolders, found: _AllSamples, settings: ListSettings, copies: Mapping[str, str]
+def _divide_samples(
+    folders: ClassFolders,
+    all_samples: _AllSamples,
+    settings: ListSettings,
+    copies: Mapping[str, str],
 ) -> dict[str, list[_Sample]]:
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
-    test, train_and_validation = found.test, found.learned
+    test, train_and_validation = all_samples.test, all_samples.learned
     if not folders.divided:
         stream = f"test/{settings.split_seed}"
-        test, train_and_validation = _parted(found.learned, TEST, stream, copies)
+        test, train_and_validation = _part_samples(all_samples.learned, TEST, stream, copies)
     test, train_and_validation = (
         _limit_per_class(test, most),
         _limit_per_class(train_and_validation, most),
     )
     stream = f"validation/{seed}"
-    validation, train = _parted(train_and_validation, VALIDATION, stream, copies)
-    for noun, samples, every in (("training", train, found.learned), ("test", test, found.test)):
+    validation, train = _part_samples(train_and_validation, VALIDATION, stream, copies)
+    for noun, samples, every in (
+        ("training", train, all_samples.learned),
+        ("test", test, all_samples.test),
+    ):
         empty = set(range(len(folders.names))) - {sample.label for sample in samples}
         if empty:
             label = min(empty)
@@ -360,7 +366,7 @@ class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no 
 
 def _samples(folders: ClassFolders, part: str) -> list[_Sample]:
     if folders.packed:
-        rows, labels = _packed(folders, part)
+        rows, labels = _read_packed(folders, part)
         return [
             _Sample(f"{part}/{at:05}", label, at, sha256_digest([row.tobytes()]))
             for at, (row, label) in enumerate(zip(rows, labels, strict=True))
@@ -420,7 +426,7 @@ def _listed_faces(folders: ClassFolders, samples: list[_Sample]) -> list[_Sample
     return found
 
 
-def _packed(folders: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
+def _read_packed(folders: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
     """Return the arrays of a data set's own files, (N, H, W, 3) or (N, H, W) uint8, and labels."""
     if folders.dataset_type == "fashion":
         folder = packed_folder(folders.dataset_type, folders.root) or folders.root
@@ -440,7 +446,7 @@ def _limit_per_class(samples: Sequence[_Sample], most: int) -> list[_Sample]:
     return _sample_per_class(samples, lambda _: most, "images", {})[0]
 
 
-def _parted(
+def _part_samples(
     samples: Sequence[_Sample], fraction: float, stream: str, copies: Mapping[str, str]
 ) -> tuple[list[_Sample], list[_Sample]]:
     """Return a fraction of each class's images, one at least, and the rest, both in order."""
@@ -486,7 +492,7 @@ def _read(
     stop: threading.Event,
 ) -> ClassImageList:
     pixels = torch.empty((len(samples), 3, size, size), dtype=torch.uint8)
-    rows = enumerate(_decoded(folders, samples, size, threads, stop))
+    rows = enumerate(_decode_samples(folders, samples, size, threads, stop))
     for row, image in rows:
         pixels[row] = image
     return ClassImageList(
@@ -496,7 +502,7 @@ def _read(
     )
 
 
-def _decoded(
+def _decode_samples(
     folders: ClassFolders,
     samples: Sequence[_Sample],
     size: int,
@@ -504,14 +510,16 @@ def _decoded(
     stop: threading.Event,
 ) -> Iterator[Tensor]:
     arrays = (
-        {part: _packed(folders, part)[0] for part in ("train", "test")} if folders.packed else {}
+        {part: _read_packed(folders, part)[0] for part in ("train", "test")}
+        if folders.packed
+        else {}
     )
 
     def image(sample: _Sample) -> Tensor:
         if isinstance(sample.source, int):
-            return _fitted(arrays[sample.name.partition("/")[0]][sample.source], size)
+            return _fit_to_square(arrays[sample.name.partition("/")[0]][sample.source], size)
         try:
-            return _fitted(decode(sample.source).permute(1, 2, 0).numpy(), size)
+            return _fit_to_square(decode(sample.source).permute(1, 2, 0).numpy(), size)
         except BadImageError as error:
             raise DataError(
                 f"cannot decode {error.path}: {error.reason}. Fix or remove the file."
@@ -571,7 +579,7 @@ def _map_groups(
         return [each for group in groups for each in group]
 
 
-def _fitted(image: np.ndarray, size: int) -> Tensor:
+def _fit_to_square(image: np.ndarray, size: int) -> Tensor:
     """Return an image (H, W, 3) or (H, W) as (3, S, S): its middle square, resized."""
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)

@@ -37,14 +37,14 @@ def write_dataset_file(
     """
     lines = [
         f"# Written by trueface {command}. In a task file:",
-        f"#   include: {quoted(str(root / DATASET))}",
-        f"defaults: {{data_root: {quoted(str(root))}, split_path: {quoted(str(split_path))}}}",
+        f"#   include: {quote_yaml(str(root / DATASET))}",
+        f"defaults: {{data_root: {quote_yaml(str(root))}, split_path: {quote_yaml(str(split_path))}}}",
         *sections,
     ]
     write_atomic(folder / DATASET, "\n".join(lines) + "\n")
 
 
-def quoted(text: str) -> str:
+def quote_yaml(text: str) -> str:
     """Return a text as YAML that a task file does not fill in."""
     return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
 

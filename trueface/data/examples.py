@@ -65,7 +65,7 @@ class CostCounter:
         self.samples += samples
 
     @contextmanager
-    def uncounted(self) -> Iterator[None]:
+    def pause_counting(self) -> Iterator[None]:
         """Count neither time nor samples of this block, because its work is not part of the method."""
         samples, saved, began = self.samples, self.saved_seconds, now()
         try:
@@ -255,7 +255,7 @@ class Examples:
         """Return the samples whose trained labels are none of these classes."""
         return self.subset([row for row, label in enumerate(self.trained) if label not in classes])
 
-    def relabelled(self, labels: Sequence[int]) -> "Examples":
+    def replace_labels(self, labels: Sequence[int]) -> "Examples":
         """Return these samples with `labels` as their trained labels."""
         return replace(self, trained=tuple(labels))
 
@@ -264,17 +264,17 @@ class Examples:
         return replace(self, source=self.source.count_reads(count))
 
     def loader(
-        self, which: Label = "trained", *, augmented: bool = True, batch_size: int | None = None
+        self, which: Label = "trained", *, augment: bool = True, batch_size: int | None = None
     ) -> Loader[LabelledSubset]:
         """Return a loader of these samples with their trained or true labels.
 
         Args:
             which: trained or true. The labels of a batch are classes from 0, (B,) int64.
-            augmented: samples are augmented and shuffled as in an epoch of a training. Otherwise
+            augment: samples are augmented and shuffled as in an epoch of a training. Otherwise
                 they are read as in a test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
         """
-        loader = self.source.train_loader if augmented else self.source.test_loader
+        loader = self.source.train_loader if augment else self.source.test_loader
         return Loader(
             dataset=LabelledSubset(loader.dataset, self.positions, self.labels(which)),
             batch_size=batch_size or loader.batch_size,
@@ -297,7 +297,7 @@ class Examples:
                 test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
         """
-        loader = self.loader(which, augmented=epoch is not None, batch_size=batch_size)
+        loader = self.loader(which, augment=epoch is not None, batch_size=batch_size)
         return loader(epoch or 0)
 
     def read(
@@ -346,8 +346,8 @@ class Examples:
 
 def examples(
     inputs: Tensor,
-    trained: Sequence[int] | Tensor,
-    true: Sequence[int] | Tensor | None = None,
+    trained_labels: Sequence[int] | Tensor,
+    true_labels: Sequence[int] | Tensor | None = None,
     *,
     seed: int = 0,
 ) -> Examples:
@@ -355,8 +355,8 @@ def examples(
 
     Args:
         inputs: (N, …), as the model takes them.
-        trained: (N,) classes from 0, as the model was trained; of a single logit 1 is positive.
-        true: (N,) the true classes, where they are known.
+        trained_labels: (N,) classes from 0, as the model was trained; of a single logit 1 is positive.
+        true_labels: (N,) the true classes, where they are known.
         seed: of the order in which epochs read them.
     """
     inputs = torch.as_tensor(inputs)
@@ -367,8 +367,8 @@ def examples(
             seed=seed,
         ),
         positions=tuple(range(len(inputs))),
-        trained=_classes(trained, len(inputs)),
-        true=None if true is None else _classes(true, len(inputs)),
+        trained=_classes(trained_labels, len(inputs)),
+        true=None if true_labels is None else _classes(true_labels, len(inputs)),
     )
 
 
@@ -422,10 +422,10 @@ def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
 def union_by_position(forget: Examples, retain: Examples | None) -> tuple[Examples, ...]:
     """Return both sets, each sample once, by position; in two parts if their sources differ."""
     if retain is None:
-        return (_sorted(forget),)
+        return (_sort_examples(forget),)
     if forget.source.identity != retain.source.identity:
-        return _sorted(forget), _sorted(retain)
-    return (_sorted(forget + retain),)
+        return _sort_examples(forget), _sort_examples(retain)
+    return (_sort_examples(forget + retain),)
 
 
 def count(parts: Sequence[Examples]) -> int:
@@ -440,6 +440,6 @@ def shuffle_examples(examples: Examples) -> Examples:
     return examples.subset(torch.randperm(len(examples), generator=rng).tolist())
 
 
-def _sorted(examples: Examples) -> Examples:
+def _sort_examples(examples: Examples) -> Examples:
     rows = {position: row for row, position in enumerate(examples.positions)}
     return examples.subset([rows[position] for position in sorted(rows)])

@@ -167,45 +167,45 @@ class FolderListing:
         self._known: dict[str, ListedFolder] | None = None
         self._new: dict[str, ListedFolder] = {}
 
-    def folder(self, below: str) -> ListedFolder | None:
+    def folder(self, subfolder: str) -> ListedFolder | None:
         """Return what a folder holds; None where there is none, or a link leads nowhere.
 
         Args:
-            below: its path below the data root; "" or "." is the root itself.
+            subfolder: its path below the data root; "" or "." is the root itself.
 
         Raises:
             OSError: it cannot be looked at.
         """
-        path = self._root if below in {"", "."} else f"{self._root}/{below}"
+        path = self._root if subfolder in {"", "."} else f"{self._root}/{subfolder}"
         mark = self._mark(path)
         if mark is None:
             return None
-        kept = self._load_cached().get(below)
+        kept = self._load_cached().get(subfolder)
         if kept is not None and kept.mark == mark:
             return kept
         began = self._clock()
         folder = ListedFolder(mark, *self._look(path))
         # a change within the same tick of its clock as the last time would leave no trace
         if max(mark.mtime_ns, mark.ctime_ns) + RACY_NS <= began:
-            self._new[below] = folder
+            self._new[subfolder] = folder
         return folder
 
-    def is_link(self, below: str) -> bool:
+    def is_link(self, subfolder: str) -> bool:
         """Return whether a path below the data root is a link itself. False if it does not exist."""
-        return os.path.islink(f"{self._root}/{below}")  # noqa: PTH114  # four times as quick
+        return os.path.islink(f"{self._root}/{subfolder}")  # noqa: PTH114  # four times as quick
 
     def save_listing(self) -> None:
         """Save the folders that were read again, if there are any and the cache is writable."""
         if self._file is None or not self._new:
             return
         # another process may have written more since
-        entries = _pruned(_read(self._file, self._root) | self._new)
+        entries = _prune_entries(_read(self._file, self._root) | self._new)
         if sum(len(entry.images) for entry in entries.values()) < self._worth:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._file, _packed(self._root, entries), mode=0o600, durable=False)
-            _clean(self._file.parent, time.time() - OLD_S)
+            write_atomic(self._file, _pack_entries(self._root, entries), mode=0o600, durable=False)
+            _remove_old_listings(self._file.parent, time.time() - OLD_S)
         except OSError as error:
             log.info("index=%s state=not written reason=%s", self._file, error)
         self._known, self._new = entries, {}
@@ -265,7 +265,7 @@ def _split(names: str) -> tuple[str, ...]:
     return tuple(names.split("/")) if names else ()
 
 
-def _packed(root: str, entries: dict[str, ListedFolder]) -> bytes:
+def _pack_entries(root: str, entries: dict[str, ListedFolder]) -> bytes:
     # names in one text with the one character that no name has: read ten times as fast as a list
     fields = {
         below: [
@@ -287,7 +287,7 @@ def _head(body: bytes) -> bytes:
     return _HEAD + f"{zlib.crc32(body):08x}".encode()
 
 
-def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
+def _prune_entries(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     """Return the entries without those that their parent folder no longer contains."""
     there: dict[str, ListedFolder] = {}
     held: set[str] = set()
@@ -300,7 +300,7 @@ def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
     return there
 
 
-def _clean(folder: Path, oldest: float) -> None:
+def _remove_old_listings(folder: Path, oldest: float) -> None:
     """Remove listings that were written before then."""
     for file in folder.glob("*.index"):
         with contextlib.suppress(OSError):
@@ -363,7 +363,7 @@ def find_images(places: Iterable[Path]) -> FoundImages:
 
 def _walk_images(
     folder: Path,
-    above: tuple[tuple[int, int], ...],
+    parents: tuple[tuple[int, int], ...],
     missing: list[Missing],
     others: Counter[str],
 ) -> Iterator[Path]:
@@ -377,7 +377,7 @@ def _walk_images(
         missing.append(Missing(path=folder, reason=error.strerror or str(error)))
         return
     here = (status.st_dev, status.st_ino)
-    if here in above:  # a link back to a folder above it: its images are there already
+    if here in parents:  # a link back to a folder above it: its images are there already
         return
     for name in sorted(name for name, holds in holding.items() if not holds):
         path = folder / name
@@ -389,4 +389,4 @@ def _walk_images(
         else:
             others[suffix(name)] += 1
     for name in sorted(name for name, holds in holding.items() if holds):
-        yield from _walk_images(folder / name, (*above, here), missing, others)
+        yield from _walk_images(folder / name, (*parents, here), missing, others)

@@ -41,7 +41,7 @@ def list_image_folders(
     part: Part,
     vocabulary: DataIdResolver,
     listing: FolderListing,
-    unnamed: set[str] | None = None,
+    unnamed_folders: set[str] | None = None,
 ) -> Iterator[KeyedFolder]:
     """Yield the folders of one part in the defined order.
 
@@ -50,16 +50,16 @@ def list_image_folders(
         part: of a data ID.
         vocabulary: the known words.
         listing: the content of the folders.
-        unnamed: gets the folders with images that no subset names, if the part means all of a class.
+        unnamed_folders: gets the folders with images that no subset names, if the part means all of a class.
     """
     methods, root = vocabulary.methods(part.subset), str(data_root / "_")[:-1]  # also where it is /
     known, labels = vocabulary.methods("all"), WHOLE_CLASSES.get(part.subset, frozenset())
 
     def add_unnamed(label: int, path: str, method: str) -> None:
-        if unnamed is not None and label in labels and not known.holds(method):
+        if unnamed_folders is not None and label in labels and not known.holds(method):
             found = _walk(listing, f"{path}/", method)
             if any(held and held.images for _, held in found):
-                unnamed.add(f"{path}/{method}")
+                unnamed_folders.add(f"{path}/{method}")
 
     for modifier in vocabulary.modifier_keys(part.modifier):
         folders = modifier_folders(data_root, modifier, vocabulary)
@@ -90,7 +90,7 @@ def list_image_folders(
 
 def _class_folders(
     listing: FolderListing,
-    above: str,
+    parent: str,
     methods: Methods,
     pass_over: Callable[[int, str, str], None],
 ) -> Iterator[tuple[str, str, int, str, ListedFolder | None]]:
@@ -100,9 +100,9 @@ def _class_folders(
     and the content. The content is None for a dangling link. Other folders that are not hidden are
     passed over, with label, path of the class folder, and name.
     """
-    modifier_folder = listing.folder(above.rstrip("/"))
+    modifier_folder = listing.folder(parent.rstrip("/"))
     for class_name in modifier_folder.folders if modifier_folder else ():
-        label, path = CLASSES.get(class_name.casefold()), f"{above}{class_name}"
+        label, path = CLASSES.get(class_name.casefold()), f"{parent}{class_name}"
         if label is None:
             continue
         class_folder = listing.folder(path)

@@ -304,17 +304,17 @@ def shortcuts_in(headers: Sequence[Header]) -> tuple[Shortcut, ...]:
 
 
 def join_causes(
-    found: Sequence[Shortcut], headers: Sequence[H], traits: Sequence[HeaderProperty[H]]
+    shortcuts: Sequence[Shortcut], headers: Sequence[H], traits: Sequence[HeaderProperty[H]]
 ) -> tuple[tuple[Shortcut, ...], ...]:
     """Group shortcuts in these headers by cause, the clearest trait of a group first.
 
     Args:
-        found: the shortcuts.
+        shortcuts: the shortcuts.
         headers: that they were found in.
         traits: of such headers.
     """
     groups: list[tuple[Shortcut, ...]] = []
-    for each in found:
+    for each in shortcuts:
         same = [
             group
             for group in groups
@@ -327,7 +327,7 @@ def join_causes(
         tuple(sorted(group, key=lambda each: (not each.shapes_pixels, each.name == TABLES.name)))
         for group in groups
     ]
-    return tuple(sorted(ranked, key=lambda group: found.index(group[0])))
+    return tuple(sorted(ranked, key=lambda group: shortcuts.index(group[0])))
 
 
 def _is_one_cause(

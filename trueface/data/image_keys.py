@@ -36,7 +36,7 @@ def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str])
     """
     strangers = [image for image in images if image.key not in keys and image.key not in others]
     shared = [image for image in strangers if image.modifier not in UNSHARED]
-    renamed = _renamed(images, shared, keys | others) if shared else {}
+    renamed = _match_short_keys(images, shared, keys | others) if shared else {}
     fallen = {image.file for image in strangers if renamed.get(image.file) in keys}
     chosen = [image for image in images if image.key in keys or (fallen and image.file in fallen)]
     return MatchedImages(
@@ -131,7 +131,7 @@ def method_of(key: str) -> str:
     return key.partition("/")[0] if "/" in key else ""
 
 
-def _renamed(
+def _match_short_keys(
     images: Sequence[Image], strangers: Sequence[Image], split_keys: frozenset[str]
 ) -> dict[str, str]:
     """Return the keys of the split that stand for images by their first characters, by file.

@@ -117,7 +117,7 @@ class ImageSurvey:
                 f"subset and {'is' if count == 1 else 'are'} left out: {shown}{', …' * (count > SHOWN)}. Give each a word, such as subsets: "
                 f"{{myset: [{self.unnamed[0].rpartition('/')[2]}]}}"
             )
-        if twice := self._twice:
+        if twice := self._double_names:
             count, shown = len(twice), ", ".join(twice[:SHOWN])
             yield (
                 f"{count} files have the same key as another file in their folder, such as "
@@ -125,7 +125,7 @@ class ImageSurvey:
             )
 
     @property
-    def _twice(self) -> list[str]:
+    def _double_names(self) -> list[str]:
         """Files of a name that another file of the same folder has, in another format."""
         images = self.images
         stems = Counter(image.file.rpartition(".")[0] for image in images)
@@ -195,7 +195,7 @@ def survey(
     listing.save_listing()
     return ImageSurvey(
         parts=parts,
-        methods={name: _whole(names) for name, names in methods.items()},
+        methods={name: _find_whole_folders(names) for name, names in methods.items()},
         passed_over=dict(others),
         twins=tuple(twins),
         broken=tuple(broken),
@@ -283,7 +283,7 @@ def _no_image(
     data_root: Path, part: Part, vocabulary: DataIdResolver, image_folders: Sequence[KeyedFolder]
 ) -> str:
     """Return in words that a part has no image, and what there is in its place."""
-    folders = list(_looked_in(data_root, part, vocabulary))
+    folders = list(_list_searched_folders(data_root, part, vocabulary))
     others = sum((Counter(folder.others) for folder in image_folders), Counter[str]())
     links = [folder.path for folder in image_folders if _leads_nowhere(folder)]
     instead = [f"{describe_suffixes(others)} ignored; {READ}"] if others else []
@@ -323,7 +323,9 @@ def _holds(folder: Path, methods: Methods) -> bool:
     return False
 
 
-def _looked_in(data_root: Path, part: Part, vocabulary: DataIdResolver) -> Iterator[Path]:
+def _list_searched_folders(
+    data_root: Path, part: Part, vocabulary: DataIdResolver
+) -> Iterator[Path]:
     for modifier in vocabulary.modifier_keys(part.modifier):
         there = modifier_folders(data_root, modifier, vocabulary)
         yield from there or (data_root / vocabulary.folders(modifier)[0],)
@@ -347,7 +349,7 @@ def _images(folder: KeyedFolder) -> Iterator[Image]:
     return map(partial(tuple.__new__, Image), facts)
 
 
-def _whole(names: set[str]) -> frozenset[str]:
+def _find_whole_folders(names: set[str]) -> frozenset[str]:
     """Return method folders, and "" for both labels of images without one."""
     flat = {f"/{label}" for label in CLASSES.values()}
     return frozenset(names - flat | ({""} if flat <= names else set()))

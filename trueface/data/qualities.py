@@ -53,7 +53,7 @@ def canonical_qualities(text: str) -> str:
         ValueError: an unknown corruption, a strength outside its range, a repeated quality, or too
         many qualities.
     """
-    words = [_spelt(word) for word in split_quality_words(text)]
+    words = [_normalize_word(word) for word in split_quality_words(text)]
     twice = [word for at, word in enumerate(words) if word in words[:at]]
     if twice:
         raise ValueError(f"quality {twice[0]} is listed twice: leave one of them out")
@@ -108,7 +108,7 @@ def _with_files(word: str) -> str:
     return f"{_MARK}{word}"
 
 
-def _spelt(word: str) -> str:
+def _normalize_word(word: str) -> str:
     name = files_of(word)
     if name is not None:
         if not _FILES.fullmatch(name):

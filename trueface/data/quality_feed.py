@@ -296,13 +296,13 @@ class ChunkedSet:
                     "files that the log lists as left out."
                 )
             inputs = torch.cat([each.inputs for each in batches])
-            yield _repeated(first._replace(inputs=inputs), len(batches))
+            yield _repeat_batch(first._replace(inputs=inputs), len(batches))
 
 
 def expand_qualities(batch: Batch, count: int) -> Batch:
     """Return a batch of images (B, M, 3, h, w) with a row of its own for each quality, (M·B, 3, h, w)."""
     inputs = batch.inputs.transpose(0, 1).flatten(0, 1) if len(batch.labels) else batch.inputs
-    return _repeated(batch._replace(inputs=inputs), count)
+    return _repeat_batch(batch._replace(inputs=inputs), count)
 
 
 def pick_mixed_rows(
@@ -314,7 +314,7 @@ def pick_mixed_rows(
     return batch._replace(columns={**batch.columns, COLUMN: places})
 
 
-def _repeated(batch: Batch, count: int) -> Batch:
+def _repeat_batch(batch: Batch, count: int) -> Batch:
     """Return a batch of `count` rows per item with labels and columns of each, all items per quality."""
     places = torch.arange(count).repeat_interleave(len(batch.labels))
     columns = {name: values.repeat(count) for name, values in batch.columns.items()}

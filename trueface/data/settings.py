@@ -60,7 +60,7 @@ SHAPE_CLASSES = ("bar", "cross", "disc", "ring", "square", "triangle")  # classe
 TRAIN_SHARE = 0.8  # fraction of each class of shapes
 
 
-def _eighth(value: Any) -> Any:
+def _original_batch_size(value: Any) -> Any:
     """Return the batch size of tests that the original took from that of trainings."""
     if isinstance(value, bool):
         return value
@@ -76,31 +76,33 @@ Precision = Annotated[
 ]
 
 
-def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+def other_decoding(base_settings: Mapping[str, Any], own_settings: Mapping[str, Any]) -> str:
     """Return how the decoding of images differs between two jobs' settings; '' if it does not.
 
     Scaled and fitted decoding depend on the size that shall be covered.
     """
-    before, now = (settings.get("decode", "exact") for settings in (trained, used))
+    before, now = (settings.get("decode", "exact") for settings in (base_settings, own_settings))
     if before != now:
         return f"decode: {before}, and this job uses decode: {now}"
-    sizes = [settings.get("resize_size") for settings in (trained, used)]
+    sizes = [settings.get("resize_size") for settings in (base_settings, own_settings)]
     if now != "exact" and sizes[0] != sizes[1]:
         return f"decode: {now} at resize_size {sizes[0]}, and this job uses resize_size {sizes[1]}"
     return ""
 
 
-def resized_base(model: str, published: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+def resized_base(
+    model: str, published_settings: Mapping[str, Any], own_settings: Mapping[str, Any]
+) -> str:
     """Return why nothing can be trained from a published model that needs resized images; '' if it can be.
 
     Args:
         model: its ID.
-        published: its preprocessing, with `resize` and `crop`.
-        used: the settings of the training.
+        published_settings: its preprocessing, with `resize` and `crop`.
+        own_settings: the settings of the training.
     """
-    resize, crop = published.get("resize"), published.get("crop")
-    is_whole = resize == crop and published.get("resize_side") != "longer"
-    if not isinstance(resize, int) or not resize or (is_whole and _is_fitted(used, resize)):
+    resize, crop = published_settings.get("resize"), published_settings.get("crop")
+    is_whole = resize == crop and published_settings.get("resize_side") != "longer"
+    if not isinstance(resize, int) or not resize or (is_whole and _is_fitted(own_settings, resize)):
         return ""
     remedy = (
         f"Set decode: fitted and resize_size: {resize}"
@@ -113,9 +115,9 @@ def resized_base(model: str, published: Mapping[str, Any], used: Mapping[str, An
     )
 
 
-def _is_fitted(used: Mapping[str, Any], resize: int) -> bool:
+def _is_fitted(own_settings: Mapping[str, Any], resize: int) -> bool:
     """Return whether a training decodes images to the side to which a published model resizes them."""
-    return used.get("decode") == "fitted" and used.get("resize_size") == resize
+    return own_settings.get("decode") == "fitted" and own_settings.get("resize_size") == resize
 
 
 class PlaceSettings(Settings):
@@ -222,7 +224,10 @@ class ScoringSettings(DataSettings):
 
     # `shared` as in the original: images are not cropped to patches, and so fewer of them fit into memory
     batch_size: Count = setting(
-        _eighth(BATCH_SIZE), cost=True, shared=_eighth, description="Images per step"
+        _original_batch_size(BATCH_SIZE),
+        cost=True,
+        shared=_original_batch_size,
+        description="Images per step",
     )
     resize_size: Count = setting(
         256, cost=True, description="Side length of the centre crop, in pixels"

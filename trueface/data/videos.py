@@ -119,7 +119,7 @@ def choose_frames(file: str, choice: FrameChoice) -> ChosenFrames:
     size, end = 0, 0.0
     times: list[int | None] = []
     keys: list[int] = []
-    with _opened(file) as (container, stream):
+    with _open_video(file) as (container, stream):
         start = (container.start_time or 0) / 1e6
         length = (container.duration or 0) / 1e6
         index = stream.index
@@ -144,21 +144,21 @@ def choose_frames(file: str, choice: FrameChoice) -> ChosenFrames:
 
 
 def read_frames(
-    file: str, chosen: ChosenFrames, *, stop: threading.Event, threads: int = 1
+    file: str, frames: ChosenFrames, *, stop: threading.Event, threads: int = 1
 ) -> Iterator[tuple[int, Pixels]]:
     """Yield the number and the upright pixels of each chosen frame, in order.
 
     Args:
         file: of the video.
-        chosen: what `choose_frames` returned for it.
+        frames: what `choose_frames` returned for it.
         stop: ends the reading early, at the next frame.
         threads: of the decoder; the pixels are the same with any number.
 
     Raises:
         BadVideoError: the file is damaged before its last chosen frame.
     """
-    numbers, done = frozenset(chosen.numbers), -1
-    with _opened(file) as (container, stream):
+    numbers, done = frozenset(frames.numbers), -1
+    with _open_video(file) as (container, stream):
         context = stream.codec_context
         context.thread_count = threads
         context.thread_type = "AUTO" if threads > 1 else "NONE"
@@ -170,14 +170,14 @@ def read_frames(
             if done in numbers:
                 if frame.is_corrupt:
                     raise BadVideoError(f"frame {done} is damaged")
-                yield done, _upright(frame)
-            if done == chosen.numbers[-1]:
+                yield done, _turn_upright(frame)
+            if done == frames.numbers[-1]:
                 return
-    raise BadVideoError(f"only {done + 1} of its {chosen.total} frames can be decoded")
+    raise BadVideoError(f"only {done + 1} of its {frames.total} frames can be decoded")
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+def _open_video(file: str) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     """Open a video file and choose its stream; change what PyAV raises into BadVideoError."""
     import av  # an extra
     from av.stream import Disposition
@@ -250,7 +250,7 @@ def _traits(container: "InputContainer", stream: "VideoStream", packets: _Packet
     )
 
 
-def _upright(frame: "VideoFrame") -> Pixels:
+def _turn_upright(frame: "VideoFrame") -> Pixels:
     """Return the pixels of a frame, turned and mirrored as its display matrix says."""
     admit(frame.width, frame.height)
     pixels: Any = frame.reformat(format="rgb24", threads=1).to_ndarray()

@@ -286,7 +286,7 @@ class DataIdResolver:
         # names the union gets its words in written form only, and would miss one under another name.
         members_first = sorted(self.subsets, key=lambda own: not own[0].startswith(SUBSET_UNIONS))
         by_folder = {folder: key for key, folder in SUBSETS.items()}
-        same = _same(by_folder, members_first)
+        same = _find_synonyms(by_folder, members_first)
         unions = {
             union: tuple(_without_repeats(held, same))
             for union, held in (members | {"all": list(keys)}).items()
@@ -302,7 +302,7 @@ class DataIdResolver:
         hold different images, and such words are the only way to name either.
         """
         by_folder = {folders[0]: key for key, folders in MODIFIERS.items()}
-        return _same(by_folder, self.modifiers)
+        return _find_synonyms(by_folder, self.modifiers)
 
     @cached_property
     def _modifier_keys(self) -> Mapping[str, tuple[str, ...]]:
@@ -318,7 +318,7 @@ def names_real(subset: str) -> bool:
     return subset.startswith("real")
 
 
-def _same(
+def _find_synonyms(
     built_in: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
 ) -> dict[str, tuple[str, ...]]:
     """Return the words that each user-defined word means, by the set of its folders.

@@ -123,9 +123,9 @@ def score_files(path: Path) -> tuple[Path, ...]:
         raise DataError(
             f"{path} does not exist. Name the folder of a model (runs/RUN/MODEL), the folder of a run, or score files."
         )
-    if files := _of_model(path):
+    if files := _list_score_files(path):
         return files
-    models = [folder for folder in sorted(path.iterdir()) if _of_model(folder)]
+    models = [folder for folder in sorted(path.iterdir()) if _list_score_files(folder)]
     if not models:
         raise DataError(f"no scores in {path}. Test a model with --save_scores first.")
     if len(models) > 1:
@@ -133,10 +133,10 @@ def score_files(path: Path) -> tuple[Path, ...]:
             f"{len(models)} models in {path} have scores. Name one of them: "
             + ", ".join(map(str, models))
         )
-    return _of_model(models[0])
+    return _list_score_files(models[0])
 
 
-def _of_model(folder: Path) -> tuple[Path, ...]:
+def _list_score_files(folder: Path) -> tuple[Path, ...]:
     """Return the score files of a model's folder; of ours and old ones, ours."""
     within = folder if folder.name == FOLDER else folder / FOLDER
     if not within.is_dir():
@@ -166,8 +166,8 @@ def _name_rows(scores: Predictions, file: Path, number: int) -> Predictions:
     return replace(scores, ids=names, keys=names)
 
 
-def _notes(tables: Sequence[Predictions], merged: Predictions) -> list[str]:
-    first = dict(zip(merged.ids, merged.margin.tolist(), strict=True))
+def _notes(tables: Sequence[Predictions], merged_tables: Predictions) -> list[str]:
+    first = dict(zip(merged_tables.ids, merged_tables.margin.tolist(), strict=True))
     differing = sum(
         first[path] != logit
         for table in tables[1:]
@@ -178,14 +178,14 @@ def _notes(tables: Sequence[Predictions], merged: Predictions) -> list[str]:
         notes.append(
             f"{differing} images have different logits in two score files, and the first file counts"
         )
-    if not merged.names_images and any(table.names_images for table in tables):
+    if not merged_tables.names_images and any(table.names_images for table in tables):
         notes.append(
             "some files do not name their images, so an image that is also in another file counts twice"
         )
-    values = np.unique(merged.margin)
+    values = np.unique(merged_tables.margin)
     if len(values) >= LEAST_LOGITS and values[0] >= 0 and values[-1] <= 1:
         notes.append(PROBABILITIES)
-    share = float(np.mean(merged.margin > 0))
+    share = float(np.mean(merged_tables.margin > 0))
     if share in {0.0, 1.0}:
         notes.append(f"every image was predicted {'fake' if share else 'real'}")
     return notes
@@ -316,20 +316,20 @@ def contrast(first: Predictions, second: Predictions, *, same_order: bool = Fals
     return Contrast(
         before=reports[0],
         after=reports[1],
-        difference=_differences(sides, reports, paired=pairs is not None),
+        difference=_differences(sides, reports, is_paired=pairs is not None),
         same_images=pairs is not None,
     )
 
 
 def _differences(
-    sides: Sequence[SourcedScores | None], reports: Sequence[Report | None], *, paired: bool
+    sides: Sequence[SourcedScores | None], reports: Sequence[Report | None], *, is_paired: bool
 ) -> dict[str, Difference | None]:
     """Return the differences of the metrics that both tables have."""
     (before, after), (first, second) = sides, reports
     changes: Mapping[str, Difference] = {}
     if before is not None and after is not None and first is not None and second is not None:
         both = [METRICS[name] for name in METRICS if name in first.metrics.keys() & second.metrics]
-        changes = differences(both, before, after, paired=paired)
+        changes = differences(both, before, after, are_paired=is_paired)
     return {name: changes.get(name) for name in METRICS}
 
 
@@ -359,7 +359,7 @@ def _tests(pairs: ImagePairs) -> PairedTests:
         delong=areas,
         reason=reason,
         sources=first.sources,
-        over=first.design.over,
+        over=first.design.scopes,
         by_source={name: source_test(METRICS[name], first, second) for name in names},
     )
 
@@ -368,7 +368,7 @@ def _parts(
     first: Predictions,
     second: Predictions,
     kind: Literal["subsets", "modifiers"],
-    contrasted: Callable[[Predictions, Predictions], Contrast],
+    compare_parts: Callable[[Predictions, Predictions], Contrast],
 ) -> dict[str, Contrast]:
     """Return the contrast of each subset or modifier that is in either table."""
     names = [np.array(getattr(table, kind)) for table in (first, second)]
@@ -376,7 +376,7 @@ def _parts(
     for name in dict.fromkeys(np.concatenate(names).tolist()):
         if not name:  # old files name no modifier
             continue
-        parts[name] = contrasted(first.rows(names[0] == name), second.rows(names[1] == name))
+        parts[name] = compare_parts(first.rows(names[0] == name), second.rows(names[1] == name))
     return parts
 
 
@@ -399,20 +399,22 @@ def document(comparison: Comparison) -> dict[str, Json]:
     }
 
 
-def _paired_json(paired: PairedTests | None, unpaired: str | None) -> dict[str, Json]:
-    if paired is None:
-        return {"images": 0, "reason": unpaired}
+def _paired_json(paired_tests: PairedTests | None, unpaired_reason: str | None) -> dict[str, Json]:
+    if paired_tests is None:
+        return {"images": 0, "reason": unpaired_reason}
     return {
-        "images": len(paired.pairs),
-        "joined_by": paired.pairs.joined_by,
-        "only_before": paired.pairs.only_first,
-        "only_after": paired.pairs.only_second,
-        "doubt": paired.pairs.doubt,
-        "mcnemar": asdict(paired.mcnemar),
-        "delong": None if paired.delong is None else asdict(paired.delong),
-        "reason": paired.reason,
-        "sources": sources_json(paired.sources),
-        "by_source": {name: _source_test_json(test) for name, test in paired.by_source.items()},
+        "images": len(paired_tests.pairs),
+        "joined_by": paired_tests.pairs.joined_by,
+        "only_before": paired_tests.pairs.only_first,
+        "only_after": paired_tests.pairs.only_second,
+        "doubt": paired_tests.pairs.doubt,
+        "mcnemar": asdict(paired_tests.mcnemar),
+        "delong": None if paired_tests.delong is None else asdict(paired_tests.delong),
+        "reason": paired_tests.reason,
+        "sources": sources_json(paired_tests.sources),
+        "by_source": {
+            name: _source_test_json(test) for name, test in paired_tests.by_source.items()
+        },
     }
 
 

@@ -129,7 +129,7 @@ def equal_error_rate(curve: Curve) -> Floats:
         level: Floats = alarms * fakes - (fakes - hits) * reals
         return level
 
-    after = _first(curve, lambda at: gap(at) >= 0)
+    after = _find_first_points(curve, lambda points: gap(points) >= 0)
     before = after - 1  # "all are real" has a gap below 0
     along = -gap(before) / (gap(after) - gap(before))
     low, high = curve.counts_at(before)[1], curve.counts_at(after)[1]
@@ -143,7 +143,7 @@ def tpr_at_fpr(curve: Curve) -> Floats:
     No line is drawn between points, since no threshold is on it.
     """
     allowed = curve.reals * FPR_PERCENT
-    beyond = _first(curve, lambda points: curve.counts_at(points)[1] * 100.0 > allowed)
+    beyond = _find_first_points(curve, lambda points: curve.counts_at(points)[1] * 100.0 > allowed)
     rate: Floats = curve.counts_at(beyond - 1)[0] / curve.fakes
     return rate
 
@@ -159,7 +159,7 @@ def _sums(weights: Sums) -> Sums:
     return sums
 
 
-def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indices:
+def _find_first_points(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indices:
     """Return for each resample the first point that `holds`; it does at the last, not at 0."""
     low = np.zeros(len(curve.true_positives), np.intp)
     high = np.full(len(curve.true_positives), len(curve.order.hits) - 1, np.intp)

@@ -34,11 +34,11 @@ class Interval(NamedTuple):
         """Return both ends in a format such as ".3f" or "+.1f": "0.967 to 0.993"."""
         return f"{self.low:{form}} to {self.high:{form}}"
 
-    def joined(self, other: "Interval") -> "Interval":
+    def merge(self, other: "Interval") -> "Interval":
         """Return the interval from the lower one of both low ends to the higher one of both high ends."""
         return Interval(min(self.low, other.low), max(self.high, other.high))
 
-    def scaled(self, factor: float) -> "Interval":
+    def scale(self, factor: float) -> "Interval":
         """Return the same in another unit, such as per cent for the factor 100."""
         return Interval(factor * self.low, factor * self.high)
 
@@ -72,15 +72,15 @@ class Estimate:
         """Return whether there is an interval and it contains a value."""
         return self.interval is not None and self.interval.low <= value <= self.interval.high
 
-    def scaled(self, factor: float) -> "Estimate":
+    def scale(self, factor: float) -> "Estimate":
         """Return the same in another unit, such as per cent for the factor 100."""
         return Estimate(
             value=factor * self.value,
-            interval=None if self.interval is None else self.interval.scaled(factor),
+            interval=None if self.interval is None else self.interval.scale(factor),
             over=self.over,
             why=self.why,
             note=self.note,
-            images=None if self.images is None else self.images.scaled(factor),
+            images=None if self.images is None else self.images.scale(factor),
         )
 
     def ends_text(self, form: str) -> str:
@@ -131,7 +131,7 @@ class Difference(NamedTuple):
         """Return "+0.1 to +0.3", or "not comparable: no interval"."""
         if self.interval is None:
             return f"{NOT_COMPARABLE}: {self.why}"
-        return ", ".join(filter(None, (self.interval.scaled(factor).text(form), self.note)))
+        return ", ".join(filter(None, (self.interval.scale(factor).text(form), self.note)))
 
     @property
     def json_record(self) -> dict[str, Json]:
@@ -167,19 +167,19 @@ def ends_record(interval: Interval | None, prefix: str = "") -> dict[str, Json]:
 
 def classes_text(
     sources: Mapping[int, int],
-    over: Mapping[int, Over],
+    interval_scopes: Mapping[int, Over],
     counts: Mapping[int, tuple[int, str]] | None = None,
 ) -> Sequence[str]:
     """Return "3 real sources", "8 real sources (40 images)" or "1 fake source (over its images)" of each class.
 
     Args:
         sources: number of sources by label.
-        over: what the intervals are over, by label.
+        interval_scopes: what the intervals are over, by label.
         counts: number of images or videos by label, with "videos" or "". Classes with many sources and many images
             are then left out. None: every class.
     """
     return [
-        f"{count} {class_name(label)} source{'s' if count > 1 else ''}{_extent(count, over[label], number)}"
+        f"{count} {class_name(label)} source{'s' if count > 1 else ''}{_extent(count, interval_scopes[label], number)}"
         for label, count in sources.items()
         for number in (_few_images(counts, label),)
         if counts is None or count < FEW_SOURCES or number
@@ -193,7 +193,7 @@ def _few_images(counts: Mapping[int, tuple[int, str]] | None, label: int) -> str
     return "" if count >= FEW_IMAGES else text.removesuffix("s") if count == 1 else text
 
 
-def _extent(sources: int, over: Over, few_images: str) -> str:
+def _extent(sources: int, interval_scopes: Over, few_images: str) -> str:
     if sources > 1:
         return f" ({few_images})" if few_images else ""
-    return f" (over its {few_images or over})"
+    return f" (over its {few_images or interval_scopes})"

@@ -138,7 +138,7 @@ class SourcedScores:
     def few_sources(self) -> str:
         """Classes whose intervals may be too narrow, "3 real sources, 1 fake source (over its 20 images)", or ""."""
         design = self.design
-        return ", ".join(classes_text(design.sources, design.over, _counts(self)))
+        return ", ".join(classes_text(design.sources, design.scopes, _counts(self)))
 
     @property
     def has_many_sources(self) -> bool:
@@ -155,12 +155,14 @@ class SourcedScores:
         both = metric.interval is not IntervalMethod.CROSSING and TWO in self.sources.values()
         return metric.interval in JOINED and not both
 
-    def resampled(self, metrics: Sequence[Metric]) -> Mapping[str, Floats]:
+    def resample_metrics(self, metrics: Sequence[Metric]) -> Mapping[str, Floats]:
         """Return each metric under every resample (R,), by name; NaN where it is undefined."""
-        missing = [metric for metric in metrics if metric.name not in self._resampled]
+        missing = [metric for metric in metrics if metric.name not in self._resampled_values]
         if missing:
-            self._resampled.update(resampling.values_under(missing, self.table, self.weights))
-        return self._resampled
+            self._resampled_values.update(
+                resampling.values_under(missing, self.table, self.weights)
+            )
+        return self._resampled_values
 
     def left_out(self, metrics: Sequence[Metric]) -> Mapping[str, Floats]:
         """Return each metric on the remaining rows when a part is left out (F,), by name."""
@@ -193,7 +195,7 @@ class SourcedScores:
         return {}
 
     @cached_property
-    def _resampled(self) -> dict[str, Floats]:
+    def _resampled_values(self) -> dict[str, Floats]:
         return {}
 
     @cached_property
@@ -233,7 +235,7 @@ def _estimates(metrics: Sequence[Metric], table: SourcedScores) -> dict[str, Est
         return estimates_over_images(metrics, table)
     if table.has_many_sources or not table.has_frames:
         by_images = estimates_over_images(metrics, table)
-    elif Over.SOURCES in design.over.values():
+    elif Over.SOURCES in design.scopes.values():
         by_images = _over_parts(metrics, table.within_sources, {})
     else:
         by_images = {}
@@ -262,7 +264,7 @@ def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> di
         elif why := over_images.shortage(metric, _counts(table)):
             found[metric.name] = Estimate(value=value, over=over, why=why)
         elif table.has_many_sources:
-            spread = table.resampled(metrics)[metric.name]
+            spread = table.resample_metrics(metrics)[metric.name]
             interval = _percentiles(metric, value, spread, table)
             found[metric.name] = Estimate(value=value, interval=interval, over=over)
         else:
@@ -299,7 +301,7 @@ def differences(
     first_scores: SourcedScores,
     second_scores: SourcedScores,
     *,
-    paired: bool,
+    are_paired: bool,
 ) -> dict[str, Difference]:
     """Return by how much the second model exceeds the first in each metric, by name.
 
@@ -309,10 +311,10 @@ def differences(
         metrics: all of them defined for both tables.
         first_scores: scores of one model.
         second_scores: of the other.
-        paired: both tables are of the same images in one order, and images that are hard for both cancel out.
+        are_paired: both tables are of the same images in one order, and images that are hard for both cancel out.
     """
     first, second = estimates(metrics, first_scores), estimates(metrics, second_scores)
-    identical = paired and np.array_equal(first_scores.logits, second_scores.logits)
+    identical = are_paired and np.array_equal(first_scores.logits, second_scores.logits)
     several = first_scores.design.has_several_sources or second_scores.design.has_several_sources
     found = {}
     for metric in metrics:
@@ -321,13 +323,13 @@ def differences(
             found[metric.name] = Difference(0.0, Interval(0.0, 0.0))
         elif not several:
             found[metric.name] = _difference_over_images(
-                metric, first_scores, second_scores, paired=paired
+                metric, first_scores, second_scores, are_paired=are_paired
             )
         elif one.interval is None or other.interval is None:
             found[metric.name] = Difference(other.value - one.value, why=one.why or other.why)
         else:
             found[metric.name] = _difference_over_parts(
-                metric, (first_scores, one), (second_scores, other), paired=paired
+                metric, (first_scores, one), (second_scores, other), are_paired=are_paired
             )
     return found
 
@@ -345,14 +347,16 @@ def source_test(
         float(change[0]),
     )
     if error.error == 0:
-        difference = _difference_over_images(metric, first_scores, second_scores, paired=True)
+        difference = _difference_over_images(metric, first_scores, second_scores, are_paired=True)
     else:
         difference = Difference(shift, error.interval(shift, metric.difference_scale))
     return SourceTest(
         difference=difference,
         freedom=error.freedom,
         p=error.p(shift),
-        alike=np.array_equal(_decisive(metric, first_scores), _decisive(metric, second_scores)),
+        alike=np.array_equal(
+            _metric_inputs(metric, first_scores), _metric_inputs(metric, second_scores)
+        ),
     )
 
 
@@ -452,9 +456,9 @@ class Sampled(NamedTuple):
         return Estimate(value=self.value, interval=interval)
 
 
-def sampled(metric: Metric, table: SourcedScores) -> Sampled:
+def sample_metric(metric: Metric, table: SourcedScores) -> Sampled:
     """Return a metric of a table, comparable with that of other tables of the same images."""
-    draws = table.resampled([metric])[metric.name]
+    draws = table.resample_metrics([metric])[metric.name]
     estimate = estimates_over_images([metric], table)[metric.name]
     if table.has_many_sources:
         return Sampled(estimate.value, draws)
@@ -575,12 +579,12 @@ def function_of_means(
     value = float(function(values.mean(0, dtype=np.float64)[None])[0])
     error = standard_error(design, function(design.weighted_means(values)), even=False)
     if design.has_several_sources and error.error > 0:
-        return Estimate(value=value, interval=error.interval(value, scale), over=design.over)
+        return Estimate(value=value, interval=error.interval(value, scale), over=design.scopes)
     draws = function(resampling.means_under(values, table.weights))
     interval = resampling.percentile_interval(value, draws)
     if fraction and interval.low == interval.high:
         interval = fraction_interval(value, sum(each.pictures for each in design.strata))
-    return Estimate(value=value, interval=interval, over=dict.fromkeys(design.over, Over.IMAGES))
+    return Estimate(value=value, interval=interval, over=dict.fromkeys(design.scopes, Over.IMAGES))
 
 
 def _over_parts(
@@ -591,14 +595,14 @@ def _over_parts(
     found = {}
     for metric in metrics:
         images, value = by_images.get(metric.name), metric.value(table.whole)
-        asked = None if metric.interval in LEAST_OVER_SOURCES else design.over
+        asked = None if metric.interval in LEAST_OVER_SOURCES else design.scopes
         counts = _counts(table, only=asked)
         if why := over_images.shortage(metric, counts):
-            found[metric.name] = Estimate(value=value, over=design.over, why=why, images=images)
+            found[metric.name] = Estimate(value=value, over=design.scopes, why=why, images=images)
             continue
         sample = over_sources.SourceSample(
             value=value,
-            by_images=_within(metric, table, value, images),
+            by_images=_contained_interval(metric, table, value, images),
             table=table.table,
             design=design,
             left=left[metric.name],
@@ -606,14 +610,14 @@ def _over_parts(
         interval = over_sources.interval_over_sources(metric, sample)
         if interval.low < interval.high:
             found[metric.name] = Estimate(
-                value=value, interval=interval, over=design.over, images=images
+                value=value, interval=interval, over=design.scopes, images=images
             )
         else:  # sources do not differ, by chance in few of them: images do
             found[metric.name] = images or estimates_over_images([metric], table)[metric.name]
     return found
 
 
-def _within(
+def _contained_interval(
     metric: Metric, table: SourcedScores, value: float, images: Estimate | None
 ) -> Interval | None:
     """Return the interval that one over sources has to contain; None if there is none.
@@ -662,7 +666,7 @@ def _percentiles(metric: Metric, value: float, spread: Floats, table: SourcedSco
 
 
 def _difference_over_images(
-    metric: Metric, first_scores: SourcedScores, second_scores: SourcedScores, *, paired: bool
+    metric: Metric, first_scores: SourcedScores, second_scores: SourcedScores, *, are_paired: bool
 ) -> Difference:
     first, second = (
         estimates_over_images([metric], table)[metric.name]
@@ -673,16 +677,16 @@ def _difference_over_images(
         return Difference(value, why=first.why or second.why)
     if first_scores.has_many_sources and second_scores.has_many_sources:
         spreads = [
-            table.resampled([metric])[metric.name] for table in (first_scores, second_scores)
+            table.resample_metrics([metric])[metric.name] for table in (first_scores, second_scores)
         ]
         return Difference(value, resampling.percentile_interval(value, spreads[1] - spreads[0]))
-    if paired and np.array_equal(first_scores.logits, second_scores.logits):
+    if are_paired and np.array_equal(first_scores.logits, second_scores.logits):
         return Difference(value, Interval(value, value))
     ends = _difference_of_intervals(
         metric,
         (first_scores, first.value, first.interval),
         (second_scores, second.value, second.interval),
-        paired=paired,
+        are_paired=are_paired,
     )
     return Difference(value, ends)
 
@@ -692,15 +696,15 @@ def _difference_of_intervals(
     first_part: tuple[SourcedScores, float, Interval],
     second_part: tuple[SourcedScores, float, Interval],
     *,
-    paired: bool,
+    are_paired: bool,
 ) -> Interval:
     """Return the interval of second minus first, each a table with its value and its interval over images."""
     (one, first, first_ends), (other, second, second_ends) = first_part, second_part
     tables = (one, other)
     correlation = over_images.correlation_of(
         metric,
-        (one.resampled([metric])[metric.name], other.resampled([metric])[metric.name])
-        if paired
+        (one.resample_metrics([metric])[metric.name], other.resample_metrics([metric])[metric.name])
+        if are_paired
         else None,
         (first + second) / 2,
         min(table.image_sample.fewer for table in tables),
@@ -713,12 +717,12 @@ def _difference_over_parts(
     first_part: tuple[SourcedScores, Estimate],
     second_part: tuple[SourcedScores, Estimate],
     *,
-    paired: bool,
+    are_paired: bool,
 ) -> Difference:
     (one, first), (other, second) = first_part, second_part
     value, name = second.value - first.value, metric.name
     left = [table.left_out([metric])[name] for table in (one, other)]
-    alike = paired and np.array_equal(left[0], left[1])
+    alike = are_paired and np.array_equal(left[0], left[1])
     if metric.interval is IntervalMethod.FIXED_FPR and not alike:
         # leaving sources out says too little; models are taken to err independently
         assert first.interval is not None
@@ -729,19 +733,19 @@ def _difference_over_parts(
                 (first.value, first.interval), (second.value, second.interval), 0.0
             ),
         )
-    error = _error(metric, one, other, left, paired=paired)
+    error = _error(metric, one, other, left, are_paired=are_paired)
     interval = error.interval(value, metric.difference_scale)
     if not (one.is_joined(metric) and other.is_joined(metric)):
         if error.error == 0:  # by chance in few sources; then the interval is that over images
-            return _difference_over_images(metric, one, other, paired=paired)
+            return _difference_over_images(metric, one, other, are_paired=are_paired)
         return Difference(value, interval)
     over_their_images = _difference_of_intervals(
         metric,
         (one, first.value, _score_interval(metric, one, first.value)),
         (other, second.value, _score_interval(metric, other, second.value)),
-        paired=paired,
+        are_paired=are_paired,
     )
-    both = interval.joined(over_their_images)
+    both = interval.merge(over_their_images)
     return Difference(value, both, note=_note(metric, (first.value + second.value) / 2))
 
 
@@ -758,20 +762,20 @@ def _error(
     metric: Metric,
     first_scores: SourcedScores,
     second_scores: SourcedScores,
-    left: Sequence[Floats],
+    left_out_values: Sequence[Floats],
     *,
-    paired: bool,
+    are_paired: bool,
 ) -> StandardError:
     """Return the standard error over sources of a difference."""
-    even, (first, second) = not metric.pooled, left
-    if paired:
+    even, (first, second) = not metric.pooled, left_out_values
+    if are_paired:
         return standard_error(first_scores.design, second - first, even=even)
     return standard_error(
-        first_scores.design, first, even=even, also=(second_scores.design, second)
+        first_scores.design, first, even=even, second_sample=(second_scores.design, second)
     )
 
 
-def _decisive(metric: Metric, table: SourcedScores) -> NDArray[np.intp]:
+def _metric_inputs(metric: Metric, table: SourcedScores) -> NDArray[np.intp]:
     """Return the input of a measure: whether each image is classified as fake, or their order."""
     logits = table.table.margins
     if metric.interval is IntervalMethod.RATES:

@@ -23,7 +23,7 @@ from trueface.evaluation.estimates import (
     SourcedScores,
     difference_of,
     mean_over_seeds,
-    sampled,
+    sample_metric,
 )
 from trueface.evaluation.finished_tests import finite_tests, group_tests
 from trueface.evaluation.group_columns import (
@@ -212,7 +212,7 @@ class FairnessMethod(NamedTuple):
         return next((part for table in tables if table and (part := table.groups_note(name))), "")
 
     @property
-    def undefined(self) -> tuple[str, ...]:
+    def undefined_measures(self) -> tuple[str, ...]:
         """Titles of the shown measures that are undefined although there is an FPR gap."""
         if self.measure(GAP) is None:
             return ()
@@ -337,7 +337,7 @@ class GroupedScores(NamedTuple):
 def fairness_rows(
     run_folder: Path,
     tests: Sequence[tuple[str, str]],
-    by: Sequence[str] = (),
+    column_names: Sequence[str] = (),
     *,
     attributes: Sequence[Path] = (),
     missing: Missing | None = None,
@@ -351,7 +351,7 @@ def fairness_rows(
     Args:
         run_folder: runs/<run>.
         tests: (model ID, test) pairs.
-        by: columns of groups. (): those of gender, race and intersec that exist.
+        column_names: columns of groups. (): those of gender, race and intersec that exist.
         attributes: files in the place of those that the tests were done with.
         missing: treatment of images without a group. None: as in the tests.
         reference: a model, or one without its seed, that the AUC of others is compared with.
@@ -366,12 +366,16 @@ def fairness_rows(
     project = run_folder.parent.parent
     files = AttributeFiles(project=project, files=tuple(attributes), missing=missing)
     return _rows(
-        [each for model in models for each in _of_model(run_folder, model, tests, by, files)],
+        [
+            each
+            for model in models
+            for each in _read_model_scores(run_folder, model, tests, column_names, files)
+        ],
         reference,
     )
 
 
-def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
+def original_rows(folder: Path, column_names: Sequence[str] = ()) -> list[FairnessRow]:
     """Return the rows of a folder of the original's files; see `group_columns.read_original`.
 
     Raises:
@@ -379,7 +383,7 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
     """
     read = read_original(folder)
     none, name = ValidationThreshold(None, 0, NO_VALIDATION), folder.name
-    columns = map(read.column, by or read.columns)
+    columns = map(read.column, column_names or read.columns)
     return _rows(
         [
             GroupedScores(
@@ -399,18 +403,18 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
     )
 
 
-def _of_model(
+def _read_model_scores(
     run_folder: Path,
     model: str,
     tests: Sequence[tuple[str, str]],
-    by: Sequence[str],
+    column_names: Sequence[str],
     files: AttributeFiles,
 ) -> Iterator[GroupedScores]:
     validation = cache(lambda: find_validation_threshold(run_folder / model_folder_name(model)))
     for each in group_tests(finite_tests(run_folder, model, tests)):
         attributes, scores = tuple(map(str, files.files_of_tests(each))), each.scores
         if attributes:
-            for column in files.columns(each, by):
+            for column in files.columns(each, column_names):
                 yield GroupedScores(
                     model,
                     each.with_root(each.data),
@@ -429,25 +433,25 @@ def find_validation_threshold(folder: Path) -> ValidationThreshold:
     It is the lowest of the reals' logits with at most `TARGET` of them above it.
     """
 
-    def none(reason: str, reals: int = 0) -> ValidationThreshold:
+    def make_unknown_threshold(reason: str, reals: int = 0) -> ValidationThreshold:
         return ValidationThreshold(None, reals, reason)
 
     path = paths.checkpoint(folder)
     if not path.is_file():
-        return none("the checkpoint with the validation scores is missing")
+        return make_unknown_threshold("the checkpoint with the validation scores is missing")
     # torch takes a second to import
     from trueface.models import checkpoint
 
     try:
         reference = checkpoint.load(path).reference
     except CheckpointError as error:
-        return none(str(error))
+        return make_unknown_threshold(str(error))
     labels, logits = reference.get("labels"), reference.get("logits")
     if labels is None or logits is None or labels.shape != logits.shape:
-        return none("the checkpoint contains no validation scores")
+        return make_unknown_threshold("the checkpoint contains no validation scores")
     reals: Floats = logits.double().numpy()[labels.numpy() == 0]
     if len(reals) < FEWEST:
-        return none(
+        return make_unknown_threshold(
             f"only {len(reals)} real validation images, and {FEWEST} are needed", len(reals)
         )
     return ValidationThreshold(threshold_at_fpr(reals, TARGET_PERCENT), len(reals), "")
@@ -463,7 +467,7 @@ class _Compared(NamedTuple):
     to_reference: Difference | None = None
 
 
-def _compared(
+def _compare_areas(
     tables: Iterable[GroupedScores], reference: str
 ) -> Mapping[tuple[str, str], _Compared]:
     """Return the AUC of each model on each set of images, by (model, data), and whether it compares.
@@ -485,7 +489,7 @@ def _compared(
             )
             continue
         here = areas.setdefault((each.data, scores.ids), {})
-        here[each.model] = sampled(AUC, SourcedScores.from_predictions(scores))
+        here[each.model] = sample_metric(AUC, SourcedScores.from_predictions(scores))
     for (data, _), of_models in areas.items():
         seeds: dict[str, list[str]] = {}
         for model in of_models:
@@ -511,51 +515,55 @@ def _compared(
     return compared
 
 
-def _rows(grouped: Sequence[GroupedScores], reference: str = "") -> list[FairnessRow]:
+def _rows(group_scores: Sequence[GroupedScores], reference: str = "") -> list[FairnessRow]:
     # most often every image has a group in every column: the areas are the same then
     same: dict[tuple[object, ...], Mapping[tuple[str, str], _Compared]] = {}
     areas: dict[str, Mapping[tuple[str, str], _Compared]] = {}
-    for by in dict.fromkeys(each.column.by for each in grouped):
-        here = [each for each in grouped if each.column.by == by]
+    for by in dict.fromkeys(each.column.by for each in group_scores):
+        here = [each for each in group_scores if each.column.by == by]
         key = tuple((each.model, each.data, each.column.rows.tobytes()) for each in here)
         if key not in same:
-            same[key] = _compared(here, reference)
+            same[key] = _compare_areas(here, reference)
         areas[by] = same[key]
-    return [_row(each, areas[each.column.by][each.model, each.data]) for each in grouped]
+    return [_row(each, areas[each.column.by][each.model, each.data]) for each in group_scores]
 
 
-def _row(grouped: GroupedScores, area: _Compared) -> FairnessRow:
-    scores, column, threshold = grouped.grouped_scores, grouped.column, grouped.validation.threshold
+def _row(group_scores: GroupedScores, area: _Compared) -> FairnessRow:
+    scores, column, threshold = (
+        group_scores.grouped_scores,
+        group_scores.column,
+        group_scores.validation.threshold,
+    )
 
-    logits = grouped.grouped_logits
+    logits = group_scores.grouped_logits
 
-    def table(at: float, beside: GroupTable | None = None) -> GroupTable:
+    def table(threshold: float, base_table: GroupTable | None = None) -> GroupTable:
         group_table = GroupTable.from_logits(
             scores.labels,
             scores.margin,
             column.groups,
             column.names,
-            at,
+            threshold,
             keys=scores.keys,
-            beside=beside,
+            base_table=base_table,
         )
-        return with_published_gaps(group_table, logits, beside=beside)
+        return with_published_gaps(group_table, logits, base_table=base_table)
 
     even = table(0.0)
     return FairnessRow(
-        model=grouped.model,
-        data=grouped.data,
+        model=group_scores.model,
+        data=group_scores.data,
         by=column.by,
-        pooled=grouped.pooled,
+        pooled=group_scores.pooled,
         auc=area.auc,
         table=even,
         common=None if threshold is None else table(threshold, even),
-        validation=grouped.validation,
+        validation=group_scores.validation,
         why_not=area.why_not,
-        attributes=grouped.attributes,
+        attributes=group_scores.attributes,
         to_best=area.to_best,
         to_reference=area.to_reference,
-        ungrouped=len(grouped.scores) - len(scores),
-        note=grouped.note,
-        grouped=grouped,
+        ungrouped=len(group_scores.scores) - len(scores),
+        note=group_scores.note,
+        grouped=group_scores,
     )

@@ -84,12 +84,12 @@ class AttributeFiles:
         words = dict.fromkeys(word.strip() for word in named.split(",") if word.strip())
         return tuple(dict.fromkeys(self._place(word) for word in words))
 
-    def columns(self, tests: GroupedTests, by: Sequence[str]) -> list[GroupColumn]:
+    def columns(self, tests: GroupedTests, column_names: Sequence[str]) -> list[GroupColumn]:
         """Return the groups of a test's images by some columns, or by the usual ones.
 
         Args:
             tests: with attributes, see `files_of_tests`.
-            by: (): those of gender, race and intersec that exist, otherwise every column.
+            column_names: (): those of gender, race and intersec that exist, otherwise every column.
 
         Raises:
             DataError: an unknown column, an image without a row, or a table that cannot be read.
@@ -105,7 +105,7 @@ class AttributeFiles:
                 f"{', '.join(map(str, files))}: no group column. Add one, such as gender, next to the paths."
             )
         columns = []
-        for name in by or usual:
+        for name in column_names or usual:
             if name not in table.columns:
                 raise DataError(str(UnknownName("group column", name, table.columns)))
             key = (files, root, name, missing, paths)  # models are tested on the same images
@@ -114,16 +114,16 @@ class AttributeFiles:
             columns.append(self._made[key])
         return columns
 
-    def column(self, tests: GroupedTests, by: str) -> GroupColumn:
+    def column(self, tests: GroupedTests, column_name: str) -> GroupColumn:
         """Return the groups by one column, by the last usual one where there is no such column.
 
         Raises:
             DataError: see `columns`.
         """
         known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
-        return self.columns(tests, (by,) if by in known else ())[-1]
+        return self.columns(tests, (column_name,) if column_name in known else ())[-1]
 
-    def intersections(self, tests: GroupedTests, by: str) -> GroupColumn | None:
+    def intersections(self, tests: GroupedTests, column_name: str) -> GroupColumn | None:
         """Return the groups of gender and race together, for a column of one of them; None for others.
 
         Images without such a group are left out, whatever `missing` is: only part of one measure needs it.
@@ -132,7 +132,7 @@ class AttributeFiles:
             DataError: see `columns`.
         """
         known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
-        if by not in ONE_OF_BOTH or INTERSEC not in known:
+        if column_name not in ONE_OF_BOTH or INTERSEC not in known:
             return None
         return replace(self, missing="skip").column(tests, INTERSEC)
 
@@ -154,14 +154,14 @@ class AttributeFiles:
         )
 
 
-def group_column(by: str, values: Sequence[str | None]) -> GroupColumn:
+def group_column(column_name: str, values: Sequence[str | None]) -> GroupColumn:
     """Return groups (N,) as numbers; images without one are left out."""
     names = tuple(sorted({value for value in values if value is not None}))
     numbers = {name: number for number, name in enumerate(names)}
     rows = [row for row, value in enumerate(values) if value is not None]
     groups = [numbers[value] for value in values if value is not None]
     return GroupColumn(
-        by=by, names=names, groups=np.array(groups, np.int32), rows=np.array(rows, np.intp)
+        by=column_name, names=names, groups=np.array(groups, np.int32), rows=np.array(rows, np.intp)
     )
 
 
@@ -179,39 +179,40 @@ class OriginalScores(NamedTuple):
     files: tuple[str, ...] = ()  # the groups that have files, also empty ones
     logits: str = MARGINS  # or ONE_LOGIT_PER_ROW
 
-    def column(self, by: str) -> GroupColumn:
+    def column(self, column_name: str) -> GroupColumn:
         """Return the groups of the rows.
 
         Args:
-            by: intersec for the groups as they are, gender or race for a part of their names.
+            column_name: intersec for the groups as they are, gender or race for a part of their names.
 
         Raises:
             DataError: another column, or groups whose names have no such part.
         """
-        if by == INTERSEC:
-            return self._with_empty(group_column(by, self.groups), self.files)
-        if by not in {"gender", "race"}:
+        if column_name == INTERSEC:
+            return self._with_empty(group_column(column_name, self.groups), self.files)
+        if column_name not in {"gender", "race"}:
             raise DataError(
-                f"--by {by}: these files have no such group column. Choose gender, race or intersec."
+                f"--by {column_name}: these files have no such group column. Choose gender, race or intersec."
             )
         parts = [_parts(group) for group in self.groups]
         if None in parts:
             raise DataError(
-                f"--by {by}: the group {self.groups[parts.index(None)]!r} is not of the form male-asian. "
+                f"--by {column_name}: the group {self.groups[parts.index(None)]!r} is not of the form male-asian. "
                 "Use --by intersec."
             )
-        listed = [part[by == "race"] for part in map(_parts, self.files) if part]
+        listed = [part[column_name == "race"] for part in map(_parts, self.files) if part]
         return self._with_empty(
-            group_column(by, [part[by == "race"] for part in parts if part]), listed
+            group_column(column_name, [part[column_name == "race"] for part in parts if part]),
+            listed,
         )
 
-    def intersections(self, by: str) -> GroupColumn | None:
+    def intersections(self, column_name: str) -> GroupColumn | None:
         """Return the groups of gender and race together, for a column of one of them; None for others."""
-        return self.column(INTERSEC) if by in ONE_OF_BOTH else None
+        return self.column(INTERSEC) if column_name in ONE_OF_BOTH else None
 
     @staticmethod
-    def _with_empty(column: GroupColumn, listed: Sequence[str]) -> GroupColumn:
-        empty = sorted(set(listed) - set(column.names))
+    def _with_empty(column: GroupColumn, listed_names: Sequence[str]) -> GroupColumn:
+        empty = sorted(set(listed_names) - set(column.names))
         return column._replace(empty=tuple(empty))
 
     @property

@@ -134,17 +134,20 @@ class GroupConfusion(NamedTuple):
 
 
 def count_by_group(
-    fake: NDArray[np.bool_], called: NDArray[np.bool_], groups: NDArray[np.integer], size: int
+    fake: NDArray[np.bool_],
+    predicted_fake: NDArray[np.bool_],
+    groups: NDArray[np.integer],
+    size: int,
 ) -> GroupConfusion:
     """Return the counts of a table.
 
     Args:
         fake: (N,).
-        called: (N,) called fake.
+        predicted_fake: (N,) called fake.
         groups: (N,) number of the group of each row, from 0 on.
         size: how many groups there are.
     """
-    cells = groups.astype(np.int64) * 4 + fake * 2 + called
+    cells = groups.astype(np.int64) * 4 + fake * 2 + predicted_fake
     table = np.bincount(cells, minlength=4 * size).reshape(size, 2, 2)
     return GroupConfusion(
         reals=table[:, 0].sum(1),
@@ -337,10 +340,10 @@ def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
 
 
 def _shuffle_counts(
-    rng: np.random.Generator, sizes: Integers, called: int, shuffles: int
+    rng: np.random.Generator, sizes: Integers, predicted_count: int, shuffles: int
 ) -> Integers:
     """Return how many of so many called fake fall to each group (S, G), groups being shuffled."""
-    dealt: Integers = rng.multivariate_hypergeometric(sizes, called, shuffles)
+    dealt: Integers = rng.multivariate_hypergeometric(sizes, predicted_count, shuffles)
     return dealt
 
 
@@ -487,7 +490,7 @@ class GroupTable(NamedTuple):
         *,
         keys: Sequence[str] = (),
         shuffles: int = SHUFFLES,
-        beside: "GroupTable | None" = None,
+        base_table: "GroupTable | None" = None,
     ) -> "GroupTable":
         """Return the table of N images.
 
@@ -499,7 +502,7 @@ class GroupTable(NamedTuple):
             threshold: in logits; 0 is a probability of a half.
             keys: (N,) images with one key are copies, and count once. (): no image is a copy.
             shuffles: number for the floor. 0: no floor, and no intervals of measures.
-            beside: table of the same images at another threshold, where it is at hand: the AUC has
+            base_table: table of the same images at another threshold, where it is at hand: the AUC has
                 no threshold, and is taken from there with its interval and floor.
 
         Raises:
@@ -520,8 +523,8 @@ class GroupTable(NamedTuple):
         }
         floor = dict(permutation_baselines(counts, shuffles=shuffles)) if shuffles else {}
         of_areas = None
-        if beside is not None:
-            of_areas = beside.floor.get(AREA_GAP)
+        if base_table is not None:
+            of_areas = base_table.floor.get(AREA_GAP)
         elif shuffles and values[AREA_GAP] is not None:
             of_areas = auc_gap_baseline(ranking, groups, size, shuffles=shuffles)
         has_copies = len(set(keys)) < len(keys)
@@ -529,9 +532,11 @@ class GroupTable(NamedTuple):
             labels=labels, logits=logits - threshold, keys=keys if has_copies else ()
         )
         of_groups = _scores_of_groups(images, groups, counts)
-        rows = _rows(names, counts, group_areas, of_groups, () if beside is None else beside.groups)
+        rows = _rows(
+            names, counts, group_areas, of_groups, () if base_table is None else base_table.groups
+        )
         groups_with_images = tuple(row for row in rows if row.reals + row.fakes)
-        of_all = () if beside is None else (beside.overall,)
+        of_all = () if base_table is None else (base_table.overall,)
         (overall,) = _rows(("all",), counts.overall, whole, (images,), of_all)
         return cls(
             threshold=threshold,
@@ -540,7 +545,7 @@ class GroupTable(NamedTuple):
             measures=values,
             floor=floor if of_areas is None else {**floor, AREA_GAP: of_areas},
             intervals=intervals(counts) if shuffles else {},
-            undefined=tuple(_undefined(names, counts, values)),
+            undefined=tuple(_list_undefined(names, counts, values)),
             constant=bool(called.all() or not called.any() or np.ptp(logits) == 0),
         )
 
@@ -572,7 +577,7 @@ def _rows(
     counts: GroupConfusion,
     group_areas: Floats,
     images: Iterable[SourcedScores],
-    known: Sequence[GroupRow],
+    known_rows: Sequence[GroupRow],
 ) -> Iterator[GroupRow]:
     """Yield the row of each group, with the rates that it has.
 
@@ -581,7 +586,7 @@ def _rows(
         counts: of the groups, (G,).
         group_areas: AUC of each group, (G,).
         images: scores of each group, in which a logit above 0 is called fake.
-        known: rows of the same images, from which the AUC is taken.
+        known_rows: rows of the same images, from which the AUC is taken.
     """
     shares = {
         "fpr": (counts.fpr, (REAL,)),
@@ -589,10 +594,10 @@ def _rows(
         "acc": (counts.accuracy, (REAL, FAKE)),
         "positive": (counts.positive, (REAL, FAKE)),
     }
-    areas = {row.name: row.rates[OF_BOTH] for row in known if OF_BOTH in row.rates}
+    areas = {row.name: row.rates[OF_BOTH] for row in known_rows if OF_BOTH in row.rates}
     for at, (name, scores) in enumerate(zip(names, images, strict=True)):
         measures = {
-            rate: group_rate(float(share[at]), scores, labels).scaled(PERCENT)
+            rate: group_rate(float(share[at]), scores, labels).scale(PERCENT)
             for rate, (share, labels) in shares.items()
             if np.isfinite(share[at])
         }
@@ -603,7 +608,7 @@ def _rows(
         )
 
 
-def _undefined(
+def _list_undefined(
     names: Sequence[str], counts: GroupConfusion, values: Mapping[str, float | None]
 ) -> Iterator[Undefined]:
     for name, reals, fakes in zip(names, counts.reals, counts.fakes, strict=True):

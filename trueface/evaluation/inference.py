@@ -66,12 +66,12 @@ def evaluate(
     model.eval()
     reported_at = time.monotonic()
 
-    def report_and_check(done: int) -> None:
+    def report_and_check(count: int) -> None:
         nonlocal reported_at
-        watch.raise_if_stopped_midway(done, total)
+        watch.raise_if_stopped_midway(count, total)
         if time.monotonic() - reported_at > REPORT_EVERY_S:
             reported_at = time.monotonic()
-            watch.progress(step=done, total=total)
+            watch.progress(step=count, total=total)
 
     rows = predict_rows(batches, forward or model, watch, before_batch=report_and_check)
     if not len(rows):
@@ -109,8 +109,8 @@ def evaluate_images(
     if not constant:
         return evaluate(model, feed(0), total=len(feed), watch=watch)
 
-    def progress(done: int, total: int) -> None:
-        watch.progress(step=done, total=total)
+    def progress(count: int, total: int) -> None:
+        watch.progress(step=count, total=total)
 
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     features = FeatureSet(body, feed, watch=watch, store=store, progress=progress).loader()
@@ -157,7 +157,7 @@ def attack_images(
     target: Target,
     watch: RunContext,
     threshold: float = 0.0,
-    saved: Chain = NO_CHAIN,
+    save_chain: Chain = NO_CHAIN,
     queries: int = QUERIES,
     keep: Keep | None = None,
 ) -> AttackResult:
@@ -173,7 +173,7 @@ def attack_images(
         target: what the attack computes with.
         watch: progress and stop.
         threshold: an image with a higher logit is classified as fake.
-        saved: what happens to images when they are saved after the attack.
+        save_chain: what happens to images when they are saved after the attack.
         queries: of each image, for attacks by scores.
         keep: gets every image as it was saved.
 
@@ -204,7 +204,7 @@ def attack_images(
             of_clips=clean_images.ndim == CLIP_DIMENSIONS,
         )
         largest = max(largest, _distance(clean_images, after))
-        pixels[hit] = after = _saved(after, names, saved)
+        pixels[hit] = after = _save_and_reload(after, names, save_chain)
         moved = (after != clean_images).flatten(1).any(1)
         if moved.any():
             changed = at[hit.numpy()][moved.numpy()]
@@ -227,22 +227,22 @@ def attack_images(
     )
 
 
-def outcome(clean: Predictions, attacked: AttackResult) -> dict[str, Json]:
+def outcome(clean: Predictions, result: AttackResult) -> dict[str, Json]:
     """Return the success of an attack, separately for evasion and defamation."""
     return {
-        "evasion": _turned(clean, attacked, label=1),
-        "defamation": _turned(clean, attacked, label=0),
-        "largest_change": attacked.largest_change,
-        "queries": attacked.queries,
+        "evasion": _count_turned(clean, result, label=1),
+        "defamation": _count_turned(clean, result, label=0),
+        "largest_change": result.largest_change,
+        "queries": result.queries,
     }
 
 
-def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[str, Json]:
+def _count_turned(clean: Predictions, result: AttackResult, *, label: int) -> dict[str, Json]:
     """Return how many images of a class an attack turned, of those that had been called right."""
     of_class = clean.labels == label
-    tried = of_class & attacked.tried
+    tried = of_class & result.tried
     count = int(tried.sum())
-    before, after = (part.margin - attacked.threshold for part in (clean, attacked.predictions))
+    before, after = (part.margin - result.threshold for part in (clean, result.predictions))
     facts: dict[str, Json] = {
         "images": int(of_class.sum()),
         "attacked": count,
@@ -254,7 +254,7 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
         return facts | {"success": None, "reason": f"no {name} image is predicted {name}"}
     turned = (after[tried] > 0) != (label == 1)
     success = rate(float(turned.mean()), count)
-    moved = attacked.psnr[tried]
+    moved = result.psnr[tried]
     moved = moved[np.isfinite(moved)]
     return facts | {
         "success": success.json_record,
@@ -263,26 +263,26 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
     }
 
 
-def _saved(images: Tensor, names: Sequence[str], saved: Chain) -> Tensor:
+def _save_and_reload(images: Tensor, names: Sequence[str], save_chain: Chain) -> Tensor:
     changed = [
-        saved(each, name)
+        save_chain(each, name)
         if each.ndim < CLIP_DIMENSIONS - 1
-        else torch.stack([saved.corrupt_clip(crop, name) for crop in each])
+        else torch.stack([save_chain.corrupt_clip(crop, name) for crop in each])
         for each, name in zip(images, names, strict=True)
     ]
-    return torch.stack(changed) if changed and saved else images
+    return torch.stack(changed) if changed and save_chain else images
 
 
 def _place(name: str) -> bytes:
     return sha256_digest([name])
 
 
-def _distance(clean: Tensor, attacked: Tensor) -> int:
-    return int((attacked.int() - clean.int()).abs().max()) if len(clean) else 0
+def _distance(clean: Tensor, attacked_images: Tensor) -> int:
+    return int((attacked_images.int() - clean.int()).abs().max()) if len(clean) else 0
 
 
-def _psnr(clean: Tensor, attacked: Tensor) -> NDArray[np.float64]:
+def _psnr(clean: Tensor, attacked_images: Tensor) -> NDArray[np.float64]:
     """Return the peak signal-to-noise ratio of images that differ, in decibels, (B,)."""
-    error = (attacked.double() - clean.double()).square().flatten(1).mean(1)
+    error = (attacked_images.double() - clean.double()).square().flatten(1).mean(1)
     ratios: NDArray[np.float64] = (10 * torch.log10(LEVELS**2 / error)).numpy()
     return ratios

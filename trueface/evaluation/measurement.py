@@ -126,7 +126,7 @@ def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None
     return Report(
         n=len(labels),
         sources=table.sources,
-        over=table.design.over,
+        over=table.design.scopes,
         few_sources=table.few_sources,
         metrics=measures,
         confusion=_confusion(table.whole),
@@ -252,6 +252,6 @@ def sources_json(sources: Mapping[int, int]) -> dict[str, Json]:
     return {class_name(label): count for label, count in sources.items()}
 
 
-def over_json(over: Mapping[int, Over]) -> dict[str, Json]:
+def over_json(interval_scopes: Mapping[int, Over]) -> dict[str, Json]:
     """Return the scope of the intervals of each class, by its name."""
-    return {class_name(label): each for label, each in over.items()}
+    return {class_name(label): each for label, each in interval_scopes.items()}

@@ -49,7 +49,7 @@ class Rates(NamedTuple):
 DIFFERENCE: Mapping[Scale, Scale] = {Scale.SHARE: Scale.SHIFT}
 
 
-def always(_fake: NDArray[np.bool_], _called: NDArray[np.bool_]) -> str:
+def always(_fake: NDArray[np.bool_], _predicted_fake: NDArray[np.bool_]) -> str:
     """Return "": a metric that is defined wherever the classes that it needs are there."""
     return ""
 
@@ -112,15 +112,15 @@ class Metric:
         """The scale of a difference of two values."""
         return DIFFERENCE.get(self.scale, Scale.PLAIN)
 
-    def why_undefined(self, fake: NDArray[np.bool_], called: NDArray[np.bool_]) -> str:
+    def why_undefined(self, fake: NDArray[np.bool_], predicted_fake: NDArray[np.bool_]) -> str:
         """Return why a table has no such value; "" where it has one.
 
         Args:
             fake: (N,).
-            called: (N,) called fake.
+            predicted_fake: (N,) called fake.
         """
         if REAL in self.needs and fake.all():
             return "all images are fake"
         if FAKE in self.needs and not fake.any():
             return "all images are real"
-        return self.undefined(fake, called)
+        return self.undefined(fake, predicted_fake)

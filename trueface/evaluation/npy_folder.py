@@ -63,16 +63,16 @@ def write_npy_folders(folder: Path, rows: Sequence[FairnessRow]) -> list[Path]:
     return list(folders)
 
 
-def _remarks(grouped: GroupedScores) -> Iterator[str]:
+def _remarks(group_scores: GroupedScores) -> Iterator[str]:
     """Yield what the files lack."""
-    groups = {*grouped.column.names, *_empty_groups(grouped)}
+    groups = {*group_scores.column.names, *_empty_groups(group_scores)}
     if groups not in ({*SIX}, {*EIGHT}):
         yield (
-            f"only trueface reads these files, which are by {grouped.column.by}. Fairness-Generalization opens those of "
+            f"only trueface reads these files, which are by {group_scores.column.by}. Fairness-Generalization opens those of "
             "gender and race together, such as male,asian"
         )
-    if lacking := len(grouped.scores) - len(grouped.column.rows):
-        yield f"{lacking} images of {grouped.data} have no {grouped.column.by} and are in no file"
+    if lacking := len(group_scores.scores) - len(group_scores.column.rows):
+        yield f"{lacking} images of {group_scores.data} have no {group_scores.column.by} and are in no file"
 
 
 def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, GroupedScores]:
@@ -94,28 +94,28 @@ def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, Grouped
     return folders
 
 
-def _by_intersection(grouped: GroupedScores) -> GroupedScores | None:
+def _by_intersection(group_scores: GroupedScores) -> GroupedScores | None:
     """Return the predictions by gender and race together; None if these are not known."""
-    if grouped.column.by == INTERSEC:
-        return grouped
-    finer = grouped.intersections
-    return grouped._replace(column=finer) if finer and finer.names else None
+    if group_scores.column.by == INTERSEC:
+        return group_scores
+    finer = group_scores.intersections
+    return group_scores._replace(column=finer) if finer and finer.names else None
 
 
-def _files_of(grouped: GroupedScores) -> Mapping[str, np.ndarray]:
+def _files_of(group_scores: GroupedScores) -> Mapping[str, np.ndarray]:
     """Return the content of each file."""
-    scores, column = grouped.grouped_scores, grouped.column
+    scores, column = group_scores.grouped_scores, group_scores.column
     margins, files = np.asarray(scores.margin), {}
-    for number, name in enumerate((*column.names, *_empty_groups(grouped))):
+    for number, name in enumerate((*column.names, *_empty_groups(group_scores))):
         here = column.groups == number
         files[f"{_file_start(name)}{LABELS}"] = scores.labels[here].astype(np.int64)
         files[f"{_file_start(name)}{PREDICTIONS}"] = margins[here]
     return files
 
 
-def _empty_groups(grouped: GroupedScores) -> tuple[str, ...]:
+def _empty_groups(group_scores: GroupedScores) -> tuple[str, ...]:
     """Return the groups without images that have files."""
-    column = grouped.column
+    column = group_scores.column
     return empty_intersections(column.names, column.empty) or column.empty
 
 
@@ -183,13 +183,13 @@ def _refuse_other_folder(folder: Path) -> None:
         )
 
 
-def _write(folder: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray]) -> None:
+def _write(folder: Path, group_scores: GroupedScores, files: Mapping[str, np.ndarray]) -> None:
     record: dict[str, Json] = {
         "schema": SCHEMA,
-        "model": grouped.model,
-        "data": grouped.data,
-        "by": grouped.column.by,
-        "logits": grouped.logits,
+        "model": group_scores.model,
+        "data": group_scores.data,
+        "by": group_scores.column.by,
+        "logits": group_scores.logits,
         "files": list(files),
     }
     target = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced

@@ -33,17 +33,19 @@ class MissingModels(NamedTuple):
     why: Mapping[str, str] = MappingProxyType({})  # ID → "failed", "waiting", "skipped"
 
     def count_missing_seeds(
-        self, known: Collection[str], name: Callable[[str], str] | None = None
+        self, finished_models: Collection[str], name: Callable[[str], str] | None = None
     ) -> MissingSeeds:
         """Return the missing seeds of a method.
 
         Args:
-            known: the IDs of its models that have a result.
+            finished_models: the IDs of its models that have a result.
             name: returns an ID without its seeds; None: `strip_seed`.
         """
         named = name or strip_seed
-        names = {named(model) for model in known} if self.why else set()
-        missing = (model for model in self.why if model not in known and named(model) in names)
+        names = {named(model) for model in finished_models} if self.why else set()
+        missing = (
+            model for model in self.why if model not in finished_models and named(model) in names
+        )
         return dict(Counter(self.why[model] for model in missing))
 
 

@@ -106,29 +106,29 @@ def empty_intersections(names: Sequence[str], empty: Sequence[str] = ()) -> tupl
 
 def with_published_gaps(
     table: GroupTable,
-    grouped: GroupedLogits,
+    group_logits: GroupedLogits,
     *,
     shuffles: int = SHUFFLES,
-    beside: GroupTable | None = None,
+    base_table: GroupTable | None = None,
 ) -> GroupTable:
     """Return a table with F_G, F_A and F_COV, their floors and their intervals.
 
     Args:
         table: of the same images.
-        grouped: logits and groups of the images.
+        group_logits: logits and groups of the images.
         shuffles: number for the floors. 0: no floors, and no intervals.
-        beside: table of the same images at another threshold. F_COV has none, and is taken from there.
+        base_table: table of the same images at another threshold. F_COV has none, and is taken from there.
     """
-    cells = _Cells.from_logits(grouped, table.threshold)
+    cells = _Cells.from_logits(group_logits, table.threshold)
     values = dict(cells.gaps(cells.counts))
     spreads: dict[str, Floats] = {}
     shuffled: dict[str, Floats] = {}
     if shuffles:
         spreads |= cells.gaps(_draw_counts(cells.counts))
         shuffled |= cells.gaps(_shuffle_counts(cells.counts, shuffles))
-    if beside is None:
+    if base_table is None:
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is reported as undefined
-            rows = grouped.in_fixed_order()
+            rows = group_logits.in_fixed_order()
             sums, sizes = _sums(rows, rows.groups), _sizes(rows)
             values[COVARIANCE] = _covariance(sums, sizes, rows.places)
             if shuffles:
@@ -141,15 +141,21 @@ def with_published_gaps(
     measures = {name: known.get(name) for name in values}
     floors = {name: permutation_baseline(shuffled[name]) for name in known if name in shuffled}
     ends = {name: from_draws(known[name], spreads[name]) for name in known if name in spreads}
-    if beside is not None:
-        measures[COVARIANCE] = beside.measures[COVARIANCE]
-        floors |= {name: beside.floor[name] for name in [COVARIANCE] if name in beside.floor}
-        ends |= {name: beside.intervals[name] for name in [COVARIANCE] if name in beside.intervals}
+    if base_table is not None:
+        measures[COVARIANCE] = base_table.measures[COVARIANCE]
+        floors |= {
+            name: base_table.floor[name] for name in [COVARIANCE] if name in base_table.floor
+        }
+        ends |= {
+            name: base_table.intervals[name]
+            for name in [COVARIANCE]
+            if name in base_table.intervals
+        }
     return table._replace(
         measures={**table.measures, **measures},
         floor={**table.floor, **floors},
         intervals={**table.intervals, **ends},
-        undefined=(*table.undefined, *_undefined(measures, _sizes(grouped))),
+        undefined=(*table.undefined, *_list_undefined(measures, _sizes(group_logits))),
     )
 
 
@@ -161,27 +167,31 @@ class _Cells(NamedTuple):
     intersections: Integers  # (J,) its intersection, or NEITHER
 
     @classmethod
-    def from_logits(cls, grouped: GroupedLogits, threshold: float) -> "_Cells":
-        finer = grouped.intersections.astype(np.int64) - NEITHER  # 0 is NEITHER
+    def from_logits(cls, group_logits: GroupedLogits, threshold: float) -> "_Cells":
+        finer = group_logits.intersections.astype(np.int64) - NEITHER  # 0 is NEITHER
         radix = int(finer.max(initial=0)) + 1
         parts, numbers = np.unique(
-            grouped.groups.astype(np.int64) * radix + finer, return_inverse=True
+            group_logits.groups.astype(np.int64) * radix + finer, return_inverse=True
         )
-        counts = count_by_group(grouped.fake, grouped.logits > threshold, numbers, len(parts))
+        counts = count_by_group(
+            group_logits.fake, group_logits.logits > threshold, numbers, len(parts)
+        )
         return cls(counts, parts // radix, parts % radix + NEITHER)
 
     def gaps(self, counts: GroupConfusion) -> Mapping[str, Floats]:
         """Return F_G and F_A of counts (…, J) of these parts."""
-        by_group = _positive_rates(_collapsed(counts, self.groups))
+        by_group = _positive_rates(_collapse_counts(counts, self.groups))
         known = np.isfinite(by_group)
         distances = np.abs(by_group - counts.overall.positive)
         largest = np.max(distances, axis=-1, initial=0.0, where=known)
         apart = PERCENT * np.where(known.sum(-1) >= FEWEST, largest, np.nan)
-        between = PERCENT * max_difference(_positive_rates(_collapsed(counts, self.intersections)))
+        between = PERCENT * max_difference(
+            _positive_rates(_collapse_counts(counts, self.intersections))
+        )
         return {LARGEST_DISTANCE: apart, MEAN_OF_BOTH: (apart + between) / 2}
 
 
-def _collapsed(counts: GroupConfusion, numbers: Integers) -> GroupConfusion:
+def _collapse_counts(counts: GroupConfusion, numbers: Integers) -> GroupConfusion:
     """Return the counts of groups, of parts that each belong to one or to NEITHER."""
     order = np.argsort(numbers, kind="stable")
     order = order[numbers[order] != NEITHER]
@@ -214,8 +224,10 @@ def _shuffle_counts(counts: GroupConfusion, shuffles: int) -> GroupConfusion:
     """Return the counts of groups shuffled within each class, (S, J)."""
     rng = numpy_rng("shuffled groups of published gaps", 0)
 
-    def deal(sizes: Integers, called: Integers) -> Integers:
-        count: Integers = rng.multivariate_hypergeometric(sizes, int(called.sum()), shuffles)
+    def deal(sizes: Integers, predicted_fake: Integers) -> Integers:
+        count: Integers = rng.multivariate_hypergeometric(
+            sizes, int(predicted_fake.sum()), shuffles
+        )
         return count
 
     return counts._replace(
@@ -232,45 +244,45 @@ def _covariance(sums: Floats, sizes: Integers, places: Integers) -> Floats:
     return value if np.count_nonzero(sizes) >= FEWEST else np.full_like(value, np.nan)
 
 
-def _sizes(grouped: GroupedLogits) -> Integers:
-    sizes: Integers = np.bincount(grouped.groups, minlength=len(grouped.places))
+def _sizes(group_logits: GroupedLogits) -> Integers:
+    sizes: Integers = np.bincount(group_logits.groups, minlength=len(group_logits.places))
     return sizes
 
 
-def _sums(grouped: GroupedLogits, groups: NDArray[np.integer]) -> Floats:
-    sums = np.bincount(groups, weights=grouped.logits, minlength=len(grouped.places))
+def _sums(group_logits: GroupedLogits, groups: NDArray[np.integer]) -> Floats:
+    sums = np.bincount(groups, weights=group_logits.logits, minlength=len(group_logits.places))
     return np.asarray(sums, np.float64)
 
 
-def _draw_sums(grouped: GroupedLogits) -> Floats:
+def _draw_sums(group_logits: GroupedLogits) -> Floats:
     """Return sums of logits (RESAMPLES, G) of other images of each group and class.
 
     They are normal around the sums, with the variances of a bootstrap.
     """
     rng = numpy_rng("bootstrap of covariances", 0)
-    cells, size = grouped.groups * 2 + grouped.fake, 2 * len(grouped.places)
+    cells, size = group_logits.groups * 2 + group_logits.fake, 2 * len(group_logits.places)
     counts = np.bincount(cells, minlength=size)
-    sums = np.bincount(cells, weights=grouped.logits, minlength=size)
+    sums = np.bincount(cells, weights=group_logits.logits, minlength=size)
     means = sums / np.maximum(counts, 1)
-    squares = np.bincount(cells, weights=(grouped.logits - means[cells]) ** 2, minlength=size)
+    squares = np.bincount(cells, weights=(group_logits.logits - means[cells]) ** 2, minlength=size)
     drawn: Floats = sums + np.sqrt(squares) * rng.normal(size=(RESAMPLES, size))
     of_groups: Floats = drawn.reshape(RESAMPLES, -1, 2).sum(-1)
     return of_groups
 
 
-def _shuffle_sums(grouped: GroupedLogits, shuffles: int) -> Floats:
+def _shuffle_sums(group_logits: GroupedLogits, shuffles: int) -> Floats:
     """Return sums of logits (S, G) of groups shuffled within each class."""
     rng = numpy_rng("shuffled groups of covariances", 0)
-    classes = (np.flatnonzero(~grouped.fake), np.flatnonzero(grouped.fake))
-    dealt, sums = grouped.groups.copy(), []
+    classes = (np.flatnonzero(~group_logits.fake), np.flatnonzero(group_logits.fake))
+    dealt, sums = group_logits.groups.copy(), []
     for _ in range(shuffles):
         for rows in classes:
             dealt[rows] = rng.permutation(dealt[rows])
-        sums.append(_sums(grouped, dealt))
+        sums.append(_sums(group_logits, dealt))
     return np.array(sums)
 
 
-def _undefined(measures: Mapping[str, float | None], sizes: Integers) -> list[Undefined]:
+def _list_undefined(measures: Mapping[str, float | None], sizes: Integers) -> list[Undefined]:
     covariance = TOO_LARGE if np.count_nonzero(sizes) >= FEWEST else NO_GROUPS
     reasons = {LARGEST_DISTANCE: ONE_CLASS, MEAN_OF_BOTH: ONE_CLASS, COVARIANCE: covariance}
     return [

@@ -69,7 +69,7 @@ def published_tables() -> tuple[PublishedTable, ...]:
     """Return all published tables."""
     return tuple(
         PublishedTable(
-            name=name, title=title, citation=citation, note=note, rows=(*rows, *_balanced(rows))
+            name=name, title=title, citation=citation, note=note, rows=(*rows, *_balance_rows(rows))
         )
         for name, title, citation, note in _SOURCES
         for rows in (_read(name),)
@@ -90,7 +90,7 @@ def _read(name: str) -> tuple[PublishedRow, ...]:
     )
 
 
-def _balanced(rows: tuple[PublishedRow, ...]) -> list[PublishedRow]:
+def _balance_rows(rows: tuple[PublishedRow, ...]) -> list[PublishedRow]:
     """Return the mean of mean TNR and mean TPR of each detector and way of sharing."""
     derived = []
     for first in {(row.detector, row.trained_on): row for row in rows}.values():

@@ -19,7 +19,7 @@ from trueface.evaluation.estimates import (
     mean_of,
     mean_over_seeds,
     rate,
-    sampled,
+    sample_metric,
 )
 from trueface.evaluation.finished_tests import FinishedTest, finite_tests, group_tests
 from trueface.evaluation.metrics.curve import AUC
@@ -189,18 +189,18 @@ class ComparedQualities(NamedTuple):
 
 
 def comparisons(
-    rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS, *, apart: bool = False
+    rows: Sequence[QualityRow], missing: MissingModels = NO_MODELS, *, separate_names: bool = False
 ) -> tuple[ComparedQualities, ...]:
     """Return rows by set of images and method, each in the order of its first row.
 
     Args:
         rows: one per model and dataset.
         missing: models of the run without a result.
-        apart: models of other qualities are compared by themselves.
+        separate_names: models of other qualities are compared by themselves.
     """
     names = short_names([strip_seed(row.model) for row in rows])
     places = by_method(
-        rows, lambda row: row.model, lambda row: (row.data, row.names if apart else ())
+        rows, lambda row: row.model, lambda row: (row.data, row.names if separate_names else ())
     )
     return tuple(
         ComparedQualities(
@@ -281,7 +281,7 @@ def resampled_aucs(table: QualityTable) -> Areas:
         undefined = Sampled(np.nan, np.full(RESAMPLES, np.nan))
         return dict.fromkeys((*table.qualities, *SUMMARIES), undefined)
     by_quality = {
-        name: sampled(
+        name: sample_metric(
             AUC,
             SourcedScores(labels=table.labels, logits=logits, keys=table.keys, videos=table.videos),
         )
@@ -300,7 +300,7 @@ def resampled_aucs(table: QualityTable) -> Areas:
         **by_quality,
         "mean": mean_of(areas, spread.mean(0)),
         "worst": mean_of([worst], spread.min(0)),
-        "pooled": sampled(AUC, every),
+        "pooled": sample_metric(AUC, every),
     }
 
 
@@ -335,25 +335,27 @@ class MeasuredQualities(NamedTuple):
 
 
 def compare_with_reference(
-    measured: Sequence[MeasuredQualities], reference: str
+    model_qualities: Sequence[MeasuredQualities], reference: str
 ) -> Mapping[tuple[str, str], ReferenceComparison | str]:
     """Return the comparison of each model's method with the reference, by (model, data), or why there is none.
 
     Three seeds or more are resampled, the same draws for methods of as many seeds.
 
     Args:
-        measured: all models.
+        model_qualities: all models.
         reference: ID of a model, or of a method, which is a model's ID without its seed.
 
     Raises:
         UsageError: no such model.
     """
-    check_reference(reference, [each.model for each in measured])
-    chosen = {reference} if any(each.model == reference for each in measured) else set()
-    chosen = chosen or {each.model for each in measured if strip_seed(each.model) == reference}
+    check_reference(reference, [each.model for each in model_qualities])
+    chosen = {reference} if any(each.model == reference for each in model_qualities) else set()
+    chosen = chosen or {
+        each.model for each in model_qualities if strip_seed(each.model) == reference
+    }
     found_by_model: dict[tuple[str, str], ReferenceComparison | str] = {}
     for methods in by_method(
-        measured, lambda each: each.model, lambda each: each.comparison_key
+        model_qualities, lambda each: each.model, lambda each: each.comparison_key
     ).values():
         here = [each for seeds in methods.values() for each in seeds]
         beside = [each for each in here if each.model in chosen]
@@ -372,7 +374,7 @@ def compare_with_reference(
 
 
 def _differences(
-    seeds: Sequence[MeasuredQualities], beside: Sequence[MeasuredQualities]
+    seeds: Sequence[MeasuredQualities], reference_seeds: Sequence[MeasuredQualities]
 ) -> dict[str, Difference]:
     """Return how far a method is from the reference: SUMMARIES, then by quality."""
 
@@ -380,7 +382,7 @@ def _differences(
         return mean_over_seeds([each.areas[name] for each in side])
 
     names = (*SUMMARIES, *seeds[0].table.qualities)
-    return {name: difference_of(mean(seeds, name), mean(beside, name)) for name in names}
+    return {name: difference_of(mean(seeds, name), mean(reference_seeds, name)) for name in names}
 
 
 def quality_rows(
@@ -409,8 +411,8 @@ def quality_rows(
     measured: list[MeasuredQualities] = []
     for model in dict.fromkeys(model for model, _ in tests):
         done = finite_tests(run_folder, model, tests)
-        measured += _of_model(model, done, qualities)
-    lacking = unmeasured(tests, (each.model for each in measured))
+        measured += _measure_model(model, done, qualities)
+    lacking = find_unmeasured_models(tests, (each.model for each in measured))
     known = {each.model for each in measured}
     if reference in {*lacking, *map(strip_seed, lacking)} - known - {*map(strip_seed, known)}:
         raise UsageError(
@@ -420,13 +422,15 @@ def quality_rows(
     return [_row(each, beside.get((each.model, each.data))) for each in measured]
 
 
-def unmeasured(tests: Iterable[tuple[str, str]], measured: Iterable[str]) -> list[str]:
+def find_unmeasured_models(
+    tests: Iterable[tuple[str, str]], measured_models: Iterable[str]
+) -> list[str]:
     """Return the models among (model ID, test) pairs that were NOT_IN_TWO, in their order."""
-    there = set(measured)
+    there = set(measured_models)
     return [model for model in dict.fromkeys(model for model, _ in tests) if model not in there]
 
 
-def _of_model(
+def _measure_model(
     model: str, tests: Sequence[FinishedTest], names: Sequence[str]
 ) -> Iterator[MeasuredQualities]:
     sets: dict[tuple[str, bool], dict[str, Predictions]] = {}
@@ -439,7 +443,7 @@ def _of_model(
             sets.setdefault((data, each.pooled), {})[quality] = each.scores
     for (data, pooled), tables in sets.items():
         table = (
-            QualityTable.from_predictions(_ordered(tables, names))
+            QualityTable.from_predictions(_order_tables(tables, names))
             if len(tables) >= FEWEST
             else None
         )
@@ -450,7 +454,9 @@ def _of_model(
         )
 
 
-def _ordered(tables: Mapping[str, Predictions], order: Sequence[str]) -> dict[str, Predictions]:
+def _order_tables(
+    tables: Mapping[str, Predictions], order: Sequence[str]
+) -> dict[str, Predictions]:
     for name in order:
         if name not in tables:
             raise DataError(str(UnknownName("quality", name, list(tables))))
@@ -466,19 +472,23 @@ def _place(name: str) -> tuple[object, ...]:
     return name != RAW, name.count("+"), tuple(zip(parts[::2], [*numbers, 0], strict=True))
 
 
-def _row(measured: MeasuredQualities, beside: ReferenceComparison | str | None) -> QualityRow:
-    table, areas = measured.table, measured.areas
+def _row(
+    model_qualities: MeasuredQualities, reference_comparison: ReferenceComparison | str | None
+) -> QualityRow:
+    table, areas = model_qualities.table, model_qualities.areas
     has_areas = bool(np.isfinite(areas["pooled"].value))
     return QualityRow(
-        model=measured.model,
-        data=measured.data,
-        pooled_sets=measured.pooled_sets,
+        model=model_qualities.model,
+        data=model_qualities.data,
+        pooled_sets=model_qualities.pooled_sets,
         qualities=tuple(_qualities(table)),
         areas={name: area.estimate if has_areas else None for name, area in areas.items()},
         worst_quality=min(table.qualities, key=lambda name: areas[name].value) if has_areas else "",
         left_out=table.left_out,
-        reference_comparison=beside if isinstance(beside, ReferenceComparison) else None,
-        why_not=beside if isinstance(beside, str) else "",
+        reference_comparison=reference_comparison
+        if isinstance(reference_comparison, ReferenceComparison)
+        else None,
+        why_not=reference_comparison if isinstance(reference_comparison, str) else "",
     )
 
 

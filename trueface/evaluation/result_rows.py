@@ -170,7 +170,7 @@ def compare(
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
-        by = _groups_by(folder)
+        by = _read_group_column(folder)
         named = {"model": model, "method": unlearning_methods_of(model)}
         measured = _rows(done, groups, by, files, common)
         rows += [{**named, **row, "seconds": took} for row in measured]
@@ -211,7 +211,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
 def _rows(
     tests: Sequence[FinishedTest],
     groups: AttributeFiles,
-    by: str,
+    column_name: str,
     files: TestedFiles,
     common: Mapping[str, frozenset[str]],
 ) -> Iterator[dict[str, Json]]:
@@ -220,23 +220,26 @@ def _rows(
     Tests of two data roots are separate: a path there is another image, or the same one again.
     """
     for each in group_tests(tests):
-        row = _row(each, groups, by, common)
+        row = _row(each, groups, column_name, common)
         yield {
             **row,
-            **_confounded(each, row, files),
+            **_mark_confound(each, row, files),
             "modifier": each.with_root(str(row["modifier"])),
             "data_root": each.data_root or None,
         }
 
 
 def _row(
-    tests: GroupedTests, groups: AttributeFiles, by: str, common: Mapping[str, frozenset[str]]
+    tests: GroupedTests,
+    groups: AttributeFiles,
+    column_name: str,
+    common: Mapping[str, frozenset[str]],
 ) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
     report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)
     shared = [common.get(test.data, frozenset()) for test in tests.tests]
     videos = video_report(scores, frozenset().union(*shared) if all(shared) else frozenset())
-    by_group, ungrouped = _by_group(tests, groups, by)
+    by_group, ungrouped = _by_group(tests, groups, column_name)
     return {
         "data": tests.data,
         "modifier": modifier_of(first.data),
@@ -244,8 +247,11 @@ def _row(
         "pooled": tests.pooled,
         "n": report.n,
         **{name: measure_json(report, name, brief=True) for name in METRICS},
-        **{f"{name}_by_images": _brief(report.by_images.get(name)) for name in BY_IMAGES},
-        **_calibrated(scores, first.calibration),
+        **{
+            f"{name}_by_images": _json_without_scope(report.by_images.get(name))
+            for name in BY_IMAGES
+        },
+        **_calibrate_scores(scores, first.calibration),
         **({"videos": videos.videos, "video_auc": _json(videos.auc)} if videos else {}),
         **by_group,
         "sources": sources_json(report.sources),
@@ -258,7 +264,7 @@ def _row(
     }
 
 
-def _confounded(
+def _mark_confound(
     tests: GroupedTests, row: Mapping[str, Json], files: TestedFiles
 ) -> dict[str, Json]:
     """Return the mark of a row if the form of its image files reveals their class; otherwise nothing."""
@@ -271,7 +277,7 @@ def _confounded(
     return {"verdict": mark, MARK: meaning}
 
 
-def _groups_by(folder: Path) -> str:
+def _read_group_column(folder: Path) -> str:
     """Return the column of the groups that a model's training saw; "" where it is not known."""
     settings = (read_json(paths.provenance(folder)) or {}).get("settings")
     by = settings.get("groups_by") if isinstance(settings, dict) else None
@@ -279,13 +285,13 @@ def _groups_by(folder: Path) -> str:
 
 
 def _by_group(
-    tests: GroupedTests, groups: AttributeFiles, by: str
+    tests: GroupedTests, groups: AttributeFiles, column_name: str
 ) -> tuple[dict[str, Json], dict[str, str]]:
     """Return the gaps between groups, or why there are none; nothing without groups."""
     try:
         if not groups.files_of_tests(tests):
             return {}, {}
-        column = groups.column(tests, by)
+        column = groups.column(tests, column_name)
         scores, rows = tests.scores, column.rows
         table = GroupTable.from_logits(
             scores.labels[rows], scores.margin[rows], column.groups, column.names
@@ -299,7 +305,7 @@ def _by_group(
     }, {each.rate: each.reason for each in table.undefined if each.rate in OF_GROUPS}
 
 
-def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[str, Json]:
+def _calibrate_scores(scores: Predictions, calibration: Calibration | None) -> dict[str, Json]:
     """Return the measures with temperature and threshold of validation."""
     if calibration is None:
         columns = (AT_THRESHOLD, UNSCALED, SCALED, "threshold", "temperature")
@@ -320,7 +326,7 @@ def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[st
     }
 
 
-def _brief(value: Estimate | None) -> Json:
+def _json_without_scope(value: Estimate | None) -> Json:
     """Return a measure as JSON without its scope, which the name of its column says."""
     record = {} if value is None else value.json_record
     return {key: part for key, part in record.items() if key != "over"} or None

@@ -73,8 +73,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     if kept is not None and kept.get("schema") == KEPT_SCHEMA and kept.get("mark") == mark:
         kept_rows = kept["rows"]
         is_current = (
-            _unchanged(kept.get("attributes"))
-            and _unchanged(kept.get("video_traits"))
+            _are_unchanged(kept.get("attributes"))
+            and _are_unchanged(kept.get("video_traits"))
             and not _any_exists(kept.get("absent"))
         )
         if isinstance(kept_rows, list) and is_current:
@@ -106,7 +106,7 @@ def _any_exists(absent: Json) -> bool:
     return isinstance(absent, list) and any(Path(str(path)).exists() for path in absent)
 
 
-def _unchanged(files: Json) -> bool:
+def _are_unchanged(files: Json) -> bool:
     """Return whether files that rows rest on are as they were."""
     if not isinstance(files, dict):
         return files is None

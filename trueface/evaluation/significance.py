@@ -81,7 +81,7 @@ def pair(first: Predictions, second: Predictions, *, same_order: bool = False) -
     if not (first.names_images and second.names_images):
         return _in_order(first, second, same_order=same_order)
     if common := set(first.ids) & set(second.ids):
-        return _pair_by_name(first, second, common, by="path")
+        return _pair_by_name(first, second, common, name_kind="path")
     for table, which in ((first, "first"), (second, "second")):
         if len(set(table.keys)) < len(table):
             raise DataError(
@@ -91,7 +91,7 @@ def pair(first: Predictions, second: Predictions, *, same_order: bool = False) -
     common = set(first.keys) & set(second.keys)
     if not common:
         raise DataError("no image is in both tables. Paired tests need the same images.")
-    return _pair_by_name(first, second, common, by="key")
+    return _pair_by_name(first, second, common, name_kind="key")
 
 
 def mcnemar(labels: Labels, first: Floats, second: Floats) -> McNemar:
@@ -178,7 +178,7 @@ def _in_order(first: Predictions, second: Predictions, *, same_order: bool) -> I
             "contain different images or have a different order."
         )
     rows = np.arange(len(first))
-    return replace(_paired("order", first, second, rows, rows), doubt=_doubt(first, second))
+    return replace(_pair_rows("order", first, second, rows, rows), doubt=_doubt(first, second))
 
 
 def _doubt(first: Predictions, second: Predictions) -> str | None:
@@ -204,10 +204,10 @@ def _doubt(first: Predictions, second: Predictions) -> str | None:
 
 
 def _pair_by_name(
-    first: Predictions, second: Predictions, common: set[str], *, by: Literal["path", "key"]
+    first: Predictions, second: Predictions, common: set[str], *, name_kind: Literal["path", "key"]
 ) -> ImagePairs:
     first_names, second_names = (
-        table.ids if by == "path" else table.keys for table in (first, second)
+        table.ids if name_kind == "path" else table.keys for table in (first, second)
     )
     places = {name: row for row, name in enumerate(second_names)}
     rows: NDArray[np.intp] = np.array(
@@ -220,11 +220,11 @@ def _pair_by_name(
             f"{differing} of {len(rows)} images are fake in one table and real in the other. One model was tested on "
             "flipped labels."
         )
-    return _paired(by, first, second, rows, others)
+    return _pair_rows(name_kind, first, second, rows, others)
 
 
-def _paired(
-    by: Joined,
+def _pair_rows(
+    name_kind: Joined,
     first: Predictions,
     second: Predictions,
     rows: NDArray[np.intp],
@@ -232,7 +232,7 @@ def _paired(
 ) -> ImagePairs:
     """Return rows of the first table with others of the second one as pairs."""
     return ImagePairs(
-        joined_by=by,
+        joined_by=name_kind,
         keys=tuple(first.keys[row] for row in rows),
         labels=first.labels[rows],
         first=first.margin[rows],

@@ -61,14 +61,14 @@ class ScoreTable:
         return fake
 
     @cached_property
-    def called(self) -> NDArray[np.integer]:
+    def predicted_classes(self) -> NDArray[np.integer]:
         """The predicted classes (N,)."""
         return (self.margins > 0).astype(np.int8) if self._is_of_detector else self.logits.argmax(1)
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """The correctly classified images (N,)."""
-        correct: NDArray[np.bool_] = self.called == self.labels
+        correct: NDArray[np.bool_] = self.predicted_classes == self.labels
         return correct
 
     @cached_property
@@ -133,7 +133,7 @@ class ScoreTable:
         small = self.losses.max(initial=0.0) <= LARGEST_LOSS
         table = np.zeros((len(self.labels), GAPS + BINS), np.float32 if small else np.float64)
         table[:, IMAGES] = 1
-        table[:, CALLED] = self.called == FAKE
+        table[:, CALLED] = self.predicted_classes == FAKE
         table[:, CORRECT] = self.correct
         table[:, LOSS] = self.losses
         table[np.arange(len(table)), GAPS + self.bins] = self.gaps
@@ -165,7 +165,11 @@ class WeightedScores:
         """The sums of each class: (C, K, columns)."""
         table = self.table
         if self.weights is None:
-            parts = (table.labels, table.labels[table.called == FAKE], table.labels[table.correct])
+            parts = (
+                table.labels,
+                table.labels[table.predicted_classes == FAKE],
+                table.labels[table.correct],
+            )
             counts = [np.bincount(part, minlength=table.classes) for part in parts]
             return np.stack(counts, axis=1)[None].astype(np.float64)
         sums = np.zeros((len(self.weights), table.classes, GAPS + BINS))
@@ -265,7 +269,7 @@ class WeightedScores:
         return curves.curve(self.table.order, weights, odds)
 
 
-def weighted(
+def weight_scores(
     table: ScoreTable, weights: Counts, scale: Floats | None = None
 ) -> Iterator[WeightedScores]:
     """Yield a table under its weightings, a few of them at a time.

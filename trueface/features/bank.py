@@ -141,11 +141,11 @@ class FeatureSet:
         view = self._id.view(epoch)
         if view in self._held:
             return self._held[view]
-        matrix = self._stored(view, positions)
+        matrix = self._read_stored(view, positions)
         if matrix is None:
             if view >= self._room:
                 return None
-            matrix = self._gathered(view)
+            matrix = self._compute_view(view)
         self.cost = self.cost.plus(matrix.cost)
         if view < self._room or (self._id.period and matrix.is_mapped):
             self._held[view] = matrix
@@ -160,11 +160,11 @@ class FeatureSet:
         """
         try:
             matrix = self.matrix(epoch)
-            return self._gathered(self._id.view(epoch)) if matrix is None else matrix
+            return self._compute_view(self._id.view(epoch)) if matrix is None else matrix
         except StoppedError as error:
             raise JobError(f"{error}. No features were written.") from error
 
-    def _stored(self, view: int, positions: Sequence[int] | None) -> FeatureMatrix | None:
+    def _read_stored(self, view: int, positions: Sequence[int] | None) -> FeatureMatrix | None:
         """Return a view from the store, or None if it is not stored.
 
         While another process computes it, this process computes later views, which both need.
@@ -204,7 +204,7 @@ class FeatureSet:
                         return True
         return False
 
-    def _gathered(self, view: int) -> FeatureMatrix:
+    def _compute_view(self, view: int) -> FeatureMatrix:
         """Compute a view in memory, in the order of the set."""
         features: list[Features] = []
         positions: list[int] = []
@@ -226,10 +226,10 @@ class FeatureSet:
                 self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
                 yield batch._replace(inputs=self._body(batch.inputs))
 
-    def _log_progress(self, done: int, total: int) -> None:
-        if time.monotonic() - self._logged_at > LOG_EVERY_S or done == total:
+    def _log_progress(self, count: int, total: int) -> None:
+        if time.monotonic() - self._logged_at > LOG_EVERY_S or count == total:
             self._logged_at = time.monotonic()
-            log.info("state=computing features images=%d of=%d", done, total)
+            log.info("state=computing features images=%d of=%d", count, total)
 
     def _batches_from_matrix(self, matrix: FeatureMatrix, request: PassRequest) -> Iterator[Batch]:
         for group in request.groups():
@@ -255,8 +255,8 @@ def feature_matrix(
         JobError: stopped, or the features are not finite.
     """
 
-    def progress(done: int, total: int) -> None:
-        watch.progress(step=done, total=total)
+    def progress(count: int, total: int) -> None:
+        watch.progress(step=count, total=total)
 
     matrix = FeatureSet(
         body, feed, watch=watch, store=store, views=1, progress=progress

@@ -83,7 +83,7 @@ def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
         limit: of all shards, in bytes.
         but: the lock of the view that needs the space. It is kept.
     """
-    return artifact.make_room(views(root), need_bytes, limit, partial(_removed, but=but))
+    return artifact.make_room(views(root), need_bytes, limit, partial(_remove_view, but=but))
 
 
 def remove(view: CacheEntry) -> bool:
@@ -99,7 +99,7 @@ def remove(view: CacheEntry) -> bool:
     return True
 
 
-def _removed(view: CacheEntry, *, but: Path) -> bool:
+def _remove_view(view: CacheEntry, *, but: Path) -> bool:
     if view.path == but or not remove(view):
         return False
     log.info("state=features removed view=%s bytes=%d", view.path.stem, view.bytes)

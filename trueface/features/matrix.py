@@ -186,7 +186,7 @@ def read_shard(path: Path, identity: Mapping[str, Json], digests: FileDigests) -
     if digests.digest_file(path)[1].hex() != path.name.removesuffix(ENDING).rpartition("-")[2]:
         raise BrokenShardError("its bytes differ from those that were written")
     try:
-        return _parsed(path, identity)
+        return _parse_shard(path, identity)
     except (ValueError, LookupError, TypeError) as error:
         raise BrokenShardError(f"it cannot be read: {error}") from error
 
@@ -202,7 +202,7 @@ def header_of(path: Path) -> dict[str, Json]:
     return header if isinstance(header, dict) else {}
 
 
-def _parsed(path: Path, identity: Mapping[str, Json]) -> OpenShard:
+def _parse_shard(path: Path, identity: Mapping[str, Json]) -> OpenShard:
     with path.open("rb") as file:
         if file.readline(len(MAGIC)) != MAGIC:
             raise BrokenShardError("it has another schema")

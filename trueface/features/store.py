@@ -223,14 +223,14 @@ class WantedView:
         if rows:
             yield self._shard(features, rows, time.monotonic() - began)
 
-    def unchanged(self, piece: OpenShard, digests: FileDigests) -> list[int]:
+    def unchanged_rows(self, piece: OpenShard, digests: FileDigests) -> list[int]:
         """Return the rows of a piece whose files hold what they held when their keys were made."""
         positions = {key: position for position, key in enumerate(self.keys)}
         return [row for row, key in enumerate(piece.keys) if self._holds(positions[key], digests)]
 
-    def matrix(self, shards: Sequence[OpenShard], computed: Sequence[OpenShard]) -> FeatureMatrix:
+    def matrix(self, shards: Sequence[OpenShard], new_shards: Sequence[OpenShard]) -> FeatureMatrix:
         """Return the requested rows of shards, and of newly computed pieces."""
-        pieces = (*shards, *computed)
+        pieces = (*shards, *new_shards)
         places = {
             key: (number, row) for number, piece in enumerate(pieces)
             for row, key in enumerate(piece.keys)
@@ -243,7 +243,7 @@ class WantedView:
             piece.seconds * count / len(piece.keys)
             for piece, count in zip(pieces, used.tolist(), strict=True)
         ]
-        new = sum(len(piece.keys) for piece in computed)
+        new = sum(len(piece.keys) for piece in new_shards)
         cost = Cost(
             read=len(positions) - new,
             computed=new,
@@ -282,7 +282,7 @@ class WantedView:
         return row_keys(self.feed.dataset, [position], [sha256]) == (self.keys[row],)
 
 
-def no_progress(_done: int, _total: int) -> None:
+def no_progress(_count: int, _total: int) -> None:
     """Report nothing."""
 
 
@@ -364,20 +364,20 @@ class FeatureStore:
         rows = self._rows.setdefault(feed.dataset, {})
         add_rows(rows, feed.dataset, chosen, self._digests)
         requested = WantedView.from_row_keys(body, feed, view, chosen, rows)
-        shards = self._stored(requested, mend=False)
+        shards = self._open_stored(requested, mend=False)
         computed: tuple[OpenShard, ...] = ()
         if requested.missing_from(shards):
             hold = partial(artifact.hold_lock, stop=watch.stop, progress=progress)
             with self._lock(requested, hold if wait else artifact.hold_lock_if_free) as lock:
-                shards = self._stored(requested, mend=lock is not None)
+                shards = self._open_stored(requested, mend=lock is not None)
                 if missing := requested.missing_from(shards):
                     if not shards:
                         self._log_difference(requested)
-                    computed = self._computed(requested, missing, lock, watch, progress)
+                    computed = self._compute_missing(requested, missing, lock, watch, progress)
         self._note_use(requested)
         return requested.matrix(shards, computed)
 
-    def _stored(self, view: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
+    def _open_stored(self, view: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
         """Return the shards of a view. Remove partial files, and broken shards if `mend`."""
         shards = []
         for path in sorted(self._root.glob(f"{view.stem}-*")):
@@ -407,7 +407,7 @@ class FeatureStore:
                     self._give_up(error)
             yield lock
 
-    def _computed(
+    def _compute_missing(
         self,
         view: WantedView,
         missing: Sequence[int],
@@ -417,10 +417,10 @@ class FeatureStore:
     ) -> tuple[OpenShard, ...]:
         """Return the features of missing images, stored as far as that is possible."""
 
-        def report(done: int) -> None:
-            progress(done, len(missing))
+        def report(count: int) -> None:
+            progress(count, len(missing))
             if lock is not None:
-                lock.report(done, len(missing))
+                lock.report(count, len(missing))
 
         pieces = tuple(
             self._store_piece(view, piece) if lock is not None and self.is_writable else piece
@@ -434,7 +434,7 @@ class FeatureStore:
         """Return a piece as a map of its shard, or as it is where it cannot be written."""
         try:
             written = self._write(view, piece)
-            self._merge(view, self._stored(view, mend=False))
+            self._merge(view, self._open_stored(view, mend=False))
         except OSError as error:
             self._give_up(error)
             return piece
@@ -450,7 +450,7 @@ class FeatureStore:
         Raises:
             OSError: the disk is full, or the folder cannot be written.
         """
-        good = view.unchanged(piece, self._digests)
+        good = view.unchanged_rows(piece, self._digests)
         if len(good) < len(piece.keys):
             log.warning(
                 "features=not stored images=%d reason=their files changed while they were being "
@@ -499,10 +499,10 @@ class FeatureStore:
     def _log_difference(self, view: WantedView) -> None:
         """Say in what stored features of the same body differ from those that are missing."""
         best: tuple[str, ...] = ()
-        identity = _flat(view.identity)
+        identity = _flatten_identity(view.identity)
         names = f"{view.stem[:BODY_DIGITS]}-*{ENDING}"
         for path in islice(self._root.glob(names), MOST_LOOKED_AT):
-            stored = _flat(header_of(path).get("identity"))
+            stored = _flatten_identity(header_of(path).get("identity"))
             # features of a test equal those of a training
             if stored.keys() == identity.keys() and stored["view"] == identity["view"]:
                 differences = artifact.difference(identity, stored)
@@ -523,7 +523,7 @@ class FeatureStore:
         log.warning("features=not stored folder=%s reason=%s", self._root, error.strerror or error)
 
 
-def _flat(identity: Mapping[str, Json] | Json) -> dict[str, Json]:
+def _flatten_identity(identity: Mapping[str, Json] | Json) -> dict[str, Json]:
     if not isinstance(identity, Mapping):
         return {}
     transform = identity.get("transform")

@@ -65,11 +65,11 @@ class Kinds(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
         """Return the names of the job types."""
-        return sorted(_offered())
+        return sorted(_list_job_types())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Return the command of a job type, with an option for each of its settings."""
-        point = _offered().get(cmd_name)
+        point = _list_job_types().get(cmd_name)
         if point is None:
             return None
         kind = point.load()
@@ -79,7 +79,7 @@ class Kinds(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the job types with their complete summaries."""
-        rows = [(name, _summary(point.load())) for name, point in sorted(_offered().items())]
+        rows = [(name, _summary(point.load())) for name, point in sorted(_list_job_types().items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -102,7 +102,7 @@ def _summary(kind: GenerationKind) -> str:
     return f"{kind.summary[:1].upper()}{kind.summary[1:].rstrip('.')}."
 
 
-def _offered() -> dict[str, EntryPoint]:
+def _list_job_types() -> dict[str, EntryPoint]:
     points = entry_points(group=GROUP)
     return {point.name: point for point in points if point.module.startswith(ROOM)}
 
@@ -117,17 +117,17 @@ def _command(kind: GenerationKind) -> click.Command:
         model: str | None = None,
         base: str | None = None,
         name: str | None = None,
-        **given: Any,
+        **option_values: Any,
     ) -> None:
         if kind.role is Role.FOLDER:
             name = paths.folder_name("--name", name or kind.name)
         result = perform(
-            kind, run, given, device=device, flag="--run", model=model, base=base, name=name
+            kind, run, option_values, device=device, flag="--run", model=model, base=base, name=name
         )
         run_here.print_result(result)
 
     command = click.command(kind.name, cls=JobCommand, help=_summary(kind))
-    decorated = options(kind.settings, without=())(work)
+    decorated = options(kind.settings, excluded_names=())(work)
     if kind.role is Role.FOLDER:
         decorated = NAME(decorated)
     if kind.role is Role.METHOD:

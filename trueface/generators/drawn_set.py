@@ -42,7 +42,7 @@ Pixels = NDArray[np.uint8]
 
 ATTRIBUTES = ("dark_hair", "light_background", "warm_skin")
 NOISE = 0.012  # deviation of the pixels' noise, of 0 … 1
-# regions that `recognised` reads: (left, top, right, bottom) in sides of the image, and the threshold
+# regions that `recognise_attributes` reads: (left, top, right, bottom) in sides of the image, and the threshold
 HAIR = (0.38, 0.11, 0.62, 0.2), 0.45
 BORDER = (0.0, 0.0, 0.12, 0.5), 0.45
 CHEEKS = (0.36, 0.56, 0.64, 0.66), 0.2
@@ -66,14 +66,14 @@ class Canvas:
     x: Floats
     y: Floats
 
-    def cover(self, outside: Floats) -> Floats:
+    def cover(self, distance: Floats) -> Floats:
         """Return how much of each pixel a shape covers, 0 … 1.
 
         Args:
-            outside: the distance of each pixel's middle from the shape's edge, in sides of the
+            distance: the distance of each pixel's middle from the shape's edge, in sides of the
                 canvas; below zero inside.
         """
-        covered: Floats = np.clip(0.5 - outside * self.size, 0, 1)
+        covered: Floats = np.clip(0.5 - distance * self.size, 0, 1)
         return covered
 
     def ellipse(self, x: float, y: float, width: float, height: float) -> Floats:
@@ -84,11 +84,11 @@ class Canvas:
 
     def box(self, x: float, y: float, width: float, height: float, turn: float = 0.0) -> Floats:
         """Return the distance from a box of these half sides, turned by an angle in radians."""
-        across, down = self.turned(x, y, turn)
+        across, down = self.turn_axes(x, y, turn)
         far: Floats = np.maximum(np.abs(across) - width, np.abs(down) - height)
         return far
 
-    def turned(self, x: float, y: float, turn: float) -> tuple[Floats, Floats]:
+    def turn_axes(self, x: float, y: float, turn: float) -> tuple[Floats, Floats]:
         """Return coordinates around a point, in axes turned by an angle in radians."""
         cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         across, down = self.x - np.float32(x), self.y - np.float32(y)
@@ -103,9 +103,9 @@ def canvas(size: int) -> Canvas:
     return Canvas(size, x, y)
 
 
-def paint_over(picture: Floats, colour: Floats, covered: Floats) -> Floats:
+def paint_over(picture: Floats, colour: Floats, coverage: Floats) -> Floats:
     """Return a picture, (H, W, 3), with a colour, (3,) or (H, W, 3), where something covers it."""
-    painted: Floats = picture + (colour - picture) * covered[..., None]
+    painted: Floats = picture + (colour - picture) * coverage[..., None]
     return painted
 
 
@@ -145,7 +145,7 @@ def draw_portrait(name: str, *, seed: int, size: int, channels: int = 3) -> Pixe
     return quantize_with_noise(picture, rng, NOISE, channels)
 
 
-def recognised(pixels: Pixels) -> Mapping[str, bool]:
+def recognise_attributes(pixels: Pixels) -> Mapping[str, bool]:
     """Return which attributes a portrait shows, by thresholds on the colours of three areas.
 
     Args:
@@ -275,32 +275,32 @@ def draw_shape(shape: str, name: str, *, seed: int, size: int, channels: int = 1
     return quantize_with_noise(picture, rng, NOISE_OF_SHAPES, channels)
 
 
-def _disc(area: Canvas, at: Point, radius: float, _: float) -> Floats:
-    return area.ellipse(*at, radius * 0.9, radius * 0.9)
+def _disc(area: Canvas, centre: Point, radius: float, _: float) -> Floats:
+    return area.ellipse(*centre, radius * 0.9, radius * 0.9)
 
 
-def _ring(area: Canvas, at: Point, radius: float, _: float) -> Floats:
+def _ring(area: Canvas, centre: Point, radius: float, _: float) -> Floats:
     middle, half = radius * 0.78, radius * 0.2
-    return np.abs(area.ellipse(*at, middle, middle)) - np.float32(half)
+    return np.abs(area.ellipse(*centre, middle, middle)) - np.float32(half)
 
 
-def _square(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
-    return area.box(*at, radius * 0.75, radius * 0.75, turn)
+def _square(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
+    return area.box(*centre, radius * 0.75, radius * 0.75, turn)
 
 
-def _cross(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
+def _cross(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
     arm, half = radius, radius * 0.24
-    far: Floats = np.minimum(area.box(*at, arm, half, turn), area.box(*at, half, arm, turn))
+    far: Floats = np.minimum(area.box(*centre, arm, half, turn), area.box(*centre, half, arm, turn))
     return far
 
 
-def _bar(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
-    return area.box(*at, radius, radius * 0.28, turn)
+def _bar(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
+    return area.box(*centre, radius, radius * 0.28, turn)
 
 
-def _triangle(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
+def _triangle(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
     """Return the distance from an isosceles triangle with its base at the bottom."""
-    across, down = area.turned(*at, turn)
+    across, down = area.turn_axes(*centre, turn)
     half, height = radius * 0.85, radius * 1.6  # half the base and the height of the triangle
     length = np.hypot(half, height)
     side = (np.abs(across) * height - (down + height / 2) * half) / length
@@ -424,8 +424,8 @@ def make_drawn(
     }
     done: dict[str, Json] = {**mark, "images": len(plan.works), "parts": dict(plan.counts)}
     artifact = Artifact("drawn set", root, DRAWN_MARK, mark)
-    with artifact.locked(progress):
-        if artifact.is_complete((f"{work.file}.png" for work in plan.works), _other):
+    with artifact.lock_place(progress):
+        if artifact.is_complete((f"{work.file}.png" for work in plan.works), _describe_other):
             return done
         with artifact.create_folder(done) as folder:
             files = [*(work.file for work in plan.works), *plan.tables]
@@ -438,8 +438,8 @@ def make_drawn(
     return done
 
 
-def _other(_key: str, stored: Mapping[str, Json]) -> str:
-    settings = json.dumps(stored.get("settings"))
+def _describe_other(_key: str, stored_identity: Mapping[str, Json]) -> str:
+    settings = json.dumps(stored_identity.get("settings"))
     return f"a drawn set with other settings or photographs ({settings})"
 
 
@@ -453,13 +453,13 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
         rows = {
             name: tuple(map(int, attributes_of(name, settings.seed).values())) for name in names
         }
-        return _divided(names, settings.seed, ATTRIBUTES, rows)
+        return _divide_drawings(names, settings.seed, ATTRIBUTES, rows)
     if source is None:
         raise ValueError("content: resized needs source")
     table = read_attribute_table(attributes) if attributes else None
     names = _photographs(source, settings)
     rows = _rows(table, names)
-    plan = _divided(names, settings.seed, table.names if table else (), rows)
+    plan = _divide_drawings(names, settings.seed, table.names if table else (), rows)
     sizes = [[name, (source / name).stat().st_size] for name in names]
     facts = json.dumps([sizes, sorted(rows.items())])
     return Plan(
@@ -491,7 +491,7 @@ def _rows(table: AttributeTable | None, names: Sequence[str]) -> dict[str, tuple
     return {name: tuple(row) for name, row in zip(names, table.rows_for_images(names), strict=True)}
 
 
-def _divided(
+def _divide_drawings(
     names: Sequence[str],
     seed: int,
     columns: Sequence[str],

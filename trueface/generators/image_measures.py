@@ -97,15 +97,15 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     side = min(WINDOW, height, width)
     window = _gaussian(side - 1 + side % 2).to(first.device)
 
-    def blurred(maps: Tensor) -> Tensor:
+    def blur_maps(maps: Tensor) -> Tensor:
         flat = maps.reshape(n * channels, 1, height, width)
         return F.conv2d(F.conv2d(flat, window[None, None, :, None]), window[None, None, None])
 
     a, b = (first.double() + 1) / 2, (second.double() + 1) / 2
-    mean_a, mean_b = blurred(a), blurred(b)
-    var_a = blurred(a * a) - mean_a**2
-    var_b = blurred(b * b) - mean_b**2
-    covariance = blurred(a * b) - mean_a * mean_b
+    mean_a, mean_b = blur_maps(a), blur_maps(b)
+    var_a = blur_maps(a * a) - mean_a**2
+    var_b = blur_maps(b * b) - mean_b**2
+    covariance = blur_maps(a * b) - mean_a * mean_b
     c1, c2 = K1**2, K2**2
     likeness = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
         (mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2)

@@ -7,8 +7,8 @@ from trueface.runtime.errors import UnknownName, UsageError
 from trueface.runtime.ids import DataId, parse_data
 
 
-def picture_data(data: DataId, *allowed: str) -> DataId:
-    """Return a data ID of one part whose set is among `allowed`.
+def picture_data(data: DataId, *allowed_sets: str) -> DataId:
+    """Return a data ID of one part whose set is among `allowed_sets`.
 
     Raises:
         UnknownName: another set.
@@ -16,8 +16,8 @@ def picture_data(data: DataId, *allowed: str) -> DataId:
     """
     parts = tuple(data)
     for part in parts:  # first: a file's detectors have unions, of sets that are not known here
-        if part.subset not in allowed:
-            raise UnknownName("set of images", part.subset, allowed)
+        if part.subset not in allowed_sets:
+            raise UnknownName("set of images", part.subset, allowed_sets)
     if len(parts) > 1:
         raise UsageError(
             f"{data}: a generator is trained on one set. Name one, such as {parts[0]}."

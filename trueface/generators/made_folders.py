@@ -62,19 +62,19 @@ def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _walk_names(folder: Path, inside: PurePosixPath, dangling: list[str]) -> Iterator[str]:
+def _walk_names(folder: Path, prefix: PurePosixPath, dangling: list[str]) -> Iterator[str]:
     """Yield the names of images; add those that are links that lead nowhere, as paths."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk_names(Path(entry.path), inside / entry.name, dangling)
+                yield from _walk_names(Path(entry.path), prefix / entry.name, dangling)
             elif is_image(entry.name):
                 # os.path, as a Path for each link takes longer than to look where it leads
                 if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
                     dangling.append(entry.path)
-                yield str(inside / entry.name)
+                yield str(prefix / entry.name)
 
 
 def _refuse_twins(root: Path, names: Sequence[str]) -> None:
@@ -144,7 +144,7 @@ def shape_of(root: Path, name: str) -> tuple[int, int, int]:
             is_grey = file.mode in GREY or file.mode.startswith(GREY_16_BITS)
             return 1 if is_grey else 3, file.height, file.width
     except Exception as error:  # parsers of broken files raise whatever they trip over
-        raise _unreadable(root / name, unreadable_reason(error)) from error
+        raise _unreadable_error(root / name, unreadable_reason(error)) from error
 
 
 def read_image(path: Path, *, channels: int = 3) -> NDArray[np.uint8]:
@@ -160,7 +160,7 @@ def read_image(path: Path, *, channels: int = 3) -> NDArray[np.uint8]:
     try:
         return decode_array(path, channels=channels)
     except BadImageError as error:
-        raise _unreadable(path, error.reason) from error
+        raise _unreadable_error(path, error.reason) from error
 
 
 def load_image_batch(
@@ -231,7 +231,7 @@ def digest_of_images(
     return sha256_hex(repr((tuple(images.shape), tuple(names))), *contents)
 
 
-def _unreadable(path: Path, reason: str) -> DataError:
+def _unreadable_error(path: Path, reason: str) -> DataError:
     return DataError(f"{path} cannot be read as an image: {reason}. Fix or remove the file.")
 
 
@@ -280,25 +280,25 @@ class PerImageRNG:
     def __init__(self, names: Sequence[str], seed: int) -> None:
         self.names, self.seed = tuple(names), seed
 
-    def normal(self, stream: str, like: Tensor) -> Tensor:
+    def normal(self, stream: str, template: Tensor) -> Tensor:
         """Return standard normal numbers in the shape of a batch N×…, on its device."""
-        return self._draw_like(stream, like, uniform=False)
+        return self._draw_like(stream, template, uniform=False)
 
-    def uniform(self, stream: str, like: Tensor) -> Tensor:
+    def uniform(self, stream: str, template: Tensor) -> Tensor:
         """Return numbers in [-1, 1) in the shape of a batch N×…, on its device."""
-        return self._draw_like(stream, like, uniform=True) * 2 - 1
+        return self._draw_like(stream, template, uniform=True) * 2 - 1
 
     def of_rows(self, rows: Sequence[int]) -> "PerImageRNG":
         """Return the noise of some images of the batch, by their places in it."""
         return PerImageRNG([self.names[row] for row in rows], self.seed)
 
-    def _draw_like(self, stream: str, like: Tensor, *, uniform: bool) -> Tensor:
+    def _draw_like(self, stream: str, template: Tensor, *, uniform: bool) -> Tensor:
         draw = torch.rand if uniform else torch.randn
         rows = []
         for name in self.names:
             rng = torch_rng(f"{stream}/{stem(name)}", self.seed)
-            rows.append(draw(like.shape[1:], generator=rng))
-        return torch.stack(rows).to(like)
+            rows.append(draw(template.shape[1:], generator=rng))
+        return torch.stack(rows).to(template)
 
 
 MADE = "made.json"

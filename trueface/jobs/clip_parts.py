@@ -32,7 +32,7 @@ from trueface.training.settings import solver_of
 Values = Mapping[str, Any]
 
 
-def _never(_: Values) -> str:
+def _choose_nothing(_: Values) -> str:
     return ""
 
 
@@ -44,15 +44,15 @@ class ClipPart:
     kinds: tuple[str, ...]  # job types
     why: str  # its use of clips, or the reason of the refusal
     # the setting that chooses a part that refuses clips, as written; '' if other settings do not choose it
-    chosen: Callable[[Values], str] = _never
+    chosen: Callable[[Values], str] = _choose_nothing
     takes: bool = False
 
 
 def _is_set(name: str) -> Callable[[Values], str]:
-    return lambda values: f"{name}: {_written(values[name])}" if values.get(name) else ""
+    return lambda values: f"{name}: {_write_value(values[name])}" if values.get(name) else ""
 
 
-def _written(value: object) -> str:
+def _write_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -63,7 +63,7 @@ def _ridge(values: Values) -> str:
     )
 
 
-def _frozen(values: Values) -> str:
+def _frozen_choice(values: Values) -> str:
     return "freeze: true" * bool(values.get("freeze") and solver_of(values) != "ridge")
 
 
@@ -116,7 +116,7 @@ TABLE: tuple[ClipPart, ...] = (
         why="it fits features of single images",
     ),
     ClipPart(
-        part="freeze", kinds=(TRAIN,), chosen=_frozen, why="it stores features of single images",
+        part="freeze", kinds=(TRAIN,), chosen=_frozen_choice, why="it stores features of single images",
     ),
     ClipPart(
         part="sbi", kinds=(TRAIN,), chosen=_is_set("sbi"), why="it blends single faces",

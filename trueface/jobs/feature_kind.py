@@ -96,7 +96,7 @@ def training_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedW
     facts = _facts(draft)
     if not facts.has_frozen_backbone or draft.settings["warm_start"]:
         return
-    body = body_behind(makers, draft.base, draft)
+    body = find_backbone(makers, draft.base, draft)
     epochs, early_stop = draft.settings["num_epochs"], draft.settings["early_stop"]
     # at least so many epochs run
     certain = min(epochs, early_stop + 1) if early_stop else epochs
@@ -112,7 +112,7 @@ def unlearning_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[Share
     facts = _facts(draft)
     if not facts.has_frozen_backbone or _begins_anew(draft, makers):
         return
-    body = body_behind(makers, draft.base, draft)
+    body = find_backbone(makers, draft.base, draft)
     for name in ("train", "val", "test"):
         yield _work(draft, facts, BodyInput(body, name, images_of(draft)))
     field = METHODS[draft.settings["method"]].hyperparameters.model_fields.get("epochs")
@@ -126,7 +126,7 @@ def scoring_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[SharedWo
     """Yield the features of a test."""
     # the body of no other model is that of a model which has trained its own
     if makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares:
-        body = body_behind(makers, draft.model, draft)
+        body = find_backbone(makers, draft.model, draft)
         corrupt = draft.settings["corrupt"]
         yield _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
 
@@ -138,7 +138,7 @@ def benchmark_features(draft: Draft, makers: Sequence[Draft]) -> Iterator[Shared
     """
     if not (makers and _keeps_body(makers[-1], makers[:-1]) and (facts := _facts(draft)).shares):
         return
-    body = body_behind(makers, draft.model, draft)
+    body = find_backbone(makers, draft.model, draft)
     chains: Sequence[str] = draft.settings["corrupt"]
     for corrupt in dict.fromkeys((NONE, *chains)):
         work = _work(draft, facts, BodyInput(body, "test", images_of(draft), corrupt=corrupt))
@@ -150,7 +150,7 @@ def images_of(draft: Draft) -> str:
     return draft.images or draft.data or ""
 
 
-def body_behind(makers: Sequence[Draft], model: str | None, draft: Draft) -> SharedBody:
+def find_backbone(makers: Sequence[Draft], model: str | None, draft: Draft) -> SharedBody:
     """Return the backbone of a model, derived from the jobs of the plan that produce it.
 
     Args:
@@ -320,11 +320,11 @@ class FeatureKind(LaboratoryKind):
 
     def kept(self, *, unused_s: float = 0.0) -> Kept:
         """Return the entries of the store that were not used for a number of seconds."""
-        return _stored(unused_s, remove=False)
+        return _list_stored(unused_s, remove=False)
 
     def clear(self, *, unused_s: float = 0.0) -> Kept:
         """Remove these entries from the store. Jobs that read them are not affected."""
-        return _stored(unused_s, remove=True)
+        return _list_stored(unused_s, remove=True)
 
 
 def _part(part: SharedPart) -> BodyInput:
@@ -347,7 +347,7 @@ def _inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Input]:
         yield from data_inputs((part["split_list"],), images, vocabulary)
 
 
-def _stored(unused_s: float, *, remove: bool) -> Kept:
+def _list_stored(unused_s: float, *, remove: bool) -> Kept:
     """Return the entries of the store, or those removed, that were not used for the given time."""
     root = store_folder()
     if root is None or not root.is_dir():

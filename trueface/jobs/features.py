@@ -64,8 +64,8 @@ def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
     return {"views": done, "images": images, "computed": computed}
 
 
-def _report(watch: RunContext, stored: int, total: int, done: int, _total: int) -> None:
-    watch.progress(step=stored + done, total=total)
+def _report(watch: RunContext, stored_count: int, total: int, count: int, _total: int) -> None:
+    watch.progress(step=stored_count + count, total=total)
 
 
 def _body(job: Job, settings: FeatureSettings) -> Detector:

@@ -33,21 +33,21 @@ Model = TypeVar("Model", bound=Settings)
 
 def classic_words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
     """Yield `settings` as flags of `python -m trueface`, those with default values left out."""
-    for key, usual in _usual(model):
-        if key not in settings or _same(settings[key], usual):
+    for key, usual in _default_values(model):
+        if key not in settings or _are_equal(settings[key], usual):
             continue
         yield from _boolean_flag(key, settings[key]) or (f"--{key}", *_values(settings[key]))
 
 
 @cache  # cached because a plan calls it thousands of times
-def _usual(model: type[Settings]) -> tuple[tuple[str, Any], ...]:
+def _default_values(model: type[Settings]) -> tuple[tuple[str, Any], ...]:
     return tuple((key, default(key, field)) for key, field in model.model_fields.items())
 
 
 def words(settings: Mapping[str, Any], model: type[Settings]) -> Iterator[str]:
     """Yield `settings` as options of `trueface`, those with default values left out."""
     for key, field in model.model_fields.items():
-        if key not in settings or _same(settings[key], field.get_default()):
+        if key not in settings or _are_equal(settings[key], field.get_default()):
             continue
         name = key.replace("_", "-")
         yield from _boolean_flag(name, settings[key]) or (
@@ -83,19 +83,19 @@ def read_word_flags(
     )
 
 
-def validate_flags(model: type[Model], given: Mapping[str, Any], *, dashes: bool = False) -> Model:
+def validate_flags(model: type[Model], values: Mapping[str, Any], *, dashes: bool = False) -> Model:
     """Return the settings that flags gave.
 
     Args:
         model: the vocabulary.
-        given: by setting; texts, lists of texts or truths.
+        values: by setting; texts, lists of texts or truths.
         dashes: how the flags are spelt in messages.
 
     Raises:
         UsageError: all invalid and missing values, in one message.
     """
     try:
-        return model.model_validate(dict(given))
+        return model.model_validate(dict(values))
     except ValidationError as error:
         lines = []
         for fault in error.errors(include_url=False):
@@ -124,9 +124,9 @@ def is_range(field: FieldInfo) -> bool:
     return len(get_args(field.annotation)) == 2 and isinstance(field.get_default(), tuple)
 
 
-def _own_words(flag: str, given: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def _own_words(flag: str, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     own: dict[str, tuple[str, ...]] = {}
-    for text in given:
+    for text in texts:
         word, equals, folders = text.partition("=")
         if not (word and equals and folders):
             raise UsageError(f"{flag} {text!r}: expected {WORD_SHAPE}, such as mine=MyFolder")
@@ -148,7 +148,7 @@ def _values(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
 
 
-def _same(value: Any, other: Any) -> bool:
+def _are_equal(value: Any, other: Any) -> bool:
     return bool(value == (list(other) if isinstance(other, tuple) else other))
 
 

@@ -74,14 +74,14 @@ def output_folder_of_job(job: Job) -> Path:
 def progress_callback(job: Job, noun: str = "images") -> Callable[[int, int], None]:
     """Return a progress callback for the creation of a dataset, which raises an error on a stop."""
 
-    def progress(done: int, total: int) -> None:
+    def progress(count: int, total: int) -> None:
         if total:
-            job.progress(step=done, total=total)
+            job.progress(step=count, total=total)
         else:
             job.progress(step=0, waiting="another process writes the folder")
         if job.stop.is_set():
             raise JobError(
-                f"stopped after {done} of {total} {noun}. The next attempt starts from the beginning."
+                f"stopped after {count} of {total} {noun}. The next attempt starts from the beginning."
             )
 
     return progress

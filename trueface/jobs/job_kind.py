@@ -46,9 +46,9 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target, read_json
 from trueface.training.config import (
     eager_reason,
+    explain_long_average,
     is_momentum_held,
     long_accumulation_reason,
-    long_average_reason,
 )
 from trueface.training.image_lists import ONLY_ORIGINALS, few_of_a_class, read_teacher_poison
 from trueface.training.ineffective_settings import (
@@ -333,7 +333,7 @@ def _long_steps(draft: Draft, vocabulary: DataIdResolver) -> Iterator[str]:
         return
     warmup, epochs = settings["ema_warmup"], settings["num_epochs"]
     rows = batch * accumulate
-    if reason := long_average_reason(
+    if reason := explain_long_average(
         ema, warmup=warmup, images=images, rows_per_step=rows, epochs=epochs
     ):
         yield f"ema: {ema:g} is too long: {reason}."
@@ -474,7 +474,7 @@ def _has_gpu_driver() -> bool:
 
 
 def command_line(
-    draft: Draft, settings: type[Settings], *head: str, without: Collection[str] = ()
+    draft: Draft, settings: type[Settings], *head: str, excluded_settings: Collection[str] = ()
 ) -> Iterator[str]:
     """Yield a command of `trueface`, with a flag for each setting that has another value than by default.
 
@@ -482,11 +482,11 @@ def command_line(
         draft: of the job.
         settings: of its kind.
         head: the words behind `trueface`.
-        without: settings that the other words already contain.
+        excluded_settings: settings that the other words already contain.
     """
 
     def list_flags() -> tuple[str, ...]:
-        own = {key: value for key, value in draft.settings.items() if key not in without}
+        own = {key: value for key, value in draft.settings.items() if key not in excluded_settings}
         return tuple(words(own, settings))
 
     yield from (*PROGRAM, *head)
@@ -571,13 +571,13 @@ def inputs_from_settings(
     return reads
 
 
-def model_files(*beside: Callable[[Path], Path]) -> Callable[[Draft], Iterator[Path]]:
+def model_files(*further_files: Callable[[Path], Path]) -> Callable[[Draft], Iterator[Path]]:
     """Return the outputs of a job that produces a model: its checkpoint and accompanying files."""
 
     def makes(draft: Draft) -> Iterator[Path]:
         folder = folder_of(draft)
         yield paths.checkpoint(folder)
-        yield from (file(folder) for file in beside)
+        yield from (file(folder) for file in further_files)
 
     return makes
 

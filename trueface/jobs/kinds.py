@@ -119,7 +119,7 @@ def _test_outputs(draft: Draft) -> list[Path]:
     if draft.settings["save_images"]:
         outputs.append(paths.saved_images(folder, data))
     if draft.settings["trigger"]:
-        outputs.append(paths.triggered(folder, model_of(draft), data))
+        outputs.append(paths.triggered_scores(folder, model_of(draft), data))
     return [*outputs, paths.metrics(folder, data)]
 
 
@@ -176,7 +176,7 @@ def _poison_line(draft: Draft) -> Iterator[str]:
 
 def _unlearning_line(draft: Draft) -> Iterator[str]:
     """Yield the command line of `trueface unlearn`; the model's ID names the method."""
-    yield from command_line(draft, UnlearnSettings, *_head(draft), without=("method",))
+    yield from command_line(draft, UnlearnSettings, *_head(draft), excluded_settings=("method",))
     yield from device_flag(draft)
     if draft.base is not None and draft.base != str(parent_model(parse_model(model_of(draft)))):
         yield from ("--base", draft.base)
@@ -189,7 +189,7 @@ def _head(draft: Draft) -> tuple[str, ...]:
 def _sample_line(draft: Draft) -> Iterator[str]:
     """Return the command line of `trueface sample`."""
     root = str(draft.path(draft.settings["data_root"]))
-    return command_line(draft, SampleSettings, "sample", root, without=("data_root",))
+    return command_line(draft, SampleSettings, "sample", root, excluded_settings=("data_root",))
 
 
 def parent_model(model: ModelId) -> ModelId:

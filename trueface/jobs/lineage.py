@@ -84,10 +84,10 @@ def find_leaks(test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver)
     seen: set[_TrainedList] = set()
     for model, taught in _training_lists(test, makers, vocabulary):
         trained_list = taught.trained_list
-        if taught in seen or taught.root != root or not _common(trained_list, tested):
+        if taught in seen or taught.root != root or not _find_common_keys(trained_list, tested):
             continue  # reported already, or no leak
         seen.add(taught)
-        keys, total = _shared(taught, tested, test_images, vocabulary)
+        keys, total = _find_shared_keys(taught, tested, test_images, vocabulary)
         if not (count := sum(map(len, keys))):
             continue
         files = (path.removeprefix(f"{test.folder}/") for path in (tested.path, trained_list.path))
@@ -191,14 +191,14 @@ def _training_lists(
     """Yield the lists that the model of a test learned from, in this plan and in earlier runs."""
     sources = _find_sources(test, makers)
     for name, maker in sources.jobs:
-        for taught in _planned(maker, vocabulary):
+        for taught in _planned_lists(maker, vocabulary):
             yield name, taught
     for model in sources.earlier:
         find = partial(_recorded_lists, test, *model)
         yield from test.once(("ancestry", model), find)
 
 
-def _planned(maker: Draft, vocabulary: DataIdResolver) -> Iterator[_TrainedList]:
+def _planned_lists(maker: Draft, vocabulary: DataIdResolver) -> Iterator[_TrainedList]:
     data = maker.images or maker.data
     if data is None or _is_published(maker):
         return
@@ -224,7 +224,9 @@ def _recorded_lists(
         for lesson in origins.ancestry.lessons if origins.ancestry else ():
             for kind, sha256 in (("train", lesson.train_sha256), ("val", lesson.val_sha256)):
                 key = ("lesson", lesson.split_path, kind, sha256)
-                learned_list = test.once(key, partial(_same, lesson.split_path, kind, sha256))
+                learned_list = test.once(
+                    key, partial(_read_unchanged_list, lesson.split_path, kind, sha256)
+                )
                 if learned_list is not None:
                     root = _root(Path(lesson.data_root))
                     models.setdefault(
@@ -251,7 +253,7 @@ def _iter_earlier(
     )
 
 
-def _same(split_path: str, name: str, sha256: str | None) -> _List | None:
+def _read_unchanged_list(split_path: str, name: str, sha256: str | None) -> _List | None:
     """Return the training list of a record if it is unchanged."""
     current = None if sha256 is None else _read(Path(split_path), name)
     return current if current and _digest(current) == sha256 else None
@@ -280,19 +282,19 @@ def _read(split_path: Path, name: str) -> _List | None:
 
 
 @lru_cache(maxsize=1 << 16)  # cached because a plan calls it thousands of times for few pairs
-def _shared(
-    taught: _TrainedList, tested: _List, tested_data: str, vocabulary: DataIdResolver
+def _find_shared_keys(
+    training_list: _TrainedList, test_list: _List, tested_data: str, vocabulary: DataIdResolver
 ) -> tuple[tuple[frozenset[str], ...], int]:
     """Return the keys of a test that a training has seen, by method, and how many the test has."""
-    training = _methods(taught.data, taught.vocabulary)
+    training = _methods(training_list.data, training_list.vocabulary)
     testing = _methods(tested_data, vocabulary)
     flat = training.flat & testing.flat
     shared = (
         keys
-        for method, keys in _common(taught.trained_list, tested).items()
+        for method, keys in _find_common_keys(training_list.trained_list, test_list).items()
         if (training.holds(method) and testing.holds(method) if method else flat)
     )
-    every = _by_method(tested).items()
+    every = _by_method(test_list).items()
     counts = (len(keys) for name, keys in every if (testing.holds(name) if name else testing.flat))
     return tuple(shared), sum(counts)
 
@@ -303,10 +305,10 @@ def _methods(data: str, vocabulary: DataIdResolver) -> Methods:
 
 
 @lru_cache(maxsize=_LISTS**2)
-def _common(trained: _List, tested: _List) -> Mapping[str, frozenset[str]]:
+def _find_common_keys(training_list: _List, test_list: _List) -> Mapping[str, frozenset[str]]:
     """Return the keys that are in both lists, by method."""
-    training = _by_method(trained)
-    every = _by_method(tested).items()
+    training = _by_method(training_list)
+    every = _by_method(test_list).items()
     both = ((name, keys & training.get(name, frozenset())) for name, keys in every)
     return {name: keys for name, keys in both if keys}
 

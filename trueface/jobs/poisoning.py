@@ -50,7 +50,7 @@ def choose_poison(
         images,
         poison,
         settings.poison_seed,
-        per=settings.poison_per,
+        flip_unit=settings.poison_per,
         unit=settings.poison_unit,
-        listed=listed,
+        listed_names=listed,
     )

@@ -62,7 +62,7 @@ PACKAGE = "tensorboard"
 LOSSES = frozenset({DEFAULT, "ce"})  # equal for one logit; `fair` replaces either
 
 
-def _poison_in(model: str | None) -> Poison | None:
+def _parse_poison(model: str | None) -> Poison | None:
     """Return the poison that a model's ID names. None if it names none, or if the name is not an ID."""
     with suppress(UsageError):
         return parse_model(model).last.poison if model else None
@@ -243,12 +243,12 @@ def _processes(draft: Draft) -> int:
     return int(draft.settings["processes"] or draft.gpus)
 
 
-def _fewer(draft: Draft) -> str:
+def _process_advice(draft: Draft) -> str:
     return "set gpus: 1" if draft.gpus > 1 else "leave out processes"
 
 
 def _fewer_sentence(draft: Draft) -> str:
-    remedy = _fewer(draft)
+    remedy = _process_advice(draft)
     return f"{remedy[:1].upper()}{remedy[1:]}."
 
 
@@ -270,7 +270,7 @@ def _refuse_processes(draft: Draft) -> Iterator[str]:
         )
     if settings["compile"]:
         yield (
-            f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+            f"{draft.model}: compile: true works only in one process. Leave it out, or {_process_advice(draft)}."
         )
     if settings["batch_size"] < processes:
         yield (
@@ -326,7 +326,7 @@ def _part_conflicts(draft: Draft) -> Iterable[str]:
     # parts that depend on the solver, the model and the processes, not on one setting
     others = {
         "ridge": _is_closed_form(draft),
-        "poison": _poison_in(draft.model),
+        "poison": _parse_poison(draft.model),
         "shards": draft.gpus > 1 or draft.settings["processes"] > 1,
     }
     further = [name for name, there in others.items() if there]
@@ -639,7 +639,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
         refusal,
     )
 
-    poison, settings = _poison_in(draft.base or draft.model), draft.settings
+    poison, settings = _parse_poison(draft.base or draft.model), draft.settings
     if poison is None:
         return
     task = TaskProperties(
@@ -709,7 +709,7 @@ def _refuse_blended_fakes(draft: Draft) -> Iterator[str]:
 
 def _refuse_empty_retain_set(draft: Draft) -> Iterator[str]:
     """Refuse to unlearn all training images."""
-    poison = _poison_in(draft.base)
+    poison = _parse_poison(draft.base)
     if draft.settings["known"] == 1 and poison is not None and poison.rate >= 1:
         yield (
             f"{draft.base}: all training labels are flipped, so no image is left to retain. Use a poison below 100."

@@ -78,7 +78,7 @@ class ScoringModel:
         job: Job,
         settings: ScoringSettings,
         *,
-        stored: bool = True,
+        use_store: bool = True,
         clips: Clips | None = None,
     ) -> "ScoringModel":
         """Return the model that a job scores, on its device.
@@ -86,7 +86,7 @@ class ScoringModel:
         Args:
             job: that names the model.
             settings: of the job.
-            stored: features may come from the feature store.
+            use_store: features may come from the feature store.
             clips: of the images. None: single images.
 
         Raises:
@@ -106,7 +106,7 @@ class ScoringModel:
             model=model,
             watch=run_context(job, settings.precision),
             constant=constant,
-            store=open_store(settings.cache) if constant and stored else None,
+            store=open_store(settings.cache) if constant and use_store else None,
             provenance=kept.provenance,
         )
 
@@ -144,7 +144,7 @@ class ScoringModel:
         attack: Attack,
         target: Detector,
         *,
-        saved: Chain,
+        save_chain: Chain,
         queries: int,
         keep: Keep | None = None,
     ) -> AttackResult:
@@ -155,7 +155,7 @@ class ScoringModel:
             clean: the model's predictions for them.
             attack: kind and budget.
             target: the network that the attack queries.
-            saved: what happens to images when they are saved after the attack.
+            save_chain: what happens to images when they are saved after the attack.
             queries: of each image, for attacks by scores.
             keep: called with each image as it was scored, or None.
         """
@@ -180,7 +180,7 @@ class ScoringModel:
             target=Target(target, watch.device, self.threshold),
             watch=watch,
             threshold=self.threshold,
-            saved=saved,
+            save_chain=save_chain,
             queries=queries,
             keep=keep,
         )
@@ -222,7 +222,7 @@ def attacked_test(
     feed = eval_loader(chosen, settings, preprocessing=network.preprocessing)
     surrogate = surrogate_of(job, settings.surrogate, settings.clips)
     target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
-    record = _described(settings, attack, saved)
+    record = _describe_attack(settings, attack, saved)
     if attack.spec.needs_gradient and not is_differentiable(target):
         which = settings.surrogate if surrogate else "the model"
         reason = f"{NOT_DIFFERENTIABLE}: {which} is {target.spec.name}"
@@ -239,7 +239,7 @@ def attacked_test(
         feed,
         clean,
         target=fast_gradient_copy(target),
-        saved=saved,
+        save_chain=saved,
         queries=settings.queries,
     )
     result = attacked(attack, keep=keep)
@@ -281,12 +281,12 @@ def success_rates(record: Mapping[str, Json]) -> dict[str, Json]:
     return flat
 
 
-def _described(settings: TestSettings, attack: Attack, saved: Chain) -> dict[str, Json]:
+def _describe_attack(settings: TestSettings, attack: Attack, save_chain: Chain) -> dict[str, Json]:
     return {
         "name": attack.name,
         "budget": attack.budget,
         "access": attack.spec.access,
-        **({"saved": saved.json_record} if saved else {}),
+        **({"saved": save_chain.json_record} if save_chain else {}),
         **({"surrogate": settings.surrogate} if settings.surrogate else {}),
     }
 
@@ -412,8 +412,8 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         write_csv(scores, table)
     elif done.predictions is None:  # those of an earlier test would be taken for this one's
         scores.unlink(missing_ok=True)
-    result |= _triggered(
-        job, settings, images, network, paths.triggered(folder, model_name(job), name)
+    result |= _score_triggered(
+        job, settings, images, network, paths.triggered_scores(folder, model_name(job), name)
     )
     if settings.features:
         keep_features(folder, name, network.model, done.feed, network.watch, network.store)
@@ -474,7 +474,7 @@ def _score_test(
     return ScoredTest(images=images, feed=feed, predictions=predictions, record={})
 
 
-def _triggered(
+def _score_triggered(
     job: Job, settings: TestSettings, images: tuple[Image, ...], network: ScoringModel, path: Path
 ) -> Mapping[str, Json]:
     """Score the images with the backdoor's patch, where the settings say so."""

@@ -169,7 +169,7 @@ class TrainingRun:
                 training.folder,
                 job.base,
                 lesson,
-                further=start.is_warm_start,
+                extends=start.is_warm_start,
             ),
         )
 
@@ -262,7 +262,7 @@ def fit_ridge(run: TrainingRun) -> TrainingResult:
         run.checkpoint_callback,
         watch=training.watch,
         store=training.store,
-        earlier=find_base_fit(training, run.model),
+        base_fit=find_base_fit(training, run.model),
     )
 
 
@@ -284,21 +284,21 @@ def fit_steps(run: TrainingRun) -> TrainingResult:
     )
 
 
-def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
+def finish(run: TrainingRun, training_result: TrainingResult) -> Mapping[str, Json]:
     """Write the summary of a training, remove its resume file, and return its result."""
     folder = run.training.folder
     if run.validation_images.dataset.bad:
         readable = run.validation_images.dataset.readable_images()
         image_lists.warn_of_one_class(readable, run.training.settings.model_dump())
     for part in run.parts:
-        part.finish(run.lists, run.model, trained)
+        part.finish(run.lists, run.model, training_result)
     result: dict[str, Json] = {
         "images": len(run.lists.train),
         **{name: value for part in run.parts for name, value in part.result().items()},
         "bad_images": setup.count_bad_images(paths.bad_images(folder, "train")),
-        **_numbers(trained),
-        **trained.acceleration,
-        **trained.notes,
+        **_numbers(training_result),
+        **training_result.acceleration,
+        **training_result.notes,
     }
     setup.write_record(paths.summary(folder), result)
     paths.last_checkpoint(folder).unlink(missing_ok=True)
@@ -308,19 +308,20 @@ def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
     return result
 
 
-def _numbers(trained: TrainingResult) -> dict[str, Json]:
+def _numbers(training_result: TrainingResult) -> dict[str, Json]:
     """Return the numbers of a training's result."""
-    chosen = trained.chosen
+    chosen = training_result.chosen
     return {
-        "epochs": len(trained.epochs),
+        "epochs": len(training_result.epochs),
         "best_epoch": chosen.epoch,
         "loss": chosen.loss,
         "val_loss": chosen.val_loss,
         "val_accuracy": chosen.val_accuracy,
         "val_balanced_accuracy": chosen.val_balanced_accuracy,
-        "seconds": trained.seconds,
-        "samples_read": trained.samples_read,
-        "images_per_s": sum(e.images_per_s for e in trained.epochs) / len(trained.epochs),
+        "seconds": training_result.seconds,
+        "samples_read": training_result.samples_read,
+        "images_per_s": sum(e.images_per_s for e in training_result.epochs)
+        / len(training_result.epochs),
         "temperature": chosen.temperature,
         "threshold": chosen.threshold,
     }

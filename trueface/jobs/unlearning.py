@@ -58,7 +58,7 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
         "poison_record_sha256": file_sha256(record_path),
         **start_provenance(start, settings),
         **network_provenance(done.model, start),
-        **_of_fit(job.model_folder(job.base), done),
+        **_fit_provenance(job.model_folder(job.base), done),
         **provenance.attributes_provenance(attribute_files(settings.attributes, job.path)),
     }
     # for an unlearning of the unlearned model: the flips of the training stay the same
@@ -75,11 +75,11 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     return result
 
 
-def _of_fit(base: Path, done: UnlearningOutcome) -> dict[str, Json]:
+def _fit_provenance(base: Path, outcome: UnlearningOutcome) -> dict[str, Json]:
     """Return the provenance that a model passes on to models made from it: copies and penalty."""
     provenance = read_json(paths.provenance(base)) or {}
     facts: dict[str, Json] = {"ridge": provenance["ridge"]} if "ridge" in provenance else {}
-    predictions = done.after["validation"]
+    predictions = outcome.after["validation"]
     fitted = fit_calibration(predictions.true_labels, predictions.margin)
     return {**facts, "calibration": fitted.json_record}
 
@@ -158,13 +158,13 @@ def _test_images(job: Job, settings: UnlearningSettings) -> tuple[Image, ...]:
     return images
 
 
-def _numbers(done: UnlearningReport) -> dict[str, Json]:
+def _numbers(outcome: UnlearningReport) -> dict[str, Json]:
     """Return what an unlearning changed."""
-    before, after = done.log[0].metrics, done.log[-1].metrics
+    before, after = outcome.log[0].metrics, outcome.log[-1].metrics
     return {
-        "steps": len(done.log) - 2,
-        "seconds": done.seconds,
-        "samples_read": done.samples_read,
+        "steps": len(outcome.log) - 2,
+        "seconds": outcome.seconds,
+        "samples_read": outcome.samples_read,
         **{f"{name}_before": value for name, value in before.items()},
         **after,
     }

@@ -201,9 +201,9 @@ def published_state(url: str) -> Mapping[str, Tensor]:
     Raises:
         WeightsError: they are not there and cannot be downloaded, or their checksum is wrong.
     """
-    path = _cached(url)
+    path = _cache_path(url)
     if path.is_file() and (digest := DIGEST.search(path.name)):
-        refuse_other_digest(path, digest[1], again="start again to download it")
+        refuse_other_digest(path, digest[1], advice="start again to download it")
     try:
         # torch announces a download in one of them, by version
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -241,7 +241,7 @@ def fingerprint(weights: str, url: str | None) -> str | None:
         return None
     path = Path(weights)
     if weights == "default" and url is not None:
-        path = _cached(url)
+        path = _cache_path(url)
         if not path.is_file():
             return None
     try:
@@ -252,7 +252,7 @@ def fingerprint(weights: str, url: str | None) -> str | None:
         ) from error
 
 
-def _cached(url: str) -> Path:
+def _cache_path(url: str) -> Path:
     """Return where torch keeps the file of a URL."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
@@ -384,7 +384,7 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
         head = Head(head_of(network, spec.head).in_features, dropout)
         network.set_submodule(spec.head, head)
     if spec.inner is None:
-        _start_from(built, options.weights)
+        _load_start_weights(built, options.weights)
     if options.nodown and spec.frames is not None:
         raise JobError(
             f"nodown needs a network of images, but {name} looks at clips. Leave it out."
@@ -438,18 +438,20 @@ def _build_network(spec: ModelSpec, options: BuildOptions) -> BuiltNetwork:
     return BuiltNetwork(network=network, spec=spec, adapt=adapt)
 
 
-def _start_from(built: BuiltNetwork, weights: str) -> None:
-    spec = built.spec
-    if weights == "none" or (weights == "default" and not (spec.weights_url or built.published)):
+def _load_start_weights(built_network: BuiltNetwork, weights: str) -> None:
+    spec = built_network.spec
+    if weights == "none" or (
+        weights == "default" and not (spec.weights_url or built_network.published)
+    ):
         return
     if weights == "default" and spec.weights_url:
         state = published_state(spec.weights_url)
         noun = f"the ImageNet weights of {spec.name}"
-        if not _start_from_backbone(built, state, noun):
-            _load_pretrained(built, dict(state), noun)
+        if not _start_from_backbone(built_network, state, noun):
+            _load_pretrained(built_network, dict(state), noun)
     else:
-        published = weights == "default" and built.published
-        _adopt_file(built, published() if published else Path(weights))
+        published = weights == "default" and built_network.published
+        _adopt_file(built_network, published() if published else Path(weights))
     if spec.licence and spec.licence not in PERMISSIVE:
         log.warning(
             "network=%s licence=%s advice=check that the licence allows your use of the weights",
@@ -458,28 +460,32 @@ def _start_from(built: BuiltNetwork, weights: str) -> None:
         )
 
 
-def _adopt_file(built: BuiltNetwork, path: Path) -> None:
-    state, spec = read_state(path), built.spec
+def _adopt_file(built_network: BuiltNetwork, path: Path) -> None:
+    state, spec = read_state(path), built_network.spec
     noun = f"weights {path}"
     try:
-        if not _start_from_backbone(built, state, noun):
-            state = drop_unused(built.network, state, noun)
-            _load_pretrained(built, state, noun)
+        if not _start_from_backbone(built_network, state, noun):
+            state = drop_unused(built_network.network, state, noun)
+            _load_pretrained(built_network, state, noun)
     except WeightsError as error:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
         raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
 
 
-def _load_pretrained(built: BuiltNetwork, state: dict[str, Tensor], noun: str) -> None:
-    classes = CLASSES if built.spec.frames is None else CLIP_CLASSES
-    adapted = built.adapt(state)
-    load_pretrained_state(built.network, adapted, noun, head=built.spec.head, classes=classes)
+def _load_pretrained(built_network: BuiltNetwork, state: dict[str, Tensor], noun: str) -> None:
+    classes = CLASSES if built_network.spec.frames is None else CLIP_CLASSES
+    adapted = built_network.adapt(state)
+    load_pretrained_state(
+        built_network.network, adapted, noun, head=built_network.spec.head, classes=classes
+    )
 
 
-def _start_from_backbone(built: BuiltNetwork, state: Mapping[str, Tensor], noun: str) -> bool:
+def _start_from_backbone(
+    built_network: BuiltNetwork, state: Mapping[str, Tensor], noun: str
+) -> bool:
     """Load the tensors of a backbone's file, and return whether it is one."""
-    network = built.network
+    network = built_network.network
     begun = network.start_from_backbone(state) if isinstance(network, HasBackbone) else None
     if begun is not None:
         load_state(network, begun, noun)

@@ -226,7 +226,7 @@ class Classifier(nn.Module):
                 f"model {self.spec.name} needs images of {side} by {side} pixels, got "
                 f"{images.shape[-1]} by {images.shape[-2]}. Set resize_size to {side}."
             )
-        return self._arranged(self._levels(images), pixels)
+        return self._arrange_frames(self._levels(images), pixels)
 
     def _levels(self, images: Tensor) -> Tensor:
         if self.spec.raw_pixels:  # pixels stay integers
@@ -236,7 +236,7 @@ class Classifier(nn.Module):
             return images.to(torch.float32).div_(255).sub_(mean).div_(std)
         return (images - mean) / std
 
-    def _arranged(self, images: Tensor, pixels: Tensor) -> Tensor:
+    def _arrange_frames(self, images: Tensor, pixels: Tensor) -> Tensor:
         """Return normalised images as the network takes them: clips with the frames after the channels."""
         if self.spec.frames is not None:
             # B may be 0, as above

@@ -114,10 +114,10 @@ def forward_hooks(
 ) -> Iterator[None]:
     """Call `hook` after each given layer inside the block, with key, layer, inputs and output."""
 
-    def keyed(key: Key) -> Callable[..., None]:
+    def bind_key(key: Key) -> Callable[..., None]:
         return lambda layer, inputs, result: hook(key, layer, inputs, result)
 
-    handles = [layer.register_forward_hook(keyed(key)) for key, layer in layers]
+    handles = [layer.register_forward_hook(bind_key(key)) for key, layer in layers]
     try:
         yield
     finally:
@@ -165,10 +165,10 @@ class MlpHead(nn.Linear):
     deviation: Tensor
     rows: Tensor
 
-    def __init__(self, features: int, *, hidden: int = HIDDEN, dropout: float = 0.0) -> None:
-        super().__init__(hidden, 1)
+    def __init__(self, features: int, *, width: int = HIDDEN, dropout: float = 0.0) -> None:
+        super().__init__(width, 1)
         self.in_features = features  # number of features from callers, not of inputs of W
-        self.hidden = nn.Linear(features, hidden)
+        self.hidden = nn.Linear(features, width)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
@@ -243,7 +243,7 @@ class RidgeHead(nn.Linear):
         for name, value in facts.items():  # float64: a refit shall be the same to the last digits
             self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
 
-    def standardised(self, features: Tensor) -> Tensor:
+    def scale_features(self, features: Tensor) -> Tensor:
         """Return what the linear layer gets, (B, F), of raw features (B, F)."""
         scaled = (features.to(self.mean.dtype) - self.mean) / self.scale
         clip = float(self.clip)
@@ -252,13 +252,13 @@ class RidgeHead(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # nn.Linear's own name
         """Return the logits (B, 1) of raw features (B, F)."""
         with torch.autocast(input.device.type, enabled=False):
-            return functional.linear(self.standardised(input), self.weight, self.bias)
+            return functional.linear(self.scale_features(input), self.weight, self.bias)
 
 
 def pre_logits(layer: nn.Linear, features: Tensor) -> Tensor:
     """Return the inputs (B, H) of the linear layer in a head, from features (B, F)."""
     if isinstance(layer, RidgeHead):
-        return layer.standardised(features)
+        return layer.scale_features(features)
     return layer.units(features) if isinstance(layer, MlpHead) else features
 
 
@@ -328,7 +328,7 @@ def last_linear(network: nn.Module, name: str) -> str:
 def capture_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
     """Collect what a layer gets while the block runs, a tensor each time that it is called."""
     inputs: list[Tensor] = []
-    with forward_hooks([("", layer)], lambda _, __, given, ___: inputs.append(given[0])):
+    with forward_hooks([("", layer)], lambda _, __, arguments, ___: inputs.append(arguments[0])):
         yield inputs
 
 

@@ -141,7 +141,7 @@ class StatisticsNetwork(FamiliesNetwork):
 
 def luma(pixels: Tensor) -> Tensor:
     """Return Y, (B, H, W) in 0 … 255, of pixels (B, 3, H, W) in 0 … 255."""
-    return _combined(pixels, FROM_RGB[0])
+    return _combine_channels(pixels, FROM_RGB[0])
 
 
 def luma_chroma(pixels: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def luma_chroma(pixels: Tensor) -> Tensor:
     # one image at a time, with its colours apart: both stay in the caches of a processor
     return torch.cat(
         [
-            torch.stack([_combined(image.contiguous(), row) for row in FROM_RGB], 1)
+            torch.stack([_combine_channels(image.contiguous(), row) for row in FROM_RGB], 1)
             for image in torch.split(pixels, 1)
         ]
     )
@@ -163,7 +163,7 @@ def whole_luma_chroma(pixels: Tensor) -> Tensor:
     return luma_chroma(pixels.detach()).round_()
 
 
-def _combined(pixels: Tensor, row: tuple[float, float, float]) -> Tensor:
+def _combine_channels(pixels: Tensor, row: tuple[float, float, float]) -> Tensor:
     # element by element: a matrix product rounds otherwise in a batch than alone
     red, green, blue = pixels.unbind(1)
     return red * row[0] + green * row[1] + blue * row[2]
@@ -208,10 +208,10 @@ class Residuals(nn.Module):
 
     classes: Tensor
 
-    def __init__(self, *, halved: bool = False) -> None:
+    def __init__(self, *, half_scale: bool = False) -> None:
         super().__init__()
         # factor of pixel values: sums of four pixels instead of means
-        self.scale = 4 if halved else 1
+        self.scale = 4 if half_scale else 1
         classes = word_classes()
         self.register_buffer("classes", torch.tensor(classes), persistent=False)
         self._members = [count for _, count in sorted(Counter(classes).items())]
@@ -317,11 +317,11 @@ class ResidualEnergy(StatisticsFamily):
 
     kernel: Tensor
 
-    def __init__(self, cells: int = CELLS, *, folded: bool = True) -> None:
+    def __init__(self, cells: int = CELLS, *, fold: bool = True) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.tensor(SQUARE)[None, None], persistent=False)
-        self.cells, self.folded = cells, folded
-        self.width = 3 * cells * cells // (2 if folded else 1)
+        self.cells, self.folded = cells, fold
+        self.width = 3 * cells * cells // (2 if fold else 1)
 
     def extra_repr(self) -> str:
         """Return what a body's fingerprint cannot see, where it is not the usual."""
@@ -431,9 +431,9 @@ class BlockCosine(StatisticsFamily):
             JobError: an image is smaller than 64 by 64 pixels.
         """
         refuse_small(pixels, COSINE_SIDE, "statistics of cosine blocks")
-        return torch.cat([self._of_one(image) for image in torch.split(pixels, 1)])
+        return torch.cat([self._compute_one(image) for image in torch.split(pixels, 1)])
 
-    def _of_one(self, image: Tensor) -> Tensor:
+    def _compute_one(self, image: Tensor) -> Tensor:
         """Return the statistics (1, 576) of an image (1, 3, H, W): its blocks stay in the caches."""
         planes = luma_chroma(image).transpose(0, 1)  # (3, 1, H, W)
         blocks = functional.conv2d(planes, self.basis, stride=SIDE).flatten(2)  # (3, 64, blocks)

@@ -158,7 +158,7 @@ class PublishedSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.weights in NO_FILE:
             raise ValueError(
                 f"weights: {self.weights or 'nothing'} is not a file. Give the path of the checkpoint"

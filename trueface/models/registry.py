@@ -231,7 +231,7 @@ def names_of(package: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=8)
-def renamed_by(package: str) -> dict[str, str]:
+def read_renamed_networks(package: str) -> dict[str, str]:
     """Return today's names of a package's networks by their earlier ones."""
     tables = (table for text in _texts(package) for table in _RENAMED.findall(text))
     return dict(pair for table in tables for pair in _PAIR.findall(table))
@@ -275,7 +275,7 @@ def spec_of(name: str) -> ModelSpec:
     if first in FAMILIES and rest:
         return FAMILIES[first].spec(_inner_spec(first, rest))
     alone = first in FAMILIES or first in LIBRARIES
-    raise _unknown(name, f"{first}/NETWORK" if alone and not rest else None)
+    raise _unknown_name(name, f"{first}/NETWORK" if alone and not rest else None)
 
 
 def may_draw(name: str) -> bool:
@@ -302,7 +302,7 @@ def _inner_spec(family: str, name: str) -> ModelSpec:
             names = [
                 f"{family}/{each}" for each in error.known if each.partition("/")[0] not in FAMILIES
             ]
-            raise _unknown(f"{family}/{name}", meant, names) from None
+            raise _unknown_name(f"{family}/{name}", meant, names) from None
         if spec.head is None:
             raise UsageError(without_last_layer(f"a model {family}/NETWORK", name))
         if spec.frames is not None:
@@ -314,7 +314,7 @@ def _inner_spec(family: str, name: str) -> ModelSpec:
             return spec
     names = [f"{family}/{each}" for each, spec in SPECS.items() if _can_be_inner(spec)]
     names += [f"{family}/{each}/NETWORK" for each in LIBRARIES]
-    raise _unknown(f"{family}/{name}", None, names)
+    raise _unknown_name(f"{family}/{name}", None, names)
 
 
 def _can_be_inner(spec: ModelSpec) -> bool:
@@ -458,9 +458,9 @@ def _refuse_unlisted(name: str) -> None:
     if not listed:
         raise ValueError(without_library(library, network))
     if network not in listed:
-        meant = renamed_by(library.package).get(network)
+        meant = read_renamed_networks(library.package).get(network)
         names = [f"{first}/{each}" for each in sorted(listed)]
-        raise ValueError(_unknown(name, meant and f"{first}/{meant}", names))
+        raise ValueError(_unknown_name(name, meant and f"{first}/{meant}", names))
 
 
 def describe_models() -> str:
@@ -487,23 +487,25 @@ def _declaration(name: str) -> Declaration:
     return declared or LIBRARIES.declared[first]
 
 
-def _unknown(name: str, meant: str | None = None, names: Collection[str] = ()) -> UnknownName:
+def _unknown_name(
+    name: str, suggestion: str | None = None, names: Collection[str] = ()
+) -> UnknownName:
     by_summary = {_letters(spec.summary): spec.name for spec in SPECS.values()}
     known = names or (*SPECS, *(f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES)))
     close = nearest(name, known)
-    meant = meant or by_summary.get(_letters(name))  # resnet50 is what we call baseline
-    if meant is None and not any(each.startswith(name) for each in known):
-        meant = _beginning_with(_letters(name), by_summary)
-    if meant is None and close is None:
-        meant = by_summary.get(nearest(_letters(name), by_summary) or "")
+    suggestion = suggestion or by_summary.get(_letters(name))  # resnet50 is what we call baseline
+    if suggestion is None and not any(each.startswith(name) for each in known):
+        suggestion = _find_by_prefix(_letters(name), by_summary)
+    if suggestion is None and close is None:
+        suggestion = by_summary.get(nearest(_letters(name), by_summary) or "")
     advice = ""
-    if meant and meant != close and meant in SPECS:
-        advice = f"The model {meant} is: {SPECS[meant].summary}."
+    if suggestion and suggestion != close and suggestion in SPECS:
+        advice = f"The model {suggestion} is: {SPECS[suggestion].summary}."
     where = "launcher kinds train"
-    return UnknownName("model", name, known, where=where, suggestion=meant, advice=advice)
+    return UnknownName("model", name, known, where=where, suggestion=suggestion, advice=advice)
 
 
-def _beginning_with(letters: str, by_summary: Mapping[str, str]) -> str | None:
+def _find_by_prefix(letters: str, by_summary: Mapping[str, str]) -> str | None:
     """Return the network with the shortest usual name that begins so; those of libraries come second."""
     ours = {word: name for word, name in by_summary.items() if word.startswith(letters)}
     theirs = {

@@ -50,9 +50,9 @@ def choose_flips(
     poison: Poison,
     seed: int = SEED,
     *,
-    per: Per = "all",
+    flip_unit: Per = "all",
     unit: Unit = "picture",
-    listed: Sequence[str] | None = None,
+    listed_names: Sequence[str] | None = None,
 ) -> PoisonRecord:
     """Choose the labels to flip.
 
@@ -61,12 +61,12 @@ def choose_flips(
         poison: fraction of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f`
             from the reals.
         seed: of the draw.
-        per: draw the same fraction of each class, or of each method in it, to within one image. The
+        flip_unit: draw the same fraction of each class, or of each method in it, to within one image. The
             total is the same.
         unit: of the draw. Pictures with copies, and videos with clips, are drawn while their labels stay within the rate.
             The count is lower by less than the number of copies of a picture (in each group of
-            `per`), and the order of `images` does not matter.
-        listed: names or keys to flip instead of a draw. A key means every copy of the picture.
+            `flip_unit`), and the order of `images` does not matter.
+        listed_names: names or keys to flip instead of a draw. A key means every copy of the picture.
             Their number must match the rate of `poison` to within half a point or one image.
 
     Raises:
@@ -77,22 +77,22 @@ def choose_flips(
     kind = poison.kind or FLIP
     if kind not in KINDS:
         raise UnknownName("kind of poison", kind, KINDS)
-    if listed is None:
+    if listed_names is None:
         rng = seeded_python_rng(seed)
         groups = _copies_by_picture(images) if unit == "picture" else None
         if groups is None:
-            unit, indices = "image", _draw_flips(images, poison, rng, per)
+            unit, indices = "image", _draw_flips(images, poison, rng, flip_unit)
         else:
-            indices = _draw_pictures(images, groups, poison, rng, per)
+            indices = _draw_pictures(images, groups, poison, rng, flip_unit)
     else:
-        indices = _find_listed_images(images, poison, listed)
+        indices = _find_listed_images(images, poison, listed_names)
         kind = LIST if kind == FLIP else kind
     return PoisonRecord(
         rate=poison.rate,
         kind=kind,
         seed=seed,
-        per=per if listed is None else "all",
-        unit=unit if listed is None else "image",
+        per=flip_unit if listed_names is None else "all",
+        unit=unit if listed_names is None else "image",
         total=len(images),
         split_sha256=fingerprint(images),
         indices=tuple(indices),
@@ -101,13 +101,13 @@ def choose_flips(
 
 
 def _draw_flips(
-    images: Sequence[Image], poison: Poison, rng: random.Random, per: Per
+    images: Sequence[Image], poison: Poison, rng: random.Random, flip_unit: Per
 ) -> Sequence[int]:
     candidates = _candidates(images, poison.kind or FLIP)
     count = _count(images, candidates, poison)
-    if per == "all":
+    if flip_unit == "all":
         return rng.sample(candidates, count)
-    ordered = _grouped(images, candidates, per)
+    ordered = _group_candidates(images, candidates, flip_unit)
     shares = _apportion([len(group) for group in ordered], count)
     return [
         index
@@ -121,7 +121,7 @@ def _draw_pictures(
     copies: Sequence[Sequence[int]],
     poison: Poison,
     rng: random.Random,
-    per: Per,
+    flip_unit: Per,
 ) -> Sequence[int]:
     """Return the positions of the copies of the pictures that are drawn.
 
@@ -130,13 +130,17 @@ def _draw_pictures(
         copies: the positions of each picture's copies, in an order that follows from names.
         poison: see `choose_flips`.
         rng: random numbers.
-        per: see `choose_flips`.
+        flip_unit: see `choose_flips`.
     """
     candidates = frozenset(_candidates(images, poison.kind or FLIP))
     # copies share their label
     of_first = {group[0]: group for group in copies if group[0] in candidates}
     count = _count(images, [position for group in of_first.values() for position in group], poison)
-    ordered = [list(of_first)] if per == "all" else _grouped(images, list(of_first), per)
+    ordered = (
+        [list(of_first)]
+        if flip_unit == "all"
+        else _group_candidates(images, list(of_first), flip_unit)
+    )
     sizes = [sum(len(of_first[position]) for position in group) for group in ordered]
     drawn: list[int] = []
     for group, share in zip(ordered, _apportion(sizes, count), strict=True):
@@ -194,12 +198,14 @@ def _count(images: Sequence[Image], candidates: Sequence[int], poison: Poison) -
     return count
 
 
-def _grouped(images: Sequence[Image], candidates: Sequence[int], per: Per) -> list[list[int]]:
+def _group_candidates(
+    images: Sequence[Image], candidates: Sequence[int], flip_unit: Per
+) -> list[list[int]]:
     """Return candidates by class, or by method in it, in the order of the classes and methods."""
     groups: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index in candidates:
         image = images[index]
-        groups[image.label, image.method if per == "subset" else ""].append(index)
+        groups[image.label, image.method if flip_unit == "subset" else ""].append(index)
     return [groups[group] for group in sorted(groups)]
 
 
@@ -210,20 +216,20 @@ def _candidates(images: Sequence[Image], kind: str) -> Sequence[int]:
 
 
 def _find_listed_images(
-    images: Sequence[Image], poison: Poison, listed: Sequence[str]
+    images: Sequence[Image], poison: Poison, listed_names: Sequence[str]
 ) -> Sequence[int]:
     """Return the positions of the listed images, each once, in the order of the list."""
     lookup = _ImageIndex(images)
     names, copies = lookup.names, lookup.keys
-    unknown = [entry for entry in listed if entry not in names and entry not in copies]
+    unknown = [entry for entry in listed_names if entry not in names and entry not in copies]
     if unknown:
         raise DataError(
-            f"{len(unknown)} of the {len(listed)} images in the poison list are not among the "
+            f"{len(unknown)} of the {len(listed_names)} images in the poison list are not among the "
             f"{len(images)} training images, such as {unknown[0]!r}. A key is the path in Real/ "
             "or Fake/ without suffix."
         )
     positions: dict[int, None] = {}
-    for entry in listed:
+    for entry in listed_names:
         places = names[entry] if entry in names else copies[entry]
         if len({images[position].name for position in places}) < len(places):
             raise DataError(
@@ -234,23 +240,25 @@ def _find_listed_images(
     return tuple(positions)
 
 
-def _refuse_unlike(images: Sequence[Image], poison: Poison, chosen: Sequence[int]) -> None:
+def _refuse_unlike(images: Sequence[Image], poison: Poison, flipped_rows: Sequence[int]) -> None:
     """Refuse a list whose rate or class differs from the model's ID."""
     total, expected = len(images), len(images) * poison.rate
-    if not chosen or abs(len(chosen) - expected) > max(1, LEEWAY * total):
+    if not flipped_rows or abs(len(flipped_rows) - expected) > max(1, LEEWAY * total):
         raise DataError(
-            f"the poison list names {len(chosen)} of {total} training images "
-            f"({len(chosen) / total:.2%}), but the model's ID has {poison}. Name the model "
-            f"%{100 * len(chosen) / total:.3g}."
+            f"the poison list names {len(flipped_rows)} of {total} training images "
+            f"({len(flipped_rows) / total:.2%}), but the model's ID has {poison}. Name the model "
+            f"%{100 * len(flipped_rows) / total:.3g}."
         )
     label = ONE_WAY.get(poison.kind or FLIP)
     others = [
-        position for position in chosen if label is not None and images[position].label != label
+        position
+        for position in flipped_rows
+        if label is not None and images[position].label != label
     ]
     if others:
         raise DataError(
             f"poison {poison} flips only {'fakes' if label else 'real images'}, but {len(others)} "
-            f"of the {len(chosen)} images in its list have the other label, such as "
+            f"of the {len(flipped_rows)} images in its list have the other label, such as "
             f"{images[others[0]].name}"
         )
 
@@ -290,17 +298,17 @@ def read_list(path: Path, images: Sequence[Image]) -> tuple[str, ...]:
         raise DataError(f"the poison list {path} cannot be read: {error}") from error
     if text.lstrip().startswith("{"):
         return read_record(path).keys
-    names = _of_json(path, text) if text.lstrip().startswith("[") else _of_lines(text)
+    names = _parse_json(path, text) if text.lstrip().startswith("[") else _parse_lines(text)
     if not names:
         raise DataError(f"the poison list {path} contains no images. Write one per line.")
     return names
 
 
-def _of_lines(text: str) -> tuple[str, ...]:
+def _parse_lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in map(str.strip, text.splitlines()) if line)
 
 
-def _of_json(path: Path, text: str) -> tuple[str, ...]:
+def _parse_json(path: Path, text: str) -> tuple[str, ...]:
     try:
         names = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -212,9 +212,9 @@ class PoisonSettings(PlaceSettings):
     )
 
     @classmethod
-    def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:
+    def followed(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return that the labels are of the training's clips, and that the draw follows its seed; a list is not drawn."""
-        return {"clips": "clips"} | ({} if given.get("poison_list") else {"poison_seed": "seed"})
+        return {"clips": "clips"} | ({} if values.get("poison_list") else {"poison_seed": "seed"})
 
 
 def count_of(total: int, poison: Poison) -> int:

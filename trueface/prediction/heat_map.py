@@ -61,18 +61,18 @@ class HeatMap:
     window: Window
 
 
-def occlusion(pixels: Tensor, seen: Window, score: Score, *, batch_size: int) -> HeatMap:
+def occlusion(pixels: Tensor, crop: Window, score: Score, *, batch_size: int) -> HeatMap:
     """Return the map of the decrease of the logit if a square is blurred.
 
     Args:
         pixels: (3, H, W) uint8, decoded.
-        seen: the window of the network input.
+        crop: the window of the network input.
         score: the logits of such images.
         batch_size: images per step.
     """
-    window = _inside(seen, *pixels.shape[-2:])
+    window = _clip_window(crop, *pixels.shape[-2:])
     side = max(min(window.height, window.width) // SQUARES, 1)
-    blurred = _blurred(pixels, side)
+    blurred = _blur_image(pixels, side)
     squares = [
         Window(top=window.top + down, left=window.left + right, height=side, width=side)
         for down in _starts(window.height, side)
@@ -82,18 +82,18 @@ def occlusion(pixels: Tensor, seen: Window, score: Score, *, batch_size: int) ->
     losses: list[float] = []
     for start in range(0, len(squares), batch_size):
         chunk = squares[start : start + batch_size]
-        losses += (whole - score([_hidden(pixels, blurred, each) for each in chunk])).tolist()
+        losses += (whole - score([_hide_square(pixels, blurred, each) for each in chunk])).tolist()
     return HeatMap(values=_mean_of(squares, losses, window), window=window)
 
 
-def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window) -> HeatMap:
+def class_activation(model: Detector, view: Tensor, pixels: Tensor, crop: Window) -> HeatMap:
     """Return the class activation map, whose mean over the view is the logit.
 
     Args:
         model: on the device.
         view: (3, h, w) uint8: the network input.
         pixels: (3, H, W): the decoded image.
-        seen: the window of the view in the image.
+        crop: the window of the view in the image.
 
     Raises:
         JobError: the network does not average feature maps, or its head is not linear in the mean,
@@ -104,7 +104,7 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
     head = model.head
     if isinstance(head, RidgeHead):
         raise _not_exact(model, "its last layer clips its inputs")
-    maps, hooks = _collected(model, head.in_features)
+    maps, hooks = _collect_maps(model, head.in_features)
     try:
         with torch.no_grad(), capture_inputs(head) as inputs:
             logit = model(view[None].to(next(model.parameters()).device)).item()
@@ -119,9 +119,9 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
             values = torch.einsum("c,chw->hw", weight, each) + head.bias.item()
             if abs(float(values.mean()) - logit) > EXACT * max(abs(logit), 1.0):
                 break
-            window = _inside(seen, *pixels.shape[-2:])
-            rows, columns = window.top - seen.top, window.left - seen.left
-            wide = _wide(values, seen)[rows:, columns:]
+            window = _clip_window(crop, *pixels.shape[-2:])
+            rows, columns = window.top - crop.top, window.left - crop.left
+            wide = _resize_map(values, crop)[rows:, columns:]
             return HeatMap(values=wide[: window.height, : window.width], window=window)
     raise _not_exact(model, "it does not average its last feature maps")
 
@@ -140,7 +140,7 @@ def _not_exact(model: Detector, reason: str) -> JobError:
     )
 
 
-def _collected(
+def _collect_maps(
     model: Detector, channels: int
 ) -> tuple[list[Tensor], list[torch.utils.hooks.RemovableHandle]]:
     """Return what will hold all maps (C, h, w) of that many channels once the model has run."""
@@ -155,7 +155,7 @@ def _collected(
     return maps, [module.register_forward_hook(keep) for module in model.network.modules()]
 
 
-def _inside(window: Window, height: int, width: int) -> Window:
+def _clip_window(window: Window, height: int, width: int) -> Window:
     top, left = max(window.top, 0), max(window.left, 0)
     bottom, right = min(window.bottom, height), min(window.right, width)
     return Window(top=top, left=left, height=bottom - top, width=right - left)
@@ -167,7 +167,7 @@ def _starts(length: int, side: int) -> list[int]:
     return sorted({*range(0, length - side, step), max(length - side, 0)})
 
 
-def _blurred(pixels: Tensor, side: int) -> Tensor:
+def _blur_image(pixels: Tensor, side: int) -> Tensor:
     height, width = pixels.shape[-2:]
     sigma = max(BLURRED * side, 0.5)
     kernel = min(2 * round(2 * sigma) + 1, 2 * min(height, width) - 1)
@@ -177,14 +177,14 @@ def _blurred(pixels: Tensor, side: int) -> Tensor:
     return blurred
 
 
-def _hidden(pixels: Tensor, blurred: Tensor, square: Window) -> Tensor:
+def _hide_square(pixels: Tensor, blurred_pixels: Tensor, square: Window) -> Tensor:
     changed = pixels.clone()
     rows, columns = slice(square.top, square.bottom), slice(square.left, square.right)
-    changed[:, rows, columns] = blurred[:, rows, columns]
+    changed[:, rows, columns] = blurred_pixels[:, rows, columns]
     return changed
 
 
-def _wide(values: Tensor, window: Window) -> NDArray[np.float64]:
+def _resize_map(values: Tensor, window: Window) -> NDArray[np.float64]:
     """Return a map (h, w) at the size of the window."""
     size = [window.height, window.width]
     wide: Tensor = image_ops.resize(values[None], size, antialias=False)
@@ -204,27 +204,27 @@ def _mean_of(squares: list[Window], losses: list[float], window: Window) -> NDAr
     return total / np.maximum(count, 1)
 
 
-def render_heat_map(pixels: Tensor, heat: HeatMap, *, title: str, by: str) -> bytes:
+def render_heat_map(pixels: Tensor, heat: HeatMap, *, title: str, method: str) -> bytes:
     """Return the PNG of an image (3, H, W) uint8 with its heat map.
 
     Args:
         pixels: decoded.
         heat: of it.
         title: what the answer is, one line.
-        by: how the map was made.
+        method: how the map was made.
     """
     strongest = float(np.abs(heat.values).max())
-    image = PIL.Image.fromarray(_blended(pixels, heat, strongest))
-    image = _scaled(image)
+    image = PIL.Image.fromarray(_blend_heat(pixels, heat, strongest))
+    image = _scale_image(image)
     sheet = PIL.Image.new("RGB", (image.width, image.height + LEGEND), PAPER)
     sheet.paste(image, (0, 0))
-    _legend(PIL.ImageDraw.Draw(sheet), sheet.width, image.height, strongest, title, by)
+    _legend(PIL.ImageDraw.Draw(sheet), sheet.width, image.height, strongest, title, method)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _blended(
+def _blend_heat(
     pixels: Tensor, heat: HeatMap, strongest: float
 ) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
     grey = pixels.double().mean(0).numpy()[..., None]  # so that colours are the map's alone
@@ -239,7 +239,7 @@ def _blended(
     return shown.round().clip(0, 255).astype(np.uint8)
 
 
-def _scaled(image: PIL.Image.Image) -> PIL.Image.Image:
+def _scale_image(image: PIL.Image.Image) -> PIL.Image.Image:
     longer = max(image.size)
     factor = min(
         max(1.0, LEAST_SIDE / image.width), max(MOST_SIDE / longer, LEAST_SIDE / image.width)
@@ -253,7 +253,7 @@ def _scaled(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _legend(
-    draw: PIL.ImageDraw.ImageDraw, width: int, top: int, strongest: float, title: str, by: str
+    draw: PIL.ImageDraw.ImageDraw, width: int, top: int, strongest: float, title: str, method: str
 ) -> None:
     font = PIL.ImageFont.load_default(size=12)
     draw.text((8, top + 4), title, INK, font)
@@ -267,7 +267,7 @@ def _legend(
     draw.text((8, below), f"real {-strongest:+.3g}", INK, font)
     draw.text((width // 2, below), "0", INK, font, anchor="ma")
     draw.text((width - 8, below), f"fake {strongest:+.3g}", INK, font, anchor="ra")
-    draw.text((8, below + 17), f"logit by {by}; dark: outside the input", INK, font)
+    draw.text((8, below + 17), f"logit by {method}; dark: outside the input", INK, font)
 
 
 @dataclass(slots=True)
@@ -295,7 +295,7 @@ class HeatMaps:
         pixels = self.predictor.decode(answer.path)
         title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"
         content = render_heat_map(
-            pixels, self.make_map(pixels, answer.path), title=title, by=self.by
+            pixels, self.make_map(pixels, answer.path), title=title, method=self.by
         )
         path = self._path(answer.path)
         try:
@@ -349,7 +349,7 @@ class HeatMaps:
             height=min(seen.bottom, pixels.shape[-2]) - top,
             width=min(seen.left + seen.width, pixels.shape[-1]) - left,
         )
-        return HeatMap(values=_wide(torch.from_numpy(heat.values), inside), window=inside)
+        return HeatMap(values=_resize_map(torch.from_numpy(heat.values), inside), window=inside)
 
     def _path(self, image: Path) -> Path:
         if self.output.suffix.lower() == SUFFIX and not self.output.is_dir():

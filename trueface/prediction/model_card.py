@@ -164,14 +164,14 @@ def _tests(facts: CardContents) -> Iterator[str]:
     yield f"|---|---|---|{'---|' * len(shown)}"
     for row in rows:
         cells = (_measure(row.get(key)) for key in shown)
-        yield f"| {_of_row(facts, row)} | {_count(row.get('n'))} | {' | '.join(cells)} |"
+        yield f"| {_describe_row(facts, row)} | {_count(row.get('n'))} | {' | '.join(cells)} |"
     remarks = dict.fromkeys(str(row["few_sources"]) for row in rows if row.get("few_sources"))
     for remark in remarks:
         yield ""
         yield f"Note: the intervals are based on few sources ({remark}) and mean little for other generators and cameras."
 
 
-def _of_row(facts: CardContents, row: Mapping[str, Json]) -> str:
+def _describe_row(facts: CardContents, row: Mapping[str, Json]) -> str:
     """Return the cells that describe a test: its data, and the transforms of the images."""
     test = facts.conditions.get(str(row.get("condition") or ""))
     data = data_of_test(str(row.get("data")))
@@ -198,11 +198,11 @@ def _failures(facts: CardContents) -> Iterator[str]:
     for row in facts.tests:
         if _balanced_accuracy(row) < WEAK:
             yield ""
-            yield f"**Do not use it on images like those of this test:** {_of_row(facts, row)}."
-    yield from _untested(facts)
+            yield f"**Do not use it on images like those of this test:** {_describe_row(facts, row)}."
+    yield from _untested_conditions(facts)
 
 
-def _untested(facts: CardContents) -> Iterator[str]:
+def _untested_conditions(facts: CardContents) -> Iterator[str]:
     done = [facts.conditions.get(str(row.get("condition") or "")) for row in facts.tests]
     tests = [test for test in done if test is not None]
     if all(test.corrupt == NONE for test in tests):
@@ -299,7 +299,7 @@ def _measure(measure: Json) -> str:
 
 
 def _percent(measure: Estimate) -> str:
-    shown = measure.scaled(100)
+    shown = measure.scale(100)
     return f"{shown.value:.1f} % ({shown.ends_text('.1f')})"
 
 
@@ -330,11 +330,11 @@ def source_errors(
         errors
         for test in tests
         if (path := paths.scores(folder, model, test.name)).is_file()
-        for errors in _of_test(test, read_csv(path), threshold)
+        for errors in _count_test(test, read_csv(path), threshold)
     ]
 
 
-def _of_test(test: ModelTest, scores: Predictions, threshold: float) -> Iterator[SourceErrors]:
+def _count_test(test: ModelTest, scores: Predictions, threshold: float) -> Iterator[SourceErrors]:
     right = (scores.margin > threshold) == (scores.labels == 1)
     sources = np.array([_source(*each) for each in zip(scores.labels, scores.subsets, strict=True)])
     for source in dict.fromkeys(sources.tolist()):

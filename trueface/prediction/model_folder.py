@@ -63,12 +63,12 @@ def read(folder: Path) -> ModelFolder:
     content = _manifest(folder)
     files, digest = content.get("files"), content.pop("digest", None)
     if digest != _digest(content) or not isinstance(files, Mapping) or WEIGHTS not in files:
-        raise _altered(folder, MANIFEST)
+        raise _altered_error(folder, MANIFEST)
     for name, sha256 in files.items():
         if "/" in name or name in {"", ".", ".."}:
-            raise _altered(folder, MANIFEST)
+            raise _altered_error(folder, MANIFEST)
         if _sha256(folder / name) != sha256:
-            raise _altered(folder, name)
+            raise _altered_error(folder, name)
     return ModelFolder(
         folder=folder,
         name=str(content.get("name")),
@@ -145,13 +145,13 @@ def _is_own(folder: Path) -> bool:
 
 
 def write(
-    folder: Path, kept: Checkpoint, *, name: str, licence: str, tests: Json, card: str
+    folder: Path, checkpoint: Checkpoint, *, name: str, licence: str, tests: Json, card: str
 ) -> ModelFolder:
     """Write or replace a model folder atomically.
 
     Args:
         folder: path of the model folder; see `refuse_other_folder`.
-        kept: checkpoint with a `portable` provenance.
+        checkpoint: checkpoint whose provenance went through `strip_machine_facts`.
         name: name of the model.
         licence: licence of the weights, in words.
         tests: content of `tests.json`.
@@ -164,13 +164,13 @@ def write(
     target = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
     try:
         with staging_folder(target) as new:
-            model_file.save(new / WEIGHTS, kept)
-            write_json(new / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
+            model_file.save(new / WEIGHTS, checkpoint)
+            write_json(new / PROVENANCE, {"schema": SCHEMA, **checkpoint.provenance})
             write_json(new / TESTS, {"schema": SCHEMA, "tests": tests})
             write_atomic(new / CARD, card)
             files: dict[str, Json] = {file: _sha256(new / file) for file in FILES}
             content: dict[str, Json] = {
-                "schema": SCHEMA, "name": name, "arch": kept.arch, "licence": licence, "files": files,
+                "schema": SCHEMA, "name": name, "arch": checkpoint.arch, "licence": licence, "files": files,
             }  # fmt: skip
             write_json(new / MANIFEST, {**content, "digest": _digest(content)})
             replace_folder(new, target)
@@ -181,26 +181,26 @@ def write(
     return read(folder)
 
 
-def portable(content: Mapping[str, Json]) -> dict[str, Json]:
+def strip_machine_facts(content: Mapping[str, Json]) -> dict[str, Json]:
     """Return a provenance without facts of one machine. Absolute paths become file names."""
-    return {key: _portable(value) for key, value in content.items() if key not in HEADS}
+    return {key: _strip_paths(value) for key, value in content.items() if key not in HEADS}
 
 
 def portable_row(row: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a row of results without facts of one machine; see `portable`."""
+    """Return a row of results without facts of one machine; see `strip_machine_facts`."""
     # in this case its modifier contains the name of the folder
     several_roots = row.get("data_root") is not None
     own = {key: value for key, value in row.items() if not (several_roots and key == "modifier")}
-    return portable(own)
+    return strip_machine_facts(own)
 
 
-def _portable(value: Json) -> Json:
+def _strip_paths(value: Json) -> Json:
     if isinstance(value, str):
         return Path(value).name if value.startswith(("/", "~")) else value
     if isinstance(value, Mapping):
-        return {key: _portable(each) for key, each in value.items()}
+        return {key: _strip_paths(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_portable(each) for each in value]
+        return [_strip_paths(each) for each in value]
     return value
 
 
@@ -218,7 +218,7 @@ def _sha256(path: Path) -> str | None:
         raise MachineError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _altered(folder: Path, name: str) -> CheckpointError:
+def _altered_error(folder: Path, name: str) -> CheckpointError:
     if not (folder / name).exists():
         return CheckpointError(
             f"model folder {folder} is incomplete. {name} is missing. Copy the folder again."

@@ -234,24 +234,26 @@ class Predictor:
 
     def __init__(
         self,
-        kept: Checkpoint,
+        model_checkpoint: Checkpoint,
         path: Path,
         *,
         device: str = "cpu",
         batch_size: int = 16,
         abstain: float | None = None,
     ) -> None:
-        self.settings = _settings(path, kept.provenance, batch_size)
-        self._preprocessing = Preprocessing.read(kept.provenance)
-        self._name = str(kept.provenance.get("model") or path)
-        self.calibrated = Calibration.read(kept.provenance.get("calibration"))
+        self.settings = _settings(path, model_checkpoint.provenance, batch_size)
+        self._preprocessing = Preprocessing.read(model_checkpoint.provenance)
+        self._name = str(model_checkpoint.provenance.get("model") or path)
+        self.calibrated = Calibration.read(model_checkpoint.provenance.get("calibration"))
         self.calibration = self.calibrated or UNCALIBRATED
-        self.learnt = TrainingFiles.read(kept.provenance)
-        self._reference = Reference.read(kept.reference)
+        self.learnt = TrainingFiles.read(model_checkpoint.provenance)
+        self._reference = Reference.read(model_checkpoint.reference)
         self.selection = None if abstain is None else self._select(path, abstain)
-        self.model = accept_clips(checkpoint.from_checkpoint(kept, path), None).to(device)
+        self.model = accept_clips(checkpoint.from_checkpoint(model_checkpoint, path), None).to(
+            device
+        )
         self._device = device
-        constant = checkpoint.has_constant_body(kept)
+        constant = checkpoint.has_constant_body(model_checkpoint)
         self._body = FrozenBackbone(self.model, device=device, alike=False) if constant else None
 
     @classmethod
@@ -290,16 +292,16 @@ class Predictor:
         image = Image(file=str(file), key=str(file), label=0, method="", modifier="none")
         return self.transform(pixels, image, 0)
 
-    def logits(self, seen: Tensor) -> Tensor:
+    def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits (B,) of the network inputs of B images."""
-        return _finite(self._compute(seen)[0].cpu())
+        return _require_finite(self._compute(inputs)[0].cpu())
 
-    def _compute(self, seen: Tensor) -> tuple[Tensor, ...]:
+    def _compute(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the logits (B,), and the features (B, F) of a frozen backbone, on the device."""
         with torch.inference_mode():
             if self._body is None:
-                return (self.model(seen.to(self._device)).float().squeeze(1),)
-            features = self._body(seen)
+                return (self.model(inputs.to(self._device)).float().squeeze(1),)
+            features = self._body(inputs)
             return self.model.forward_head(features).float().squeeze(1), features.float()
 
     def _compute_batch(self, batch: _Batch, send: Send) -> tuple[Tensor, ...]:
@@ -309,8 +311,10 @@ class Predictor:
     def _predict_batch(
         self, batch: _Batch, outputs: Tensor | None = None, features: Tensor | None = None
     ) -> Iterator[Prediction | Missing]:
-        logits = [] if outputs is None else _finite(outputs).double().tolist()
-        logits_and_distances = iter(zip(logits, self._far(features, len(logits)), strict=True))
+        logits = [] if outputs is None else _require_finite(outputs).double().tolist()
+        logits_and_distances = iter(
+            zip(logits, self._is_unlike_training(features, len(logits)), strict=True)
+        )
         for outcome in batch.outcomes:
             if isinstance(outcome, Missing):
                 yield outcome
@@ -330,7 +334,9 @@ class Predictor:
             logit, self.calibration.threshold
         )
 
-    def _far(self, features: Tensor | None, count: int) -> list[tuple[OutOfDistribution, ...]]:
+    def _is_unlike_training(
+        self, features: Tensor | None, count: int
+    ) -> list[tuple[OutOfDistribution, ...]]:
         model = None if self._reference is None else self._reference.features
         if features is None or model is None or len(model.mean) != features.shape[1]:
             return [()] * count
@@ -436,11 +442,14 @@ def select(
             "--abstain: the checkpoint contains no validation scores. Train the model again."
         )
     share = delta / COVERAGES  # for each try (union bound)
-    counts = [_whole(ranked, max(total * part // COVERAGES, 1)) for part in range(1, COVERAGES + 1)]
+    counts = [
+        _count_with_ties(ranked, max(total * part // COVERAGES, 1))
+        for part in range(1, COVERAGES + 1)
+    ]
     bounds = {count: upper_bound(int(errors[count - 1]), count, share) for count in counts}
     best = max((count for count, bound in bounds.items() if bound <= rate), default=0)
     if best == 0:
-        raise UsageError(_impossible(rate, total, min(bounds.values()), share))
+        raise UsageError(_threshold_fault(rate, total, min(bounds.values()), share))
     return Abstention(
         rate=rate,
         distance=float(ranked[best - 1]),
@@ -462,12 +471,12 @@ def upper_bound(errors: int, count: int, delta: float) -> float:
     return float(betaincinv(errors + 1, count - errors, 1 - delta))
 
 
-def _whole(ranked: NDArray[np.float64], count: int) -> int:
+def _count_with_ties(distances: NDArray[np.float64], count: int) -> int:
     """Return `count`, increased so that images with equal distances are not separated."""
-    return int(np.searchsorted(-ranked, -ranked[count - 1], side="right"))
+    return int(np.searchsorted(-distances, -distances[count - 1], side="right"))
 
 
-def _impossible(rate: float, total: int, least: float, share: float) -> str:
+def _threshold_fault(rate: float, total: int, least: float, share: float) -> str:
     enough = math.ceil(math.log(share) / math.log1p(-rate)) if 0 < rate < 1 else total
     return (
         f"--abstain {rate:g}: the {total} validation images cannot show an error rate of at most {100 * rate:.3g} % "
@@ -476,7 +485,7 @@ def _impossible(rate: float, total: int, least: float, share: float) -> str:
     )
 
 
-def _finite(logits: Tensor) -> Tensor:
+def _require_finite(logits: Tensor) -> Tensor:
     """Return logits (B,), all of which must be numbers.
 
     Raises:

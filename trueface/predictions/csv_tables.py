@@ -74,7 +74,7 @@ def read_csv(path: Path, *, finite: bool = True) -> Predictions:
             labels.append(_LABELS[label])
             logits.append(float(logit))
         except (ValueError, KeyError) as error:
-            line = _line_of(text, at)
+            line = _find_line(text, at)
             raise DataError(f"{path}:{line}: expected path,key,label,logit, got {row}") from error
     _refuse_contradictions(path, text, rows)
     if finite:
@@ -88,10 +88,10 @@ def read_csv(path: Path, *, finite: bool = True) -> Predictions:
     )
 
 
-def _line_of(text: str, at: int) -> int:
+def _find_line(text: str, row: int) -> int:
     """Return the line on which a row of a table ends, from 1 on; a quoted cell may have several lines."""
     lines = csv.reader(io.StringIO(text))
-    next(islice(lines, at + 1, None))  # after the header
+    next(islice(lines, row + 1, None))  # after the header
     return lines.line_num
 
 
@@ -104,8 +104,8 @@ def _refuse_contradictions(path: Path, text: str, rows: Sequence[Sequence[str]])
         earlier = rows[first.setdefault(row[0], at)]
         if earlier[2:4] != row[2:4] and _answer(earlier) != _answer(row):
             raise DataError(
-                f"{path}:{_line_of(text, at)}: {row[0]} has label {row[2]} and logit {row[3]} here, but "
-                f"label {earlier[2]} and logit {earlier[3]} in line {_line_of(text, first[row[0]])}. "
+                f"{path}:{_find_line(text, at)}: {row[0]} has label {row[2]} and logit {row[3]} here, but "
+                f"label {earlier[2]} and logit {earlier[3]} in line {_find_line(text, first[row[0]])}. "
                 "Keep one of the rows."
             )
 
@@ -123,6 +123,6 @@ def _refuse_broken_logits(
     if len(broken):
         at = int(broken[0])
         raise DataError(
-            f"{path}:{_line_of(text, at)}: the logit {rows[at][3]} is not a finite number ({len(broken)} of "
+            f"{path}:{_find_line(text, at)}: the logit {rows[at][3]} is not a finite number ({len(broken)} of "
             f"{len(rows)} rows). The model is broken: train it with a lower lr, and test it again."
         )

@@ -159,9 +159,9 @@ class Predictions:
         """Return the mean cross entropy with labels (N,)."""
         return float(self.losses(labels).mean())
 
-    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Predictions":
-        """Return the rows where `chosen` (N,) holds, or those of such numbers, in that order."""
-        at = np.arange(len(self))[chosen]
+    def rows(self, selection: NDArray[np.bool_] | NDArray[np.intp]) -> "Predictions":
+        """Return the rows where `selection` (N,) holds, or those of such numbers, in that order."""
+        at = np.arange(len(self))[selection]
         places = at.tolist()
 
         def pick(names: tuple[str, ...]) -> tuple[str, ...]:

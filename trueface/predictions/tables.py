@@ -29,11 +29,11 @@ def load(path: Path, *, finite: bool = True) -> Predictions:
     if suffix not in SUFFIXES:
         raise DataError(f"score file {path} is neither .csv nor .pkl. Name a score file.")
     if suffix in OLD_SUFFIXES:
-        return _of_original(original_runs.read_scores(path))
+        return _convert_original(original_runs.read_scores(path))
     return read_csv(path, finite=finite)
 
 
-def _of_original(old: OldScores) -> Predictions:
+def _convert_original(old: OldScores) -> Predictions:
     """Return an old table in the current form. Its rows have numbers as names: "#0", "#1", …."""
     names = tuple(f"#{row}" for row in range(len(old.logits)))
     return Predictions.from_margin(old.logits, old.labels, ids=names, keys=names)

@@ -40,8 +40,8 @@ from trueface.report.leaderboard_tables import differences_table, leaderboard_ta
 from trueface.report.method_plane import TimedMethod, quality_by_time
 from trueface.report.outcome import join_names
 from trueface.report.page import Page, render_template
-from trueface.report.svg import breakable, framed, side_by_side
-from trueface.report.tables import SIGN, heat_cell, heat_scale, published, study_table, table
+from trueface.report.svg import allow_line_breaks, render_framed, side_by_side
+from trueface.report.tables import SIGN, heat_cell, heat_scale, render_published, study_table, table
 
 TITLES = {
     AREA: "AUC",
@@ -84,7 +84,8 @@ def _corruptions(board: Leaderboard, test: str, measure: str) -> str:
             settings.setdefault(column, {})[result.cell.setting] = None
             cells.setdefault((result.group, column), []).append(result)
     heads = [
-        f"{breakable(name)}<small>{' or '.join(each)}</small>" for name, each in settings.items()
+        f"{allow_line_breaks(name)}<small>{' or '.join(each)}</small>"
+        for name, each in settings.items()
     ]
     return _heat(
         f"{TITLES[measure]} on {test}.",
@@ -223,7 +224,9 @@ def cost(board: Leaderboard) -> Figure | None:
             )
         ]
     ]
-    return quality_by_time(methods, {}, across="time per image, ms", up="AUC of the worst cell")
+    return quality_by_time(
+        methods, {}, x_label="time per image, ms", y_label="AUC of the worst cell"
+    )
 
 
 def reliability(board: Leaderboard) -> Iterator[Figure]:
@@ -317,7 +320,7 @@ def _leaderboard(board: Leaderboard) -> str:
     """Return the leaderboard with columns for each setting and no mean over settings."""
     return study_table(
         leaderboard_table(board),
-        above="Sorted by the lowest mean AUC of the tiers. A cell is one image set under one condition. Small "
+        text_above="Sorted by the lowest mean AUC of the tiers. A cell is one image set under one condition. Small "
         "numbers are 95 % intervals over images and, from three seeds on, over seeds. P(best): share of resamples in "
         "which the model has the best mean rank over the cells of the tier, with the interval of its rank. ECE: mean "
         "expected calibration error on clean images, and below it the ECE after temperature scaling.",
@@ -331,7 +334,7 @@ def _differences(board: Leaderboard) -> str:
         return ""
     return study_table(
         table_of,
-        above="Difference of the mean AUC on the same images, with its 95 % interval. The "
+        text_above="Difference of the mean AUC on the same images, with its 95 % interval. The "
         "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
         "correction for the pairs of a tier.",
         kind="",
@@ -355,7 +358,7 @@ def attacks(board: Leaderboard) -> str:
         head,
         (_attack(result, names[result.group]) for result in rows),
         words=head[:4],
-        above="Evasion: fakes predicted fake before and real after the attack. Defamation: real images predicted real "
+        text_above="Evasion: fakes predicted fake before and real after the attack. Defamation: real images predicted real "
         "before and fake after it. Logit shift and PSNR are medians over images.",
     )
 
@@ -377,7 +380,7 @@ def _attack(result: CellResult, name: str) -> str:
         cells = f'<td class="left" colspan="{len(columns)}">{escape(result.cell.reason)}</td>'
     seed = "" if result.index.seed is None else f"<small>seed {result.index.seed}</small>"
     return (
-        f'<tr><th scope="row">{escape(name)}{seed}</th><td class="left">{breakable(result.index.test)}</td>'
+        f'<tr><th scope="row">{escape(name)}{seed}</th><td class="left">{allow_line_breaks(result.index.test)}</td>'
         f'<td class="left">{escape(result.cell.attack)}</td><td class="left">{escape(result.cell.access)}</td>'
         f"{cells}</tr>"
     )
@@ -405,11 +408,11 @@ def benchmark_page(board: Leaderboard) -> Page:
         "attack_rates": attack_rates(board),
         "attacks": attacks(board),
         "reliability": side_by_side(calibration),
-        "cost": framed(by_time),
+        "cost": render_framed(by_time),
         "ranks": side_by_side(places),
         "differences": _differences(board),
-        "unranked": notes("Not ranked", board.unranked),
-        "published": "".join(published(each, 3) for each in published_tables()),
+        "unranked": notes("Not ranked", board.missing_ranks),
+        "published": "".join(render_published(each, 3) for each in published_tables()),
         "not_run": notes("Not run", run.not_run(board.names)),
         "problems": notes("Left out", run.problems),
         "confounds": notes("Predictable from the file format", run.confounds),
@@ -479,7 +482,7 @@ def _is_below(other: Estimate, first: Estimate) -> bool:
     return other.interval.high < first.interval.low
 
 
-def _timed_on(board: Leaderboard) -> Iterator[str]:
+def _list_timing_devices(board: Leaderboard) -> Iterator[str]:
     """Yield the devices on which the time per image was measured."""
     facts = {(result.facts.device, result.facts.threads) for result in board.run.results}
     for device, threads in sorted(facts):
@@ -497,5 +500,5 @@ def _describe_run(board: Leaderboard) -> list[tuple[str, object]]:
         ("conditions", ", ".join(conditions)),
         *([("training", run.training)] if run.training else []),
         ("versions", versions),
-        ("timed on", ", ".join(_timed_on(board))),
+        ("timed on", ", ".join(_list_timing_devices(board))),
     ]

@@ -22,7 +22,7 @@ from trueface.report.figures import (
     ticks,
     whole_ticks,
 )
-from trueface.report.quality_figures import LEFT, SMALL_WIDTH, _padded
+from trueface.report.quality_figures import LEFT, SMALL_WIDTH, _padded_range
 from trueface.runtime import paths
 from trueface.runtime.files import Json, read_json
 from trueface.training.quality_settings import LEAST_SHARE
@@ -51,12 +51,12 @@ def collaborations(run: Path) -> Iterator[Collaboration]:
     for folder in sorted(path for path in run.iterdir() if path.is_dir()):
         epochs = (read_json(paths.summary(folder)) or {}).get(COLLABORATION)
         if isinstance(epochs, list) and epochs:
-            yield of_epochs(
+            yield read_collaboration(
                 paths.model_id(folder), [epoch for epoch in epochs if isinstance(epoch, dict)]
             )
 
 
-def of_epochs(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration:
+def read_collaboration(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration:
     """Return the collaboration values in the records of a training's epochs."""
     names = ("nhsic", "nhsic_permuted", "gradient_share")
     return Collaboration(model, *(_by_epoch(epochs, name) for name in names))
@@ -73,9 +73,9 @@ def _by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, .
     return tuple(points)
 
 
-def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
+def idle_terms(collaborations: Sequence[Collaboration]) -> Iterator[str]:
     """Yield which terms did nothing; plain text, to be escaped."""
-    methods = _methods(trained)
+    methods = _methods(collaborations)
     idle = [
         name for name, seeds in methods.items() if all(each.is_without_effect for each in seeds)
     ]
@@ -86,9 +86,9 @@ def idle_terms(trained: Sequence[Collaboration]) -> Iterator[str]:
         )
 
 
-def collaboration_plots(trained: Sequence[Collaboration]) -> Iterator[Figure]:
+def collaboration_plots(collaborations: Sequence[Collaboration]) -> Iterator[Figure]:
     """Yield nHSIC and share of each method, one line per seed; nothing if none was logged."""
-    for name, seeds in _methods(trained).items():
+    for name, seeds in _methods(collaborations).items():
         yield from _epochs(
             f"nHSIC between qualities, {name}",
             "nHSIC",
@@ -112,15 +112,15 @@ def collaboration_plots(trained: Sequence[Collaboration]) -> Iterator[Figure]:
         )
 
 
-def _methods(trained: Sequence[Collaboration]) -> Mapping[str, Sequence[Collaboration]]:
-    methods = by_method(trained, lambda each: each.model, lambda _: "").get("", {})
+def _methods(collaborations: Sequence[Collaboration]) -> Mapping[str, Sequence[Collaboration]]:
+    methods = by_method(collaborations, lambda each: each.model, lambda _: "").get("", {})
     names = short_names(list(methods))
     return {names[method]: seeds for method, seeds in methods.items()}
 
 
 def _epochs(
     title: str,
-    up: str,
+    y_label: str,
     lines: Mapping[str, Sequence[Sequence[Point]]],
     *,
     mark: float | None = None,
@@ -136,7 +136,7 @@ def _epochs(
         width=SMALL_WIDTH,
         left=LEFT,
         x=(first, last if last > first else first + 1),
-        y=_padded([*(value for _, value in every), *marks]),
+        y=_padded_range([*(value for _, value in every), *marks]),
     )
     shapes: list[DrawnShape] = [level(frame, value) for value in marks]
     for series, seeds in enumerate(drawn.values()):
@@ -152,7 +152,7 @@ def _epochs(
             if seeds
         ),
         x=Axis("epoch", whole_ticks(*frame.x)),
-        y=Axis(up, ticks(*frame.y)),
+        y=Axis(y_label, ticks(*frame.y)),
         caption=title,
         key=lines_key(tuple(lines)) if len(lines) > 1 else FigureLegend(),
     )

@@ -130,7 +130,7 @@ def _rows(
         elif not len(test.scores.labels):
             troubles.append(f"{test.data}: no scores to measure")
         else:
-            measured.append(_tested(test, test.scores))
+            measured.append(_finished_test(test, test.scores))
     for each in group_tests(measured):
         try:
             yield _row(each, reports)
@@ -171,7 +171,7 @@ def _row(tests: GroupedTests, reports: ReportCache) -> ReportRow:
     )
 
 
-def _tested(test: AuditedTest, scores: Predictions) -> FinishedTest:
+def _finished_test(test: AuditedTest, scores: Predictions) -> FinishedTest:
     if not scores.names_images:
         # score files of the original system do not name images, so test and position identify a row
         names = tuple(f"{test.data}/{key}" for key in scores.keys)

@@ -56,13 +56,13 @@ from trueface.report.figures import (
     Polyline,
     Shape,
     level_name,
-    names_beside,
+    place_names,
     rectangle,
     ticks,
-    upright,
+    upright_line,
 )
 from trueface.report.page import Page, render_template
-from trueface.report.svg import breakable, framed, side_by_side
+from trueface.report.svg import allow_line_breaks, render_framed, side_by_side
 from trueface.report.tables import study_table
 
 UNFOLDED = 1  # methods whose groups are shown at once
@@ -135,7 +135,7 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
         text
         for method in comparison.methods
         for each in method.rows
-        for text in _undefined(each.table)
+        for text in _undefined_rates(each.table)
     }
     if rates:
         number = f"{len(rates)} rate{'s are' if len(rates) > 1 else ' is'}"
@@ -193,7 +193,7 @@ def _gap_and_floor(method: FairnessMethod) -> str:
     return f"{method.name} {format_seed_summary(method.measure(GAP), 1)}{against}"
 
 
-def _undefined(table_of: GroupTable) -> list[str]:
+def _undefined_rates(table_of: GroupTable) -> list[str]:
     """Return the rates that are not defined, "TPR of male (no fake image of male)", and why."""
     return [
         f"{f'{each.rate.upper()} of {each.group}' if each.group else each.rate} ({each.reason})"
@@ -240,7 +240,7 @@ def gap_plot(comparison: FairnessComparison) -> Figure | None:
     names = [method.name for method, _ in drawn]
     return Figure(
         frame,
-        [*shapes, *names_beside(frame, names, means, taken)],
+        [*shapes, *place_names(frame, names, means, taken)],
         title=f"FPR gap by AUC, {comparison.by}, {comparison.data}",
         description="; ".join(
             f"{method.name}: AUC {area:.3f}, gap {gap:.1f}, {verdict(method)}"
@@ -314,7 +314,7 @@ def _bars(
         drawn.append(Label((0, position), group, "end", -6, 4))
         drawn += _bar(position, means[group], rates[group])
     if overall:
-        drawn.append(upright(frame, overall.mean))
+        drawn.append(upright_line(frame, overall.mean))
     return Figure(
         frame,
         drawn,
@@ -358,13 +358,13 @@ def _bar(
         yield Polyline(((ends.low, position), (ends.high, position)), "whisker")
 
 
-def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) -> Markup:
+def render_groups(method: FairnessMethod, figures: list[Figure], *, is_open: bool) -> Markup:
     """Return a method's bars and tables, folded; those of several seeds once more.
 
     Args:
         method: with the rows of its seeds.
         figures: of the page, to which its own are added.
-        opened: whether it is shown unfolded.
+        is_open: whether it is shown unfolded.
     """
     pictures = ""
     for common, title in ((False, "threshold 0.5"), (True, AT_COMMON)):
@@ -377,7 +377,7 @@ def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) ->
         figures += drawn
         pictures += f"<h4>At {title}</h4>{side_by_side(drawn) or '<p>No rate is defined.</p>'}"
     return Markup(
-        f"<details{' open' if opened else ''}><summary>{breakable(method.name)}: FPR gap "
+        f"<details{' open' if is_open else ''}><summary>{allow_line_breaks(method.name)}: FPR gap "
         f"{format_seed_summary(method.measure(GAP), 1)}</summary>{pictures}{_tables(method)}</details>"
     )
 
@@ -397,7 +397,7 @@ def _seed(row: FairnessRow) -> str:
 
 
 def _groups(group_table: GroupTable, where: str) -> str:
-    undefined = "; ".join(_undefined(group_table))
+    undefined = "; ".join(_undefined_rates(group_table))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
     caption = f"At {where}. Small numbers are {GROUP_INTERVALS}."
     return f"{study_table(groups_table(group_table, COLUMNS), caption=caption)}{below}"
@@ -408,7 +408,7 @@ def _methods(comparison: FairnessComparison) -> str:
     has_common = any(table for method in comparison.methods for table in method.tables(common=True))
     return study_table(
         methods_table(comparison.methods, common=has_common),
-        above="Comparable methods first, in the order of the run. Gaps are at threshold 0.5. ± is the "
+        text_above="Comparable methods first, in the order of the run. Gaps are at threshold 0.5. ± is the "
         "standard deviation over seeds. Below each gap is its floor: the 95th percentile of the gap over 200 "
         "shuffles of the groups within classes.",
         kind="measures ladder",
@@ -441,9 +441,11 @@ def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str,
         "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
         "sentences": list(sentences(comparison)),
         "ladder": _methods(comparison),
-        "further": study_table(further_table(comparison.methods), above=f"{PUBLISHED_LEGEND}."),
-        "plot": framed(plot),
-        "groups": [groups_of(method, figures, opened=opened) for method in comparison.methods],
+        "further": study_table(
+            further_table(comparison.methods), text_above=f"{PUBLISHED_LEGEND}."
+        ),
+        "plot": render_framed(plot),
+        "groups": [render_groups(method, figures, is_open=opened) for method in comparison.methods],
     }
 
 

@@ -53,7 +53,7 @@ def verdict(method: FairnessMethod) -> str:
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
         few = f" (in {method.agreeing} of {seeds} seeds alone)"
-    undefined = [f"{title} undefined" for title in method.undefined]
+    undefined = [f"{title} undefined" for title in method.undefined_measures]
     return "; ".join([*parts, f"{method.verdict}{few}", *undefined])
 
 
@@ -130,7 +130,7 @@ def _method(method: FairnessMethod, common: bool, rank: bool) -> StudyRow:
 
 def _short_verdict(method: FairnessMethod) -> str:
     """Return the verdict with the facts that limit all gaps."""
-    words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
+    words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined_measures)]
     if method.comparability is Comparability.CONSTANT:
         words = ["constant"]
     if method.why_not:

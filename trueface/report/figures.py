@@ -37,7 +37,7 @@ class Box(NamedTuple):
         down = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(across, 0.0) * max(down, 0.0)
 
-    def outside(self, room: "Box") -> float:
+    def overhang(self, room: "Box") -> float:
         """Return by how many pixels it leaves a room."""
         return (
             max(room.left - self.left, 0)
@@ -194,7 +194,7 @@ def diagonal(frame: Frame) -> Polyline:
     return Polyline(tuple(zip(frame.x, frame.y, strict=True)), "chance")
 
 
-def upright(frame: Frame, value: float) -> Polyline:
+def upright_line(frame: Frame, value: float) -> Polyline:
     """Return an upright line at a value of the first axis."""
     return Polyline(tuple((value, end) for end in frame.y), "chance")
 
@@ -295,8 +295,8 @@ def _ticks(axis: Axis) -> Iterator[tuple[float, str]]:
     return zip(axis.ticks, axis.names or map(number, axis.ticks), strict=True)
 
 
-def names_beside(
-    frame: Frame, names: Sequence[str], points: Sequence[Point], taken: Sequence[Box] = ()
+def place_names(
+    frame: Frame, names: Sequence[str], points: Sequence[Point], occupied_boxes: Sequence[Box] = ()
 ) -> list[Label]:
     """Return a name for each mark: near it, inside the plane, and on nothing else if that can be.
 
@@ -304,7 +304,7 @@ def names_beside(
         frame: the plane; names may reach into the air right of it.
         names: what to write.
         points: of the marks.
-        taken: what else names must not cover.
+        occupied_boxes: what else names must not cover.
     """
     (left, bottom), (right, top) = (
         frame.data_to_pixels(x, y) for x, y in zip(frame.x, frame.y, strict=True)
@@ -312,15 +312,15 @@ def names_beside(
     room = Box(left + 2, top, right + frame.right, bottom - 1)
     places = [frame.data_to_pixels(*point) for point in points]
     marks = [frame.mark_box(point) for point in points]
-    covered = [*taken, *marks]
+    covered = [*occupied_boxes, *marks]
     labels: dict[int, Label] = {}
     for index in sorted(range(len(names)), key=lambda index: -_crowd(places, index)):
         best: tuple[float, Label] | None = None
         for label in _candidates(names[index], points[index]):
             box = label.box(frame)
-            cost = sum(box.overlap(other) for other in covered) + 1000 * box.outside(room)
+            cost = sum(box.overlap(other) for other in covered) + 1000 * box.overhang(room)
             if label.leader:
-                cost += _crossed(label, places[index], covered, own=marks[index])
+                cost += _leader_overlap(label, places[index], covered, own=marks[index])
             if best is None or cost < best[0]:
                 best = cost, label
             if not cost:
@@ -357,14 +357,16 @@ def _candidates(text: str, point: Point) -> Iterator[Label]:
             yield Label(point, text, anchor, right, down, "mark-label", leader=True)
 
 
-def _crossed(label: Label, point: Point, covered: Sequence[Box], *, own: Box) -> float:
+def _leader_overlap(
+    label: Label, point: Point, occupied_boxes: Sequence[Box], *, own: Box
+) -> float:
     """Return how much of a leader overlaps other items, in samples of it."""
     down = label.down - (ABOVE_PX - BELOW_PX) / 2
     cost = 0.0
     for step in range(1, 10):
         x, y = point[0] + label.right * step / 10, point[1] + down * step / 10
         sample = Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
-        cost += sum(sample.overlap(other) for other in covered if other is not own)
+        cost += sum(sample.overlap(other) for other in occupied_boxes if other is not own)
     return cost
 
 
@@ -372,7 +374,7 @@ def level_name(
     frame: Frame,
     text: str,
     value: float,
-    taken: Sequence[Box],
+    occupied_boxes: Sequence[Box],
     *,
     downs: Sequence[float] = (-4, 12),
     inset: float = 0,
@@ -383,7 +385,7 @@ def level_name(
         frame: the plane.
         text: the name.
         value: of the line, on the second axis.
-        taken: what the name shall not cover.
+        occupied_boxes: what the name shall not cover.
         downs: how far below the line its base line may be, in pixels; the first one is preferred.
         inset: how far from the right end of the line it ends, in pixels.
     """
@@ -396,4 +398,6 @@ def level_name(
             Label((right, value), text, "end", -inset, down, "weak-label"),
         )
     ]
-    return min(choices, key=lambda label: sum(label.box(frame).overlap(other) for other in taken))
+    return min(
+        choices, key=lambda label: sum(label.box(frame).overlap(other) for other in occupied_boxes)
+    )

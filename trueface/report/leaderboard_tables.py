@@ -41,12 +41,12 @@ def leaderboard_table(board: Leaderboard) -> StudyTable:
 def _notes(board: Leaderboard) -> Iterator[str]:
     """Yield what limits the numbers of the leaderboard, a line each."""
     yield from (f"predictable from the file format: {each}" for each in board.run.confounds)
-    yield from _unranked(board)
+    yield from _unranked_notes(board)
     yield from (f"not run: {each}" for each in board.run.not_run(board.names))
 
 
-def _unranked(board: Leaderboard) -> Iterator[str]:
-    return (f"{UNRANKED} not ranked: {each}" for each in board.unranked)
+def _unranked_notes(board: Leaderboard) -> Iterator[str]:
+    return (f"{UNRANKED} not ranked: {each}" for each in board.missing_ranks)
 
 
 def _line(board: Leaderboard, line: LeaderboardRow) -> StudyRow:
@@ -96,7 +96,7 @@ def differences_table(board: Leaderboard) -> StudyTable | None:
         Column("p (DeLong)", key="p_delong"),
     )
     marked = any(entry.mark for row in rows for entry in row.entries)
-    notes = tuple(_unranked(board)) if marked else ()
+    notes = tuple(_unranked_notes(board)) if marked else ()
     return StudyTable(head, rows, notes, DIFFERENCES) if rows else None
 
 

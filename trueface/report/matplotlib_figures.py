@@ -44,10 +44,10 @@ SIDES: dict[str, Literal["left", "center", "right"]] = {
 def render_figure(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     """Return a figure as the content of a file."""
     longest = max(
-        _wide(figure.key, words) for words, _ in (*figure.key.entries, (figure.title, ()))
+        _entry_width(figure.key, words) for words, _ in (*figure.key.entries, (figure.title, ()))
     )
     width, bottom = max(figure.frame.width, AIR_PX + longest), TITLE_PX + figure.frame.height
-    signs = list(_placed(figure.key, width))
+    signs = list(_place_entries(figure.key, width))
     height = bottom + max((down + ROW_PX for *_, down in signs), default=0)
     with rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks
@@ -67,33 +67,35 @@ def render_figure(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     return content.getvalue()
 
 
-def _wide(key: FigureLegend, words: str) -> float:
+def _entry_width(key: FigureLegend, words: str) -> float:
     """Return the room of an entry, with the air behind it, in pixels."""
     return key.width + 6 + len(words) * CHARACTER_PX + AIR_PX
 
 
-def _placed(
+def _place_entries(
     key: FigureLegend, width: float
 ) -> Iterator[tuple[str, Sequence[DrawnShape], float, float]]:
     """Yield the entries of a key, and the position of each from the top left: as many per row as fit."""
     right, down = float(AIR_PX), 0.0
     for words, drawn in key.entries:
-        wide = _wide(key, words)
+        wide = _entry_width(key, words)
         if right > AIR_PX and right + wide > width:
             right, down = AIR_PX, down + ROW_PX
         yield words, drawn, right, down
         right += wide
 
 
-def _draw(axes: Axes, frame: Frame, drawn: Iterable[DrawnShape], right: float, down: float) -> None:
+def _draw(
+    axes: Axes, frame: Frame, shapes: Iterable[DrawnShape], left_px: float, top: float
+) -> None:
     """Draw shapes so far right of and below the upper left corner of the file, in pixels."""
-    for order, each in enumerate(drawn):
+    for order, each in enumerate(shapes):
         if isinstance(each, Label):
             x, y = frame.data_to_pixels(*each.point)
-            _write(axes, each, right + x, down + y)
+            _write(axes, each, left_px + x, top + y)
             continue
         places = [frame.data_to_pixels(*point) for point in each.points]
-        across, up = [right + x for x, _ in places], [down + y for _, y in places]
+        across, up = [left_px + x for x, _ in places], [top + y for _, y in places]
         style = STYLES[each.style]
         own = f"c{each.series % SERIES}"
         fill, stroke = (own if name == OWN else name for name in style[:2])

@@ -16,10 +16,10 @@ from trueface.report.figures import (
     level,
     level_name,
     log_axis,
-    names_beside,
+    place_names,
     three_digits,
     ticks,
-    upright,
+    upright_line,
 )
 
 Role = Literal["reference", "method", "broken"]
@@ -40,9 +40,9 @@ SHAPES: Mapping[str, tuple[Shape, float]] = {  # shapes distinguish roles, not c
 }
 
 
-def role_mark(point: Point, role: Role, *, below: bool = False) -> Marks:
-    """Return the mark of a method; `below` the plane it is a triangle on its edge."""
-    shape, radius = SHAPES["below" if below else role]
+def draw_mark(point: Point, role: Role, *, is_below: bool = False) -> Marks:
+    """Return the mark of a method; `is_below` the plane it is a triangle on its edge."""
+    shape, radius = SHAPES["below" if is_below else role]
     return Marks((point,), shape, role, radius=radius)
 
 
@@ -65,16 +65,16 @@ def quality_by_time(
     methods: Sequence[TimedMethod],
     levels: Mapping[str, float],
     *,
-    across: str,
-    up: str,
+    x_label: str,
+    y_label: str,
 ) -> Figure | None:
     """Return the figure. None for fewer than three marks with a place, which a table shows in less room.
 
     Args:
         methods: those without a time stay out of it.
         levels: qualities that are level lines, by name.
-        across: what the first axis is called.
-        up: what the second one is called.
+        x_label: what the first axis is called.
+        y_label: what the second one is called.
     """
     shown = [method for method in methods if method.time > 0 and math.isfinite(method.time)]
     if len(shown) < LEAST_MARKS:
@@ -88,13 +88,13 @@ def quality_by_time(
         (power, edge if method.quality < frame.y[0] else method.quality)
         for power, method in zip(powers, shown, strict=True)
     ]
-    drawn: list[DrawnShape] = [upright(frame, 0.0)] if low < 0 < high else []
+    drawn: list[DrawnShape] = [upright_line(frame, 0.0)] if low < 0 < high else []
     drawn += [level(frame, value) for value in inside.values()]
     for point, method in zip(points, shown, strict=True):
         below = method.quality < frame.y[0]
         if method.spread and not below:
             drawn.append(Polyline(tuple((point[0], end) for end in method.reach), "whisker"))
-        drawn.append(role_mark(point, method.role, below=below))
+        drawn.append(draw_mark(point, method.role, is_below=below))
     taken = [frame.mark_box(point) for point in points]
     taken += [
         frame.line_box(*((x, end) for end in method.reach))
@@ -108,28 +108,28 @@ def quality_by_time(
         f"{method.name} {method.quality:.3f}" if method.quality < frame.y[0] else method.name
         for method in shown
     ]
-    drawn += names_beside(frame, names, points, taken)
+    drawn += place_names(frame, names, points, taken)
     return Figure(
         frame,
         drawn,
-        title=f"{up[:1].upper()}{up[1:]} by {across}",
+        title=f"{y_label[:1].upper()}{y_label[1:]} by {x_label}",
         description="; ".join(
             f"{method.name}: {three_digits(method.time)} and {method.quality:.3f}"
             for method in shown
         ),
-        x=log_axis(across, frame.x, (1, 2, 5) if high - low <= FINE_DECADES else (1,)),
-        y=Axis(up, ticks(*frame.y, 6)),
+        x=log_axis(x_label, frame.x, (1, 2, 5) if high - low <= FINE_DECADES else (1,)),
+        y=Axis(y_label, ticks(*frame.y, 6)),
     )
 
 
-def _range(shown: Sequence[TimedMethod], levels: Sequence[float]) -> Point:
+def _range(methods: Sequence[TimedMethod], levels: Sequence[float]) -> Point:
     """Return the ends of the second axis.
 
     Broken models, and the one before, may lie below it: beside them all others would look alike.
     """
-    sound = [method for method in shown if method.role != "broken" and method.name != BEFORE]
+    sound = [method for method in methods if method.role != "broken" and method.name != BEFORE]
     values = [value for method in sound for value in method.reach]
-    every = [*levels, *(value for method in shown for value in method.reach)]
+    every = [*levels, *(value for method in methods for value in method.reach)]
     chosen = values or every
     if max(every) - min(every) <= max(STRETCH * (max(chosen) - min(chosen)), ALWAYS):
         chosen = every

@@ -139,25 +139,25 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
     ]
     ranked.sort(key=lambda each: each.value.mean)
     subject = f"{group.base}, forgetting {to_be_forgotten(group)}"
-    return f"{subject}: {_nearest(methods, working, ranked)}{_ruined(ruined, working)}."
+    return f"{subject}: {_nearest(methods, working, ranked)}{_ruined_sentence(ruined, working)}."
 
 
 def _nearest(
     methods: Sequence[UnlearningRow],
     working: Mapping[str, UnlearningRow],
-    ranked: Sequence[RankedMethod],
+    ranking: Sequence[RankedMethod],
 ) -> str:
     if not methods:
         return "only references were trained, so there is no method to compare"
     if not working:
         return "no method left a working model"
-    if not ranked:
+    if not ranking:
         why = next(iter(working.values())).reasons.get("gap", "the predictions are unknown")
         return f"the gap to retraining is unknown ({why})"
-    first, *others = ranked
+    first, *others = ranking
     near = indistinguishable_methods(first, others)
     if first.value.sd is None and all(other.value.sd is None for other in others):
-        best, rest = _split_ties(ranked)
+        best, rest = _split_ties(ranking)
         has = "has" if len(best) == 1 else "share"
         return (
             f"{join_names([each.name for each in best])} {has} the smallest gap to retraining, {first.value.text(3)}"
@@ -182,38 +182,38 @@ def _nearest(
     )
 
 
-def _split_ties(ranked: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[RankedMethod]]:
+def _split_ties(ranking: Sequence[RankedMethod]) -> tuple[list[RankedMethod], list[RankedMethod]]:
     """Return the first ones, which read the same, and the rest."""
-    text = ranked[0].value.text(3)
-    best = [each for each in ranked if each.value.text(3) == text]
-    return best, list(ranked[len(best) :])
+    text = ranking[0].value.text(3)
+    best = [each for each in ranking if each.value.text(3) == text]
+    return best, list(ranking[len(best) :])
 
 
 def _describe_next_best(others: Sequence[RankedMethod]) -> str:
     return f". Next is {others[0].name}, {others[0].value.text(3)}" if others else ""
 
 
-def _ruined(ruined: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
-    if not ruined or not working:
+def _ruined_sentence(methods: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
+    if not methods or not working:
         return ""
-    return f". {join_names(ruined)} left no working model"
+    return f". {join_names(methods)} left no working model"
 
 
-def _areas(shown: ModelReport) -> Mapping[str, float]:
+def _areas(model_report: ModelReport) -> Mapping[str, float]:
     """Return the AUC of each test of a model that has both classes."""
     return {
         row.data: row.report.metrics["auc"].value
-        for row in shown.rows
+        for row in model_report.rows
         if not row.pooled and "auc" in row.report.metrics
     }
 
 
-def _range(areas: Sequence[Mapping[str, float]], shared: Sequence[str]) -> str:
+def _range(areas: Sequence[Mapping[str, float]], tests: Sequence[str]) -> str:
     """Return from where to where the tests go, where there are several."""
-    if len(shared) == 1:
+    if len(tests) == 1:
         return ""
-    means = {test: _mean([each[test] for each in areas]) for test in shared}
-    low, high = min(shared, key=means.__getitem__), max(shared, key=means.__getitem__)
+    means = {test: _mean([each[test] for each in areas]) for test in tests}
+    low, high = min(tests, key=means.__getitem__), max(tests, key=means.__getitem__)
     return f", from {means[low]:.3f} on {low} to {means[high]:.3f} on {high}"
 
 
@@ -221,8 +221,8 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _join_method_names(ranked: Sequence[RankedMethod]) -> str:
-    return join_names([each.text() for each in ranked])
+def _join_method_names(ranking: Sequence[RankedMethod]) -> str:
+    return join_names([each.text() for each in ranking])
 
 
 def join_names(texts: Sequence[str]) -> str:

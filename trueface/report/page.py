@@ -35,7 +35,7 @@ class Page(NamedTuple):
 
 def render_template(
     template: str | Path,
-    about: Iterable[tuple[str, object]],
+    facts: Iterable[tuple[str, object]],
     outcome: Sequence[str] = (),
     **values: object,
 ) -> str:
@@ -43,12 +43,12 @@ def render_template(
 
     Args:
         template: name of a file in `templates`, or the path of another; it extends base.html.
-        about: names and facts below its title.
+        facts: names and facts below its title.
         outcome: sentences on the outcome, below these.
         values: what the template names; text is escaped there, `Markup` is not.
     """
     file = TEMPLATES / template
-    values |= {"about": tables.facts(about), "outcome": outcome}
+    values |= {"about": tables.facts(facts), "outcome": outcome}
     return _environment(file.parent).get_template(file.name).render(values)
 
 
@@ -63,7 +63,7 @@ def _environment(templates: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals |= {"css": Markup(CSS), "count": count}
-    environment.globals |= {"facts": tables.facts, "breakable": svg.breakable}
+    environment.globals |= {"facts": tables.facts, "breakable": svg.allow_line_breaks}
     return environment
 
 

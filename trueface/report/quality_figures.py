@@ -30,18 +30,18 @@ SMALL_WIDTH = 340  # least width of a plot
 LEAST_SPAN = 0.05  # least range of the AUC: finer differences are noise
 
 
-def quality_curves(compared: ComparedQualities) -> Figure | None:
+def quality_curves(comparison: ComparedQualities) -> Figure | None:
     """Return the AUC against the quality, one line a method; None of fewer than two qualities."""
-    names = compared.qualities
+    names = comparison.qualities
     drawn = [
-        (method, points) for method in compared.methods if (points := _points(names, method.area))
+        (method, points) for method in comparison.methods if (points := _points(names, method.area))
     ]
     if len(names) < 2 or not drawn:
         return None
     ends = [_ends(method, names) for method, _ in drawn]
     every = [points for _, points in drawn] + [points for both in ends for points in both]
     values = [value for points in every for _, value in points]
-    low, high = _padded(values, (LEAST_SPAN - (max(values) - min(values))) / 2)
+    low, high = _padded_range(values, (LEAST_SPAN - (max(values) - min(values))) / 2)
     y = (max(low, 0.0), min(high, 1.0))
     shapes: list[DrawnShape] = [
         band(*both, series) for series, both in enumerate(ends) if len(both[0]) > 1
@@ -51,9 +51,9 @@ def quality_curves(compared: ComparedQualities) -> Figure | None:
     return Figure(
         _frame(names, height=340, y=y, least=WIDE_STEP_PX),
         shapes,
-        title=f"AUC by quality, {compared.data}",
+        title=f"AUC by quality, {comparison.data}",
         description="; ".join(
-            _described(method.name, names, points, 3) for method, points in drawn
+            _describe_line(method.name, names, points, 3) for method, points in drawn
         ),
         x=_axis(names),
         y=Axis("AUC", ticks(*y, 5)),
@@ -61,19 +61,19 @@ def quality_curves(compared: ComparedQualities) -> Figure | None:
     )
 
 
-def score_curves(compared: ComparedQualities) -> Iterator[Figure]:
+def score_curves(comparison: ComparedQualities) -> Iterator[Figure]:
     """Yield for each method the mean score of reals and fakes against the quality."""
-    names = compared.qualities
+    names = comparison.qualities
     drawn = {
         method.name: [
             _points(names, partial(method.mean_probability, fake=fake)) for fake in (False, True)
         ]
-        for method in compared.methods
+        for method in comparison.methods
     }
     values = [value for lines in drawn.values() for points in lines for _, value in points]
     if len(names) < 2 or not values:
         return
-    frame = _frame(names, height=230, y=_padded(values))
+    frame = _frame(names, height=230, y=_padded_range(values))
     for name, lines in drawn.items():
         if any(lines):
             yield Figure(
@@ -85,7 +85,7 @@ def score_curves(compared: ComparedQualities) -> Iterator[Figure]:
                 ],
                 title=f"Mean probability of fake, {name}",
                 description="; ".join(
-                    _described(which, names, points, 2)
+                    _describe_line(which, names, points, 2)
                     for which, points in zip(("reals", "fakes"), lines, strict=True)
                 ),
                 x=_axis(names),
@@ -117,7 +117,7 @@ def _ends(method: QualityMethod, names: Sequence[str]) -> tuple[list[Point], lis
     return lower, upper
 
 
-def _described(name: str, names: Sequence[str], points: Sequence[Point], digits: int) -> str:
+def _describe_line(name: str, names: Sequence[str], points: Sequence[Point], digits: int) -> str:
     values = (f"{names[int(place)]} {value:.{digits}f}" for place, value in points)
     return f"{name}: {', '.join(values)}"
 
@@ -136,7 +136,7 @@ def _frame(names: Sequence[str], *, height: int, y: Point, least: float = STEP_P
     return Frame(width=width, height=height, left=left, right=half, x=(0.0, len(names) - 1.0), y=y)
 
 
-def _padded(values: Sequence[float], least: float = 0.01) -> Point:
+def _padded_range(values: Sequence[float], least: float = 0.01) -> Point:
     low, high = min(values), max(values)
     pad = max((high - low) * 0.08, least)
     return low - pad, high + pad

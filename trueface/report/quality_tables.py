@@ -11,9 +11,9 @@ SCORES = "mean predicted probability of fake: real images / fake images"
 POINTS = 100  # differences are shown in points of the AUC
 
 
-def areas_table(compared: ComparedQualities) -> StudyTable:
+def areas_table(comparison: ComparedQualities) -> StudyTable:
     """Return the AUC of each method at each quality, and the summaries."""
-    names = (*compared.qualities, *SUMMARIES)
+    names = (*comparison.qualities, *SUMMARIES)
     return StudyTable.of_rows(
         (Column("method"), Column("seeds"), *map(Column, names)),
         (
@@ -25,10 +25,10 @@ def areas_table(compared: ComparedQualities) -> StudyTable:
                 ),
                 model=each.model,
             )
-            for each in compared.methods
+            for each in comparison.methods
         ),
-        title=f"AUC, {compared.data}",
-        facts={"data": compared.data},
+        title=f"AUC, {comparison.data}",
+        facts={"data": comparison.data},
     )
 
 
@@ -38,20 +38,20 @@ def _area(method: QualityMethod, name: str) -> StudyEntry:
     return StudyEntry(method.area(name), only=method.over_images(name), below=below)
 
 
-def scores_table(compared: ComparedQualities) -> StudyTable:
+def scores_table(comparison: ComparedQualities) -> StudyTable:
     """Return the mean probability of a fake at each quality, over real and over fake images."""
     return StudyTable.of_rows(
-        (Column("method"), *map(Column, compared.qualities)),
+        (Column("method"), *map(Column, comparison.qualities)),
         (
             StudyRow(
                 each.name,
-                tuple(StudyEntry(_scores(each, name)) for name in compared.qualities),
+                tuple(StudyEntry(_scores(each, name)) for name in comparison.qualities),
                 model=each.model,
             )
-            for each in compared.methods
+            for each in comparison.methods
         ),
-        title=f"{SCORES}, {compared.data}",
-        facts={"data": compared.data},
+        title=f"{SCORES}, {comparison.data}",
+        facts={"data": comparison.data},
     )
 
 
@@ -65,12 +65,12 @@ def _mean(value: SeedSummary | None) -> str:
     return f"{value.mean:.2f}" + (f" ({value.seeds_note})" if value.seeds_note else "")
 
 
-def differences_table(compared: ComparedQualities) -> StudyTable | None:
+def differences_table(comparison: ComparedQualities) -> StudyTable | None:
     """Return how far each method is from the reference; None if there is none."""
-    methods = [method for method in compared.methods if method.reference_comparison is not None]
+    methods = [method for method in comparison.methods if method.reference_comparison is not None]
     names = [
         name
-        for name in (*SUMMARIES, *compared.qualities)
+        for name in (*SUMMARIES, *comparison.qualities)
         if any(method.difference(name) is not None for method in methods)
     ]
     if not names:
@@ -85,8 +85,8 @@ def differences_table(compared: ComparedQualities) -> StudyTable | None:
             )
             for method in methods
         ),
-        title=f"AUC differences in points, {compared.data}",
-        facts={"data": compared.data},
+        title=f"AUC differences in points, {comparison.data}",
+        facts={"data": comparison.data},
     )
 
 

@@ -21,7 +21,7 @@ from trueface.report.figures import (
     steps,
     swatches,
     ticks,
-    upright,
+    upright_line,
     whole_ticks,
 )
 
@@ -34,13 +34,13 @@ OUTSIDE = 0.005  # fraction of the logits that may be outside of a histogram
 CLASSES = ("real", "fake")
 
 
-def curves(shown: ModelReport) -> Iterator[Figure]:
+def curves(model_report: ModelReport) -> Iterator[Figure]:
     """Yield the figures of a model: ROC, reliability, and over epochs its training or its old unlearning."""
-    drawn = [row for row in shown.rows if "auc" in row.report.metrics]
+    drawn = [row for row in model_report.rows if "auc" in row.report.metrics]
     if drawn:
         yield roc_curves(drawn)
         yield reliability([row for row in drawn if row.pooled] or drawn)
-    if epochs := shown.model.epochs:
+    if epochs := model_report.model.epochs:
         best = max(epochs, key=lambda epoch: epoch.selection_score)
         yield from over_epochs(
             "",
@@ -54,7 +54,7 @@ def curves(shown: ModelReport) -> Iterator[Figure]:
                 "validation": [(epoch.epoch, epoch.val_accuracy) for epoch in epochs],
             },
         )
-    if old := shown.model.unlearning:
+    if old := model_report.model.unlearning:
         yield from over_epochs(
             " of the unlearning",
             "epoch 0 is the model before",
@@ -75,7 +75,7 @@ def roc_curves(rows: Sequence[ReportRow]) -> Figure:
     drawn: list[DrawnShape] = [diagonal(frame)]
     for series, row in enumerate(rows):
         across, up, _ = roc(row.labels, row.logits)
-        drawn += line(_thin(list(zip(across, up, strict=True))), series)
+        drawn += line(_thin_points(list(zip(across, up, strict=True))), series)
     areas = [f"{row.data} {row.report.metrics['auc'].value:.3f}" for row in rows]
     return Figure(
         frame,
@@ -133,7 +133,7 @@ def histogram(row: ReportRow) -> Figure:
     ]
     return Figure(
         frame,
-        [*drawn, *([upright(frame, 0.0)] if low < 0 < high else [])],
+        [*drawn, *([upright_line(frame, 0.0)] if low < 0 < high else [])],
         title=f"Logits of {row.data}",
         description="; ".join(
             f"{name} images: mean {row.logits[which].mean():.2f}"
@@ -170,7 +170,7 @@ def over_epochs(subject: str, note: str, losses: Lines, accuracies: Lines) -> It
             [
                 shape
                 for series, points in enumerate(finite.values())
-                for shape in line(_thin(points), series, marks=len(points) <= MOST_MARKS)
+                for shape in line(_thin_points(points), series, marks=len(points) <= MOST_MARKS)
             ],
             title=title,
             description=note,
@@ -182,7 +182,7 @@ def over_epochs(subject: str, note: str, losses: Lines, accuracies: Lines) -> It
         )
 
 
-def _thin(points: Sequence[Point]) -> list[Point]:
+def _thin_points(points: Sequence[Point]) -> list[Point]:
     """Return at most POINTS of a line, its ends among them."""
     if len(points) <= POINTS:
         return list(points)

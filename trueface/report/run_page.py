@@ -55,8 +55,8 @@ def run_page(
     models: Sequence[ModelReport],
     *,
     date: str,
-    unlearned: UnlearningLeaderboard | None = None,
-    beside: Sequence[tuple[str, str]] = (),
+    leaderboard: UnlearningLeaderboard | None = None,
+    other_pages: Sequence[tuple[str, str]] = (),
     missing: MissingModels = NO_MODELS,
 ) -> Page:
     """Return the page; `date` is all in it that does not follow from the run.
@@ -66,11 +66,11 @@ def run_page(
         audit: what was found in it.
         models: of the run, in its order.
         date: when the report is made, as text.
-        unlearned: the unlearning section. None if the page has none.
-        beside: other pages in the same folder, title and file name.
+        leaderboard: the unlearning section. None if the page has none.
+        other_pages: other pages in the same folder, title and file name.
         missing: models of the run without a result.
     """
-    groups = () if unlearned is None else unlearned.groups
+    groups = () if leaderboard is None else leaderboard.groups
     outcome = [*detectors_outcome(models, missing), *map(unlearning_outcome, groups)]
     outcome += launch_modes_outcome(models)
     if outcome and audit.faults:
@@ -91,8 +91,8 @@ def run_page(
         most_in_line=MOST_IN_LINE,
         outcome=outcome,
         troubles=[(shown.model.name, trouble) for shown in models for trouble in shown.troubles],
-        unlearning="" if unlearned is None else unlearning.section(unlearned, figures),
-        beside=beside,
+        unlearning="" if leaderboard is None else unlearning.section(leaderboard, figures),
+        beside=other_pages,
         curves=[*map(side_by_side, of_models)],
         histograms=[[*map(picture, figures)] for figures in of_rows],
         metrics=METRICS,
@@ -126,10 +126,10 @@ def _tests(rows: Sequence[ReportRow | PartReport]) -> Markup:
 
 def _preview(model: Model) -> Preview | None:
     path = paths.preview(model.folder)
-    return Preview(path=path, data=_embedded(path)) if path.is_file() else None
+    return Preview(path=path, data=_embed_image(path)) if path.is_file() else None
 
 
-def _embedded(path: Path) -> str | None:
+def _embed_image(path: Path) -> str | None:
     """Return an image as a data URL, reduced if it is large. None if it is not an image."""
     try:
         with open_image(path, formats=("PNG", "JPEG")) as file:
@@ -141,13 +141,13 @@ def _embedded(path: Path) -> str | None:
     if picture.width > PREVIEW_PX:
         height = max(round(picture.height * PREVIEW_PX / picture.width), 1)
         picture = picture.resize((PREVIEW_PX, height), PIL.Image.Resampling.LANCZOS)
-    kept, kind = _encoded(picture, "png"), "png"
+    kept, kind = _encode_image(picture, "png"), "png"
     if len(kept) > PREVIEW_BYTES:
-        kept, kind = _encoded(picture, "jpeg"), "jpeg"
+        kept, kind = _encode_image(picture, "jpeg"), "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(kept).decode()}"
 
 
-def _encoded(picture: PIL.Image.Image, kind: str) -> bytes:
+def _encode_image(picture: PIL.Image.Image, kind: str) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, kind, optimize=True)
     return buffer.getvalue()
@@ -165,4 +165,6 @@ def _record_facts(record: FlipRecord) -> list[tuple[str, object]]:
 
 
 def _summary_facts(model: Model) -> list[tuple[str, object]]:
-    return tables.flat({name: value for name, value in model.summary.items() if name != "log"})
+    return tables.flatten_record(
+        {name: value for name, value in model.summary.items() if name != "log"}
+    )

@@ -47,11 +47,11 @@ class NumberForm(NamedTuple):
         """Return "63.0 ± 3.1", or "63.0" of one seed."""
         return f"{self.value(summary.mean)}{self.deviation_text(summary, ' ')}"
 
-    def deviation_text(self, summary: SeedSummary, before: str = "") -> str:
+    def deviation_text(self, summary: SeedSummary, prefix: str = "") -> str:
         """Return "± 3.1" with a text before it; "" of one seed."""
         if summary.sd is None:
             return ""
-        return f"{before}± {self.spread_text(summary.sd, summary.mean)}"
+        return f"{prefix}± {self.spread_text(summary.sd, summary.mean)}"
 
 
 def decimals(digits: int, *, factor: float = 1.0, sign: str = "") -> NumberForm:

@@ -25,12 +25,12 @@ from trueface.report.style import CSS, OWN, SERIES, STYLES, dash_of
 SMALL_PX = Frame().width  # wider figures scroll where a screen is narrow
 
 
-def picture(figure: Figure, inside: str = "", attributes: str = "") -> Markup:
+def picture(figure: Figure, content: str = "", attributes: str = "") -> Markup:
     """Return a figure as an element of a page.
 
     Args:
         figure: without its caption and key.
-        inside: elements before all drawn ones.
+        content: elements before all drawn ones.
         attributes: further ones.
     """
     frame = figure.frame
@@ -38,7 +38,7 @@ def picture(figure: Figure, inside: str = "", attributes: str = "") -> Markup:
         f'<svg{attributes} class="plot" viewBox="0 0 {frame.width} {frame.height}" '
         f'width="{frame.width}" height="{frame.height}" role="img" '
         f'aria-label="{escape(f"{figure.title}. {figure.description}")}">'
-        f"<title>{escape(figure.title)}</title>{inside}{_render_shapes(frame, figure.layers)}</svg>"
+        f"<title>{escape(figure.title)}</title>{content}{_render_shapes(frame, figure.layers)}</svg>"
     )
 
 
@@ -48,7 +48,7 @@ def file(figure: Figure) -> str:
     return picture(figure, style, ' xmlns="http://www.w3.org/2000/svg"')
 
 
-def framed(figure: Figure | None) -> Markup:
+def render_framed(figure: Figure | None) -> Markup:
     """Return a figure with its caption and key, as HTML; nothing of None."""
     if figure is None:
         return Markup()
@@ -69,7 +69,7 @@ def framed(figure: Figure | None) -> Markup:
 
 def side_by_side(figures: Iterable[Figure]) -> Markup:
     """Return figures with their captions and keys, side by side if there is room; nothing without figures."""
-    inside = "".join(map(framed, figures))
+    inside = "".join(map(render_framed, figures))
     return Markup(f'<div class="grid-of">{inside}</div>' if inside else "")
 
 
@@ -77,21 +77,21 @@ def key(legend: FigureLegend) -> Markup:
     """Return the key of lines and marks, as HTML."""
     items = "".join(
         f'<li><svg width="{legend.width}" height="{legend.height}" aria-hidden="true">'
-        f"{_render_shapes(legend.frame, drawn)}</svg><span>{breakable(words)}</span></li>"
+        f"{_render_shapes(legend.frame, drawn)}</svg><span>{allow_line_breaks(words)}</span></li>"
         for words, drawn in legend.entries
     )
     kind = "key across" if legend.beside else "key"
     return Markup(f'<ul class="{kind}">{items}</ul>' if items else "")
 
 
-def breakable(text: str) -> Markup:
+def allow_line_breaks(text: str) -> Markup:
     """Return a name as HTML that may go on in the next line after each of its parts."""
     escaped = escape(text).replace("&amp;", "&amp;<wbr>")
     return Markup(escaped.replace("@", "<wbr>@").replace("=", "=<wbr>"))
 
 
-def _render_shapes(frame: Frame, drawn: Iterable[DrawnShape]) -> str:
-    return "".join(_element(frame, each) for each in drawn)
+def _render_shapes(frame: Frame, shapes: Iterable[DrawnShape]) -> str:
+    return "".join(_element(frame, each) for each in shapes)
 
 
 def _element(frame: Frame, each: DrawnShape) -> str:

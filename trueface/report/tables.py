@@ -12,7 +12,7 @@ from trueface.evaluation.over_seeds import NO_VALUE, SeedSummary
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
 from trueface.report.content import ModelReport
 from trueface.report.study_table import Column, NumberForm, StudyEntry, StudyRow, StudyTable
-from trueface.report.svg import breakable
+from trueface.report.svg import allow_line_breaks
 from trueface.runtime.files import Json
 
 SIGN = "†"  # a value without an interval
@@ -28,10 +28,10 @@ def table(
     rows: Iterable[str],
     *,
     words: Collection[str] = (),
-    above: str = "",
+    text_above: str = "",
     caption: str = "",
     kind: str = "measures",
-    grouped: bool = False,
+    is_grouped: bool = False,
 ) -> Markup:
     """Return a table as wide as needed. All arguments are HTML, except the text above the table.
 
@@ -39,10 +39,10 @@ def table(
         head: titles of the columns, whose first one names the rows.
         rows: as `table_row` returns them.
         words: titles of further columns that do not hold numbers.
-        above: a paragraph.
+        text_above: a paragraph.
         caption: of the table.
         kind: classes of the style sheet.
-        grouped: each of `rows` is a `tbody`.
+        is_grouped: each of `rows` is a `tbody`.
     """
     left = {head[0], *words}
     titles = "".join(
@@ -50,12 +50,12 @@ def table(
         for title in head
     )
     classes = f' class="{kind}"' if kind else ""
-    lead = f'<p class="caption">{escape(above)}</p>' if above else ""
+    lead = f'<p class="caption">{escape(text_above)}</p>' if text_above else ""
     inside = f"<caption>{caption}</caption>" if caption else ""
     body = "".join(rows)
     return Markup(
         f'{lead}<div class="wide"><table{classes}>{inside}<thead><tr>{titles}</tr></thead>'
-        f"{body if grouped else f'<tbody>{body}</tbody>'}</table></div>"
+        f"{body if is_grouped else f'<tbody>{body}</tbody>'}</table></div>"
     )
 
 
@@ -65,7 +65,7 @@ def table_row(name: str, cells: Iterable[str]) -> str:
 
 
 def study_table(
-    table_of: StudyTable, *, above: str = "", caption: str = "", kind: str = "measures"
+    table_of: StudyTable, *, text_above: str = "", caption: str = "", kind: str = "measures"
 ) -> Markup:
     """Return a table of a study; nothing if it has no row. See `table` for the texts around it."""
     if not table_of.rows:
@@ -73,12 +73,12 @@ def study_table(
     titles: list[str] = []
     words: list[str] = []
     for column in table_of.head:
-        title = f"{breakable(column.title)}{f', {column.unit}' if column.unit else ''}"
+        title = f"{allow_line_breaks(column.title)}{f', {column.unit}' if column.unit else ''}"
         title = f"{title} {ARROWS[column.better]}".rstrip()
         if column.joins:
-            titles[-1] += _small(title)
+            titles[-1] += _small_print(title)
             continue
-        titles.append(title + (_small(escape(column.below)) if column.below else ""))
+        titles.append(title + (_small_print(escape(column.below)) if column.below else ""))
         words += titles[-1:] if column.is_text else []
     rows = (_study_row(table_of.head, row) for row in table_of.rows)
     grouped = any(row.kind for row in table_of.rows)
@@ -86,10 +86,10 @@ def study_table(
         titles,
         rows,
         words=words,
-        above=above,
+        text_above=text_above,
         caption=" ".join(filter(None, (caption, _missing_intervals(table_of)))),
         kind=kind,
-        grouped=grouped,
+        is_grouped=grouped,
     )
 
 
@@ -109,15 +109,15 @@ def _study_row(head: Sequence[Column], row: StudyRow) -> str:
     for column, entry in zip(head[1:], row.entries, strict=True):
         form = column.page_form or column.form
         if column.joins:
-            cells[-1] += _small(_value(entry, form))
+            cells[-1] += _small_print(_value(entry, form))
             continue
         words = "left words" if column.is_wide else "left"
         left = f' class="{words}"' if column.is_text else ""
         hint = f' title="{escape(entry.hint or entry.why)}"' if entry.hint or entry.why else ""
         cells.append(f"<td{left}{hint}>{_value(entry, form)}{_lines_below(entry, form)}")
-    below = f'<small class="id">{breakable(row.below)}</small>' if row.below else ""
-    below += _small(f'<span class="tag">{escape(row.tag)}</span>') if row.tag else ""
-    inside = table_row(f"{breakable(row.name)}{below}", (f"{cell}</td>" for cell in cells))
+    below = f'<small class="id">{allow_line_breaks(row.below)}</small>' if row.below else ""
+    below += _small_print(f'<span class="tag">{escape(row.tag)}</span>') if row.tag else ""
+    inside = table_row(f"{allow_line_breaks(row.name)}{below}", (f"{cell}</td>" for cell in cells))
     inside += _remarks(row, columns=len(cells) + 1)
     return f'<tbody class="{row.kind}">{inside}</tbody>' if row.kind else inside
 
@@ -144,9 +144,9 @@ def _value(entry: StudyEntry, form: NumberForm) -> str:
             return escape(text)
         case SeedSummary() as summary:
             small = filter(None, (form.deviation_text(summary), summary.seeds_note))
-            return f"{form.value(summary.mean)}{sign}{''.join(map(_small, small))}"
+            return f"{form.value(summary.mean)}{sign}{''.join(map(_small_print, small))}"
         case Estimate() | Difference() as measure:
-            ends = "" if sign else _small(escape(form.ends_text(measure)))
+            ends = "" if sign else _small_print(escape(form.ends_text(measure)))
             return f"{form.value(measure.value)}{sign}{ends}"
         case number:
             return form.value(number)
@@ -157,15 +157,15 @@ def _lines_below(entry: StudyEntry, form: NumberForm) -> str:
     lines += [*entry.below, *([entry.note] if entry.note else [])]
     if entry.floor is not None:
         lines.append(f"floor {form.value(entry.floor.mean)}")
-    reason = f'<small class="id">{breakable(entry.reason)}</small>' if entry.reason else ""
-    return "".join(_small(escape(line)) for line in lines) + reason
+    reason = f'<small class="id">{allow_line_breaks(entry.reason)}</small>' if entry.reason else ""
+    return "".join(_small_print(escape(line)) for line in lines) + reason
 
 
-def _small(html: str) -> str:
+def _small_print(html: str) -> str:
     return f"<small>{html}</small>"
 
 
-def published(table_of: PublishedTable, digits: int) -> str:
+def render_published(table_of: PublishedTable, digits: int) -> str:
     """Return the figures of a publication, folded up and marked: none is of this data."""
     words = ("detector", "trained on", "tested on", "measure", "mark")
     rows = (
@@ -181,18 +181,20 @@ def published(table_of: PublishedTable, digits: int) -> str:
     )
 
 
-def heat_map(models: Sequence[ModelReport], metric: Metric, *, conditioned: bool = False) -> Markup:
+def heat_map(
+    models: Sequence[ModelReport], metric: Metric, *, by_condition: bool = False
+) -> Markup:
     """Return models × data, coloured by a measure for which one half is chance.
 
     Args:
         models: with their rows.
         metric: the measure.
-        conditioned: of tests under conditions, in the place of those of images as they are.
+        by_condition: of tests under conditions, in the place of those of images as they are.
     """
     rows = [
         (model, row)
         for model in models
-        for row in (model.conditioned if conditioned else model.rows)
+        for row in (model.conditioned if by_condition else model.rows)
     ]
     data = tuple(dict.fromkeys(row.data for _, row in rows))
     values = {
@@ -203,7 +205,7 @@ def heat_map(models: Sequence[ModelReport], metric: Metric, *, conditioned: bool
     if not values:
         return Markup()
     shown = [model for model in data if any(row == model for _, row in values)]
-    head = "".join(f'<th scope="col">{breakable(model)}</th>' for model in shown)
+    head = "".join(f'<th scope="col">{allow_line_breaks(model)}</th>' for model in shown)
     body = "".join(
         f'<tr><th scope="row">{escape(model.model.name)}</th>'
         + "".join(heat_cell(values.get((model.model.name, row))) for row in shown)
@@ -243,16 +245,16 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
     return Markup(f'<dl class="facts">{items}</dl>' if items else "")
 
 
-def flat(record: Mapping[str, Json], above: str = "") -> list[tuple[str, object]]:
+def flatten_record(record: Mapping[str, Json], prefix: str = "") -> list[tuple[str, object]]:
     """Return the values of a record by their path, "settings.lr"."""
     pairs: list[tuple[str, object]] = []
     for name, value in record.items():
         if isinstance(value, dict):
-            pairs += flat(value, f"{above}{name}.")
+            pairs += flatten_record(value, f"{prefix}{name}.")
         elif isinstance(value, list):
-            pairs.append((above + name, ", ".join(map(str, value))))
+            pairs.append((prefix + name, ", ".join(map(str, value))))
         else:
-            pairs.append((above + name, NO_VALUE if value is None else value))
+            pairs.append((prefix + name, NO_VALUE if value is None else value))
     return pairs
 
 

@@ -29,9 +29,9 @@ from trueface.report.figures import (
     swatches,
     ticks,
 )
-from trueface.report.method_plane import Role, TimedMethod, quality_by_time, role_mark
+from trueface.report.method_plane import Role, TimedMethod, draw_mark, quality_by_time
 from trueface.report.study_table import Column, StudyTable
-from trueface.report.svg import breakable, framed, key, picture, side_by_side
+from trueface.report.svg import allow_line_breaks, key, picture, render_framed, side_by_side
 from trueface.report.unlearning_tables import PAGE, QUALITY, TIMES, page_tables
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
@@ -142,11 +142,11 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
         f"<ul>{notes}</ul>" if notes else "",
         _costs(costs),
         _meanings(group, (*shown.head, *costs.head)),
-        framed(by_time),
+        render_framed(by_time),
         _beliefs(group, histograms),
         _features(group, planes, classes) + "".join(map(side_by_side, features)),
     )
-    return f"<h3>{breakable(group.base)}</h3>{tables.facts(_describe_unlearning_group(group))}{''.join(inside)}"
+    return f"<h3>{allow_line_breaks(group.base)}</h3>{tables.facts(_describe_unlearning_group(group))}{''.join(inside)}"
 
 
 def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
@@ -236,13 +236,13 @@ def _describe_unlearning_group(group: UnlearningGroup) -> Iterator[tuple[str, st
         yield "forced", f"{', '.join(forced)} (known not to work here)"
 
 
-def _table(shown: StudyTable) -> str:
+def _table(columns: StudyTable) -> str:
     caption = (
         f"Mean and standard deviation over seeds, or the 95 % interval of a single seed. {tables.ARROWS['up']} higher is better. "
         f"{tables.ARROWS['down']} lower is better. The others should be as after retraining. "
         f"{NO_VALUE}: not measured or undefined."
     )
-    return tables.study_table(shown, caption=caption, kind="measures ladder")
+    return tables.study_table(columns, caption=caption, kind="measures ladder")
 
 
 def _costs(costs: StudyTable) -> str:
@@ -300,13 +300,13 @@ def against_time(group: UnlearningGroup) -> Figure | None:
         if row.name == name and quality in row.values
     }
     up = QUALITY[quality]
-    figure = quality_by_time(methods, levels, across=f"{TIMES[time]}, log scale", up=up)
+    figure = quality_by_time(methods, levels, x_label=f"{TIMES[time]}, log scale", y_label=up)
     if figure is None:
         return None
     roles = dict(ROLES)
     if not any(method.role == "broken" for method in methods):
         del roles["broken"]
-    shapes = [(words, [role_mark((5, 5), role)]) for role, words in roles.items()]
+    shapes = [(words, [draw_mark((5, 5), role)]) for role, words in roles.items()]
     return figure._replace(
         caption=f"{up[:1].upper()}{up[1:]} against time",
         note="Upper left is best. Whiskers are standard deviations over seeds. A triangle marks a value below the "
@@ -321,11 +321,11 @@ def _role(row: UnlearningRow) -> Role:
     return "reference" if row.is_reference else "method"
 
 
-def belief_histograms(shown: Sequence[MethodBeliefs]) -> Iterator[Figure]:
+def belief_histograms(methods: Sequence[MethodBeliefs]) -> Iterator[Figure]:
     """Yield a histogram of each method's confidence, all with the same vertical axis."""
-    top = max((max(_shares(part)) for each in shown for part in each[1:]), default=0.0)
-    anew = [each.after for each in shown if each.row.method == "retrain"]
-    for each in shown:
+    top = max((max(_shares(part)) for each in methods for part in each[1:]), default=0.0)
+    anew = [each.after for each in methods if each.row.method == "retrain"]
+    for each in methods:
         drawn = {"before": each.before, "after": each.after}
         if anew and each.row.method != "retrain":
             drawn["retrain"] = np.concatenate(anew)
@@ -344,14 +344,15 @@ def belief_histograms(shown: Sequence[MethodBeliefs]) -> Iterator[Figure]:
         )
 
 
-def _beliefs(group: UnlearningGroup, shown: Sequence[Figure]) -> str:
-    if not shown:
+def _beliefs(group: UnlearningGroup, figures: Sequence[Figure]) -> str:
+    if not figures:
         return ""
     cards = "".join(
-        f'<div class="card"><h4>{escape(each.caption)}</h4>{picture(each)}</div>' for each in shown
+        f'<div class="card"><h4>{escape(each.caption)}</h4>{picture(each)}</div>'
+        for each in figures
     )
     named = '<span class="swatch belief-before"></span>before <span class="swatch belief-after"></span>after'
-    if any(words == "retrain" for each in shown for words, _ in each.key.entries):
+    if any(words == "retrain" for each in figures for words, _ in each.key.entries):
         named += ' <span class="swatch belief-retrain"></span>retrained'
     aim = "After successful unlearning the curve is like that of retraining. Further left, the predictions are inverted, not forgotten."
     return (
@@ -422,15 +423,15 @@ def _limits(original: Places) -> Limits:
     return (left, right), (down, up)
 
 
-def _fraction_outside(places: Places, shown: Limits) -> float:
+def _fraction_outside(places: Places, limits: Limits) -> float:
     """Return the fraction of points outside the plot."""
-    (left, right), (down, up) = shown
+    (left, right), (down, up) = limits
     x, y = places[:, 0], places[:, 1]
     return float(np.mean((x < left) | (x > right) | (y < down) | (y > up)))
 
 
 def _cloud(
-    name: str, title: str, plane: Plane, places: Places, classes: Sequence[int], shown: Limits
+    name: str, title: str, plane: Plane, places: Places, classes: Sequence[int], limits: Limits
 ) -> Figure:
     """Return features as dots in the colours of their classes, the forget set as crosses.
 
@@ -438,18 +439,18 @@ def _cloud(
         name: caption of the figure.
         title: title of the figure.
         plane: class of each sample, and whether it is in the forget set.
-        places: projected features, (M, 2). Points outside `shown` are drawn on its edge.
+        places: projected features, (M, 2). Points outside `limits` are drawn on its edge.
         classes: classes in the order of their colours.
-        shown: part of the plane that is drawn.
+        limits: part of the plane that is drawn.
     """
-    x, y = shown
+    x, y = limits
     drawn: list[DrawnShape] = [rectangle("edge", x, y)]
     for forget, mark in ((False, KEPT), (True, FORGOTTEN)):
         for series, class_ in enumerate(classes):
             which = (plane.forget == forget) & (plane.label == class_)
             if which.any():
                 drawn.append(mark._replace(points=places[which].tolist(), series=series))
-    count, out = int(plane.forget.sum()), _fraction_outside(places, shown)
+    count, out = int(plane.forget.sum()), _fraction_outside(places, limits)
     beyond = f"; {100 * out:.0f} % outside the frame" if out else ""
     return Figure(
         Frame(SIDE, SIDE, left=8, right=8, top=8, bottom=8, x=x, y=y),

@@ -44,8 +44,8 @@ def _shorten(value: float, digits: int = 3) -> str:
 def _by_size(*places: tuple[float, int]) -> NumberForm:
     """Return the form of numbers whose decimals depend on the size of the value."""
 
-    def text(value: float, beside: float) -> str:
-        return f"{value:.{next(digits for end, digits in places if beside < end)}f}"
+    def text(value: float, neighbour: float) -> str:
+        return f"{value:.{next(digits for end, digits in places if neighbour < end)}f}"
 
     return NumberForm(lambda value: text(value, value), text)
 
@@ -393,13 +393,13 @@ def published_table(group: UnlearningGroup) -> StudyTable:
 _LEADING = Column("method"), Column("verdict", key=VERDICT, is_text=True), SEEDS
 
 
-def _row(row: UnlearningRow, columns: Sequence[Column], *further: StudyEntry) -> StudyRow:
+def _row(row: UnlearningRow, columns: Sequence[Column], *further_entries: StudyEntry) -> StudyRow:
     seeds = StudyEntry(seeds_text(len(row.seeds), row.missing))
     measures = (_entry(row, column.key) for column in columns)
     unread = row.reasons.get("answers")
     return StudyRow(
         row.method,
-        (StudyEntry(row.verdict), seeds, *measures, *further),
+        (StudyEntry(row.verdict), seeds, *measures, *further_entries),
         model=row.name,
         below=row.swept,
         tag=row.verdict,

@@ -73,14 +73,14 @@ class Artifact(NamedTuple):
         Raises:
             DataError: the place is a file, a foreign folder, or holds an artifact of another identity.
         """
-        stored = self.stored(self.mark)
+        stored = self.read_mark(self.mark)
         if stored is None:
             self.refuse_foreign()
             return False
         self.refuse_other(stored, other)
         return all(_is_whole(self.folder / file) for file in files)
 
-    def stored(self, mark: str) -> Mapping[str, Json] | None:
+    def read_mark(self, mark: str) -> Mapping[str, Json] | None:
         """Return the content of the mark at the path, or None if there is no mark.
 
         Raises:
@@ -104,7 +104,7 @@ class Artifact(NamedTuple):
             )
 
     def refuse_other(
-        self, stored: Mapping[str, Json], other: Callable[[str, Mapping[str, Json]], str]
+        self, stored_identity: Mapping[str, Json], other: Callable[[str, Mapping[str, Json]], str]
     ) -> None:
         """Refuse an artifact of another identity; see `is_complete`.
 
@@ -112,13 +112,13 @@ class Artifact(NamedTuple):
             DataError: it is of another one.
         """
         for key, value in self.identity.items():
-            if stored.get(key) != value:
+            if stored_identity.get(key) != value:
                 raise DataError(
-                    f"{self.folder} contains {other(key, stored)}. Remove it, or choose another folder."
+                    f"{self.folder} contains {other(key, stored_identity)}. Remove it, or choose another folder."
                 )
 
     @contextmanager
-    def locked(self, waiting: Callable[[int, int], None] | None = None) -> Iterator[None]:
+    def lock_place(self, waiting: Callable[[int, int], None] | None = None) -> Iterator[None]:
         """Hold the place; wait while another process of this machine holds it.
 
         No lock is held if none can be created next to the path, as on a disk that is read-only or has no locks.
@@ -127,7 +127,7 @@ class Artifact(NamedTuple):
             waiting: called with 0 and 0 while another process holds the place. An exception of it ends the waiting.
         """
         path = self.folder.with_name(f".{self.folder.name[:_MOST_NAME]}{LOCK}")
-        descriptor = _waited_for_place(path, self.folder, waiting or (lambda *_: None))
+        descriptor = _wait_for_place(path, self.folder, waiting or (lambda *_: None))
         if descriptor is None:
             yield
             return
@@ -158,7 +158,7 @@ class Artifact(NamedTuple):
             raise DataError(f"cannot write the {self.kind} {self.folder}: {error}") from error
 
 
-def _waited_for_place(path: Path, target: Path, waiting: Callable[[int, int], None]) -> int | None:
+def _wait_for_place(path: Path, target: Path, waiting: Callable[[int, int], None]) -> int | None:
     """Return the descriptor of the lock of a place, once no other process holds it.
 
     None if no lock can be made there. An exception of `waiting` is never one of the lock.
@@ -180,17 +180,19 @@ def _waited_for_place(path: Path, target: Path, waiting: Callable[[int, int], No
         time.sleep(POLL_S)
 
 
-def difference(requested: Mapping[str, Json], stored: Mapping[str, Json]) -> tuple[str, ...]:
+def difference(
+    requested_identity: Mapping[str, Json], stored_identity: Mapping[str, Json]
+) -> tuple[str, ...]:
     """Return why something is made again, in the words of each part: "torch 2.1 instead of 2.0".
 
     Args:
-        requested: identity of the requested artifact.
-        stored: identity of the existing artifact.
+        requested_identity: identity of the requested artifact.
+        stored_identity: identity of the existing artifact.
     """
     return tuple(
-        f"{key} {_shorten_json(value)} instead of {_shorten_json(stored.get(key))}"
-        for key, value in requested.items()
-        if value != stored.get(key)
+        f"{key} {_shorten_json(value)} instead of {_shorten_json(stored_identity.get(key))}"
+        for key, value in requested_identity.items()
+        if value != stored_identity.get(key)
     )
 
 
@@ -246,7 +248,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target)
-    folder, held = _locked(target)
+    folder, held = _make_locked_folder(target)
     try:
         yield folder
     finally:
@@ -254,7 +256,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(target: Path) -> tuple[Path, int]:
+def _make_locked_folder(target: Path) -> tuple[Path, int]:
     """Make a new folder and lock it; return it with the descriptor that holds the lock."""
     while True:
         name = f".{target.name[:_MOST_NAME]}.{secrets.token_hex(6)}.{SUFFIX}"
@@ -281,7 +283,7 @@ def replace_folder(new: Path, target: Path) -> None:
     """
     if not target.exists():
         new.rename(target)
-    elif not _exchanged(new, target):
+    elif not _exchange_names(new, target):
         old = new.with_name(f"{new.name}.old")
         target.rename(old)
         try:
@@ -293,7 +295,7 @@ def replace_folder(new: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def _exchanged(first: Path, second: Path) -> bool:
+def _exchange_names(first: Path, second: Path) -> bool:
     """Exchange two names in one step; return False where that cannot be done here."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
@@ -318,7 +320,7 @@ def _sync(folder: Path) -> None:
 
 def _remove_stale(target: Path) -> None:
     """Remove the staging folders of killed processes for the same path."""
-    for folder in target.parent.glob(f".{_escaped(target.name[:_MOST_NAME])}.*.{SUFFIX}"):
+    for folder in target.parent.glob(f".{_escape_glob(target.name[:_MOST_NAME])}.*.{SUFFIX}"):
         with contextlib.suppress(OSError):
             held = os.open(folder, os.O_RDONLY)
             try:
@@ -328,7 +330,7 @@ def _remove_stale(target: Path) -> None:
                 os.close(held)
 
 
-def _escaped(name: str) -> str:
+def _escape_glob(name: str) -> str:
     return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 
 
@@ -359,9 +361,9 @@ class CreationLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def report(self, done: int, total: int) -> None:
+    def report(self, count: int, total: int) -> None:
         """Say to those who wait how many images are done."""
-        note = LockHolder(os.getpid(), platform.node(), done, total)._asdict()
+        note = LockHolder(os.getpid(), platform.node(), count, total)._asdict()
         with contextlib.suppress(OSError):  # on a full disk, they wait without it
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps(note).encode(), 0)
@@ -382,7 +384,7 @@ def hold_lock(
         StoppedError: `stop` was set while another process held it.
         OSError: the folder cannot be written, or its file system has no locks.
     """
-    with _holding(_waited(path, stop, progress)) as lock:
+    with _holding(_wait_for_lock(path, stop, progress)) as lock:
         yield lock
 
 
@@ -402,7 +404,7 @@ def hold_lock_if_free(path: Path) -> Iterator[CreationLock]:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def hold_exclusively(path: Path) -> Iterator[None]:
     """Hold a lock for a short time. Waits for its current holder.
 
     Raises:
@@ -426,7 +428,7 @@ def _holding(descriptor: int) -> Iterator[CreationLock]:
         os.close(descriptor)
 
 
-def _waited(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:
+def _wait_for_lock(path: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> int:
     logged_at = -LOG_EVERY_S
     while (descriptor := _acquire_lock(path)) is None:
         note = _read_holder(path)

@@ -292,7 +292,7 @@ class _Source:
             case None:
                 return
             case ast.Import() | ast.ImportFrom() as node:
-                self.namespace[name.id] = self._imported(name, node)
+                self.namespace[name.id] = self._find_imported(name, node)
             case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
                 self.namespace[name.id] = self._value(value)
             case ast.ClassDef() as node:
@@ -303,7 +303,7 @@ class _Source:
                     name, f"the value of {name.id!r} is unknown without importing this file"
                 )
 
-    def _imported(self, name: ast.Name, node: ast.Import | ast.ImportFrom) -> Any:
+    def _find_imported(self, name: ast.Name, node: ast.Import | ast.ImportFrom) -> Any:
         for alias in node.names:
             top = alias.name.partition(".")[0]
             if name.id != (alias.asname or top):

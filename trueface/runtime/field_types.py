@@ -16,7 +16,7 @@ def _pair(value: Any) -> Any:  # values come from YAML or argv and may have any 
     return value
 
 
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
+def _require_rising(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise ValueError(f"the range falls from {value[0]} to {value[1]}")
     return value
@@ -39,13 +39,13 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 FloatRange = Annotated[
     tuple[Finite, Finite],
     BeforeValidator(_pair),
-    AfterValidator(_rising),
+    AfterValidator(_require_rising),
     PlainSerializer(list, return_type=list[float]),
 ]
 IntRange = Annotated[
     tuple[int, int],
     BeforeValidator(_pair),
-    AfterValidator(_rising),
+    AfterValidator(_require_rising),
     PlainSerializer(list, return_type=list[int]),
 ]
 Positive = Annotated[FloatRange, AfterValidator(_above_zero)]

@@ -88,20 +88,20 @@ class GradientStep:
         """
         return self.apply_and_read(loss)[0]
 
-    def apply_and_read(self, loss: Tensor | None, *further: Tensor) -> list[float]:
+    def apply_and_read(self, loss: Tensor | None, *scalars: Tensor) -> list[float]:
         """Take the step of `apply`; return the values of the loss and of further scalars.
 
         All of them are read from the device at once. Integers are exact up to 2^24.
         """
-        values = self._check(loss, further)
+        values = self._check(loss, scalars)
         self._step_optimizer()
         if self._average is not None:
             self._average.update()
-        return _read(loss, *further) if values is None else values
+        return _read(loss, *scalars) if values is None else values
 
-    def read(self, loss: Tensor | None, *further: Tensor) -> list[float]:
+    def read(self, loss: Tensor | None, *scalars: Tensor) -> list[float]:
         """Return the values of the loss and of further scalars, without taking a step."""
-        value, *others = _read(loss, *further)
+        value, *others = _read(loss, *scalars)
         self.require_finite("loss", value)
         return [value, *others]
 
@@ -152,11 +152,11 @@ class GradientStep:
         values = self._check(loss, ())
         return None if values is None else values[0]
 
-    def _check(self, loss: Tensor | None, further: Sequence[Tensor]) -> list[float] | None:
+    def _check(self, loss: Tensor | None, scalars: Sequence[Tensor]) -> list[float] | None:
         norm = self._clip_gradients()
         if self._nonfinite is None:
             return None
-        value, length, *others = _read(loss, norm if self._checks_norm else None, *further)
+        value, length, *others = _read(loss, norm if self._checks_norm else None, *scalars)
         self.require_finite("loss", value)
         self.require_finite("norm", length)
         if self._scaler is not None:

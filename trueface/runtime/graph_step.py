@@ -98,12 +98,12 @@ class CudaGraphs(GraphBackend):
             raise
         return _CudaGraph(graph)
 
-    def _restore_random_state(self, drawn: Tensor) -> None:
+    def _restore_random_state(self, rng_state: Tensor) -> None:
         """Give the device's generator a new state: before torch 2.12, a failed recording does not let go of it."""
         with torch.cuda.device(self._device):
             default = torch.cuda.default_generators[torch.cuda.current_device()]
         fresh = torch.Generator(self._device)
-        fresh.set_state(drawn)
+        fresh.set_state(rng_state)
         default.graphsafe_set_state(fresh)
 
 

@@ -29,7 +29,7 @@ def log_to_file(path: Path, *, mode: str = "w") -> Iterator[None]:
         mode: "w" overwrites the file, "a" appends to it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _attached(logging.FileHandler(path, mode=mode, encoding="utf-8")):
+    with _attach_handler(logging.FileHandler(path, mode=mode, encoding="utf-8")):
         yield
 
 
@@ -41,12 +41,12 @@ def log_to_stderr(level: int = logging.WARNING) -> Iterator[None]:
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(level)
-    with _attached(handler):
+    with _attach_handler(handler):
         yield
 
 
 @contextlib.contextmanager
-def _attached(handler: logging.Handler) -> Iterator[None]:
+def _attach_handler(handler: logging.Handler) -> Iterator[None]:
     logger = logging.getLogger(ROOT)
     level = logger.level
     logger.setLevel(logging.INFO)

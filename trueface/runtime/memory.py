@@ -141,7 +141,7 @@ class _AllocatorCap:
             fraction = 1.0 if cap is None else cap / self._total
             self._cuda.set_per_process_memory_fraction(fraction, self._device)
         self._share.report(
-            reserved=reserved,
+            reserved_bytes=reserved,
             peak=self._cuda.max_memory_reserved(self._device),
             uuid=self._uuid,
             last=last,

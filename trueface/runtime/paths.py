@@ -177,7 +177,7 @@ def scores(folder: Path, model: str, data: str) -> Path:
     return Path(f"{folder}/{_place(data, 'scores')}/{fit_file_name(f'{model}_vs_{data}', '.csv')}")
 
 
-def triggered(folder: Path, model: str, data: str) -> Path:
+def triggered_scores(folder: Path, model: str, data: str) -> Path:
     """Return the path of the scores of a model on `data`, each image with the backdoor's patch."""
     return Path(f"{folder}/triggered/{fit_file_name(f'{model}_vs_{data}', '.csv')}")
 

@@ -33,14 +33,14 @@ class RunContext:
                 "stopped. Nothing was written. The next attempt starts from the beginning."
             )
 
-    def raise_if_stopped_midway(self, done: int, total: int) -> None:
+    def raise_if_stopped_midway(self, count: int, total: int) -> None:
         """Leave a computation that is to stop; its output so far is discarded.
 
         Raises:
             JobError: stopped.
         """
         if self.stop.is_set():
-            raise JobError(f"stopped after {done} of {total} images. Nothing was written.")
+            raise JobError(f"stopped after {count} of {total} images. Nothing was written.")
 
     def batches(self, total: int, size: int) -> Iterator[slice]:
         """Yield the rows of each batch of images; report each that is done.

@@ -38,9 +38,9 @@ class RunFingerprint:
     fingerprint: str  # hash of everything that determines the result
     conditions: Mapping[str, Json] = field(default_factory=dict)  # device, threads, versions
 
-    def differences(self, stored: Mapping[str, Json]) -> list[str]:
+    def differences(self, stored_conditions: Mapping[str, Json]) -> list[str]:
         """Return the differences between these conditions and stored ones: "threads 2 instead of 4"."""
-        return [*difference(self.conditions, stored)]
+        return [*difference(self.conditions, stored_conditions)]
 
 
 def values_fingerprint(made_of: Any) -> str:
@@ -143,7 +143,7 @@ def run_steps(
 
 
 def read_resume_state(
-    path: Path, claim: RunFingerprint, needed: Collection[str]
+    path: Path, claim: RunFingerprint, needed_keys: Collection[str]
 ) -> dict[str, Any] | None:
     """Return the saved state of this training, or None if there is none.
 
@@ -152,7 +152,7 @@ def read_resume_state(
     Args:
         path: path of the state file.
         claim: fingerprint of the training that is about to start.
-        needed: keys that the state must contain.
+        needed_keys: keys that the state must contain.
     """
     try:
         content = tensor_files.load(path)
@@ -171,7 +171,7 @@ def read_resume_state(
     if content.get("fingerprint") != claim.fingerprint:
         log.info("state=%s reason=of another training, so it starts from the beginning", path)
         return None
-    if missing := sorted({*needed} - content.keys()):
+    if missing := sorted({*needed_keys} - content.keys()):
         log.warning(
             "state=%s reason=lacks %s, so it starts from the beginning", path, ", ".join(missing)
         )
@@ -193,22 +193,26 @@ def write_resume_state(path: Path, claim: RunFingerprint, content: Mapping[str, 
     tensor_files.save(path, {**mark, **content})
 
 
-def _is_due(training: StepTrainer, kept: ResumeFile, saved: float) -> bool:
-    if kept.every:
-        return training.step % kept.every == 0
-    return time.monotonic() - saved > SAVE_EVERY_S
+def _is_due(training: StepTrainer, resume_file: ResumeFile, saved_at: float) -> bool:
+    if resume_file.every:
+        return training.step % resume_file.every == 0
+    return time.monotonic() - saved_at > SAVE_EVERY_S
 
 
-def _save(training: StepTrainer, kept: ResumeFile) -> None:
+def _save(training: StepTrainer, resume_file: ResumeFile) -> None:
     parts = {name: part.state_dict() for name, part in training.parts.items()}
     done = {"step": training.step, "seconds": training.seconds}
-    write_resume_state(kept.path, kept.run_fingerprint, {**done, **parts, **training.extra_state()})
+    write_resume_state(
+        resume_file.path, resume_file.run_fingerprint, {**done, **parts, **training.extra_state()}
+    )
     training.after_save()
 
 
-def _restore(training: StepTrainer, kept: ResumeFile) -> None:
+def _restore(training: StepTrainer, resume_file: ResumeFile) -> None:
     content = read_resume_state(
-        kept.path, kept.run_fingerprint, {"step", *training.parts, *training.extra_state()}
+        resume_file.path,
+        resume_file.run_fingerprint,
+        {"step", *training.parts, *training.extra_state()},
     )
     if content is None:
         return
@@ -216,7 +220,9 @@ def _restore(training: StepTrainer, kept: ResumeFile) -> None:
     for name, part in training.parts.items():
         part.load_state_dict(content[name])
     training.load_extra_state(content)
-    differences = kept.run_fingerprint.differences(json.loads(content.get("conditions", "{}")))
+    differences = resume_file.run_fingerprint.differences(
+        json.loads(content.get("conditions", "{}"))
+    )
     bits = f", but not bit by bit: {'; '.join(differences)}" if differences else ""
     level = logging.WARNING if differences else logging.INFO
-    log.log(level, "state=%s resumes after step %d%s", kept.path, training.step, bits)
+    log.log(level, "state=%s resumes after step %d%s", resume_file.path, training.step, bits)

@@ -135,13 +135,13 @@ def load(path: Path) -> Any:
         raise BrokenFileError("it is cut off, or not a file of tensors") from error
 
 
-def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
+def refuse_other_digest(path: Path, digest: str, *, advice: str) -> None:
     """Reject a cached file whose content does not match the digest in its name.
 
     Args:
         path: path of the file.
         digest: first hexadecimal digits of the expected SHA-256, or all of them.
-        again: what to do to get the file again, for the message.
+        advice: what to do to get the file again, for the message.
 
     Raises:
         WeightsError: the digest differs, or the file cannot be read.
@@ -153,7 +153,7 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
     if not found.startswith(digest):
         raise WeightsError(
             f"{path} is damaged or another file: its SHA-256 begins with {found[: len(digest)]}, not "
-            f"with {digest}. Delete it and {again}, or give another file (--weights PATH, or "
+            f"with {digest}. Delete it and {advice}, or give another file (--weights PATH, or "
             "TRUEFACE_WEIGHTS=PATH in the environment)"
         )
 

@@ -48,7 +48,7 @@ class Subgroups:
         return len(self.counts) // CLASSES
 
     @property
-    def filled(self) -> Tensor:
+    def has_images(self) -> Tensor:
         """Whether each cell has a training image, (2 G,) bool."""
         return self.counts > 0
 

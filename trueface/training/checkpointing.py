@@ -60,20 +60,20 @@ def clear_event_files(folder: Path) -> None:
 
 @contextmanager
 def log_to_tensorboard(
-    watch: RunContext, folder: Path, *, enabled: bool, images_read: int = 0
+    watch: RunContext, folder: Path, *, is_on: bool, images_read: int = 0
 ) -> Iterator[RunContext]:
     """Yield a run context whose reports are also written as event files to a model's folder.
 
     Args:
         watch: receives the reports.
         folder: folder of the model.
-        enabled: whether event files are written. If false, the run context is yielded unchanged.
+        is_on: whether event files are written. If false, the run context is yielded unchanged.
         images_read: position at which the training resumes. TensorBoard hides later events.
 
     Raises:
         JobError: the package is not installed.
     """
-    if not enabled:
+    if not is_on:
         yield watch
         return
     try:
@@ -100,7 +100,7 @@ def log_to_tensorboard(
         writer.close()
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing. It is called after weights were replaced if `on_first_write` is not set."""
 
 
@@ -125,8 +125,8 @@ class CheckpointCallback:
     provenance: Mapping[str, Json]
     facts: Callable[[], Mapping[str, Json]] = dict
     identity: Collection[str] = ()
-    before_save: Callable[[], None] = _nothing
-    on_first_write: Callable[[], Callable[[], None]] = lambda: _nothing
+    before_save: Callable[[], None] = _do_nothing
+    on_first_write: Callable[[], Callable[[], None]] = lambda: _do_nothing
     further: bool = False
     _written: Callable[[], None] | None = field(default=None, init=False)
 
@@ -153,15 +153,15 @@ class CheckpointCallback:
                 facts |= _calibration(epochs[-1])
             checkpoint.save_model(path, detector, facts)
 
-    def confirm(self, epochs: Sequence[Epoch], chosen: Epoch, model: Detector) -> None:
+    def confirm(self, epochs: Sequence[Epoch], epoch: Epoch, model: Detector) -> None:
         """Write the selected weights again, because those on disk may be from another run of the epoch.
 
         An optimizer state of another epoch is deleted.
         """
         write_history(paths.history(self.folder), epochs)
-        self._best(model, chosen)
+        self._best(model, epoch)
         path = paths.optimizer(self.folder)
-        if path.exists() and load_optimizer(path).epoch != chosen.epoch:
+        if path.exists() and load_optimizer(path).epoch != epoch.epoch:
             path.unlink()
 
     def _best(self, model: Detector, epoch: Epoch) -> None:
@@ -169,7 +169,7 @@ class CheckpointCallback:
             if not self.further:
                 # the state is of an earlier training and does not belong to the new weights
                 paths.optimizer(self.folder).unlink(missing_ok=True)
-            self._written = self.on_first_write() if self.settings.save_weights else _nothing
+            self._written = self.on_first_write() if self.settings.save_weights else _do_nothing
         if self.settings.save_weights:
             own = {**self.provenance, **self.facts()}
             provenance = {**_calibration(epoch), **own, "epochs": epoch.epoch}
@@ -229,19 +229,19 @@ class TrainingFingerprint(stepping.RunFingerprint):
             conditions={key: provenance.get(key, _EARLIER.get(key)) for key in ENVIRONMENT_KEYS},
         )
 
-    def differences(self, stored: Mapping[str, Json]) -> list[str]:
+    def differences(self, stored_conditions: Mapping[str, Json]) -> list[str]:
         """Return the differences of the conditions. Earlier versions did not record all of them."""
-        return super().differences({**_EARLIER, **stored})
+        return super().differences({**_EARLIER, **stored_conditions})
 
 
-def save_trainer_state(path: Path, claim: TrainingFingerprint, interrupted: TrainerState) -> None:
+def save_trainer_state(path: Path, claim: TrainingFingerprint, state: TrainerState) -> None:
     """Write a state atomically. Folders are created as needed."""
     plain = {
-        "epochs": [asdict(epoch) for epoch in interrupted.epochs],
-        "start": json.dumps(dict(interrupted.start)),
-        "resumed": json.dumps([*map(dict, interrupted.resumed)]),
+        "epochs": [asdict(epoch) for epoch in state.epochs],
+        "start": json.dumps(dict(state.start)),
+        "resumed": json.dumps([*map(dict, state.resumed)]),
     }
-    stepping.write_resume_state(path, claim, {**interrupted._asdict(), **plain})
+    stepping.write_resume_state(path, claim, {**state._asdict(), **plain})
 
 
 def find_trainer_state(

@@ -75,10 +75,10 @@ class CollaborationObjective(Objective):
         self._last: Tensor | None = None
         self._measured: list[CollaborationStatistics] = []
 
-    def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
+    def begin_epoch(self, epoch: int, first_batch: int, batches: int) -> None:
         """Record the epoch, the number of its finished batches, and the number of its batches."""
-        self._epoch, self._step, self._steps, self._last = epoch, done, batches, None
-        self._inner.begin_epoch(epoch, done, batches)
+        self._epoch, self._step, self._steps, self._last = epoch, first_batch, batches, None
+        self._inner.begin_epoch(epoch, first_batch, batches)
 
     def can_learn(self, labels: Tensor) -> bool:
         """Return whether the inner objective takes a batch."""

@@ -194,7 +194,7 @@ def is_momentum_held(settings: Mapping[str, Any]) -> bool:
     return moves and settings.get("momentum") is not None
 
 
-def long_average_reason(
+def explain_long_average(
     ema: float, *, warmup: bool, images: int, rows_per_step: int, epochs: int
 ) -> str:
     """Return why a moving average over a training's steps would still contain its first weights, or ''.
@@ -275,7 +275,7 @@ class TrainerConfig:
 
     def long_average_reason(self, images: int) -> str:
         """Return why the moving average is too long for a training with so many images per epoch, or ''."""
-        return long_average_reason(
+        return explain_long_average(
             self.ema,
             warmup=self.ema_warmup,
             images=images,
@@ -290,8 +290,8 @@ class TrainerConfig:
         )
 
     @classmethod
-    def from_settings(cls, settings: object, **changed: Any) -> "TrainerConfig":
-        """Return what `settings` has under the same names; `changed` takes precedence."""
+    def from_settings(cls, settings: object, **changes: Any) -> "TrainerConfig":
+        """Return what `settings` has under the same names; `changes` takes precedence."""
         names = [field.name for field in fields(cls)]
         values = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
-        return cls(**{**values, **changed})
+        return cls(**{**values, **changes})

@@ -44,7 +44,7 @@ def rbf_kernel_matrix(features: Tensor, width: str | float = MEDIAN) -> Tensor:
     return torch.exp(-squares / (2 * _width_squared(squares, width, wide.shape[1])))
 
 
-def centred(matrix: Tensor) -> Tensor:
+def centre_matrix(matrix: Tensor) -> Tensor:
     """Return H K H of a symmetric matrix (B, B)."""
     rows = matrix.mean(0, keepdim=True)
     return matrix - rows - rows.T + matrix.mean()
@@ -52,7 +52,7 @@ def centred(matrix: Tensor) -> Tensor:
 
 def hsic_biased(first: Tensor, second: Tensor) -> Tensor:
     """Return (B-1)⁻² tr(K H L H) of two Gram matrices (B, B), at least 0."""
-    return (centred(first) * second).sum().clamp_min(0) / (len(first) - 1) ** 2
+    return (centre_matrix(first) * second).sum().clamp_min(0) / (len(first) - 1) ** 2
 
 
 def hsic_normalised(first: Tensor, second: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def hsic_normalised(first: Tensor, second: Tensor) -> Tensor:
 
 def cca(first: Tensor, second: Tensor) -> Tensor:
     """Return tr(R_a R_b) of two Gram matrices (B, B), in 0 … B-1."""
-    return (_resolved(first) * _resolved(second).T).sum()
+    return (_solve_regularised(first) * _solve_regularised(second).T).sum()
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(
@@ -79,7 +79,7 @@ def sum_over_pairs(form: str, grams: Sequence[Tensor]) -> Tensor:
         grams: one a quality, two at least.
     """
     if form == "cca":  # each matrix is inverted once
-        resolved = [_resolved(each) for each in grams]
+        resolved = [_solve_regularised(each) for each in grams]
         return _over_pairs(lambda first, other: (first * other.T).sum(), resolved)
     return _over_pairs(FORMS[form], grams)
 
@@ -94,7 +94,7 @@ def mean_shuffled_nhsic(grams: Sequence[Tensor]) -> Tensor:
     count = len(grams[0])
     shifts = min(SHIFTS, count - 1)
     steps = {1 + (count - 2) * at // max(shifts - 1, 1) for at in range(shifts)}
-    values = [_over_pairs(partial(_shifted, step=step), grams) for step in sorted(steps)]
+    values = [_over_pairs(partial(_shifted_hsic, step=step), grams) for step in sorted(steps)]
     return torch.stack(values).mean() / pairs(len(grams))
 
 
@@ -103,7 +103,7 @@ def pairs(count: int) -> int:
     return count * (count - 1) // 2
 
 
-def _shifted(first: Tensor, second: Tensor, step: int) -> Tensor:
+def _shifted_hsic(first: Tensor, second: Tensor, step: int) -> Tensor:
     return hsic_normalised(first, second.roll((step, step), (0, 1)))
 
 
@@ -114,8 +114,8 @@ def _over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:
     return torch.stack(values).sum()
 
 
-def _resolved(matrix: Tensor) -> Tensor:
-    inner = centred(matrix)
+def _solve_regularised(matrix: Tensor) -> Tensor:
+    inner = centre_matrix(matrix)
     # symmetric: K̃ (K̃ + εB I)⁻¹ = (K̃ + εB I)⁻¹ K̃
     ridge = EPSILON * len(matrix) * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     solved: Tensor = torch.linalg.solve(inner + ridge, inner)

@@ -71,7 +71,7 @@ def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
     shared: dict[nn.Module, nn.Module] = {}
     for parent, name, child in before:
         if child not in shared:
-            shared[child] = _shared(child, rows)
+            shared[child] = _share_layer(child, rows)
         setattr(parent, name, shared[child])
     try:
         yield
@@ -81,7 +81,7 @@ def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
             setattr(parent, name, child)
 
 
-def _shared(layer: nn.Module, rows: RankRows) -> nn.Module:
+def _share_layer(layer: nn.Module, rows: RankRows) -> nn.Module:
     """Return a layer that uses the batch of all ranks, with the parameters and buffers of `layer`."""
     if not isinstance(layer, _BatchNorm):
         assert isinstance(layer, nn.Dropout)
@@ -319,7 +319,7 @@ class ProcessGroup:
             seen += sum(counts)
             if not counts[self.shard.rank]:
                 # the same empty part, with the image shape of the other ranks
-                batch = _empty(batch, max(shapes)[1:])
+                batch = _make_empty_batch(batch, max(shapes)[1:])
             before = sum(counts[: self.shard.rank])
             crops = self._rows.per_image(batch.inputs.shape)
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
@@ -389,7 +389,7 @@ def _shape_of(batch: Batch) -> Tensor:
     return torch.tensor([[count, *shape, *[0] * (CLIP_DIMENSIONS - 1 - len(shape))]])
 
 
-def _empty(batch: Batch, shape: list[int]) -> Batch:
+def _make_empty_batch(batch: Batch, shape: list[int]) -> Batch:
     """Return a batch without images that has the other dimensions of another rank's images."""
     sides = [side for side in shape if side]
     dtype = torch.uint8 if len(sides) > 1 else torch.float32  # pixels, or features

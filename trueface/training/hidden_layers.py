@@ -31,7 +31,7 @@ def select_layers(
     """
     network = model.network if isinstance(model, Detector) else model
     if features:
-        return _hidden(model, weights)
+        return _find_hidden_layers(model, weights)
     modules = dict(network.named_modules())
     unknown = [name for name in weights if name not in modules]
     if unknown:
@@ -52,7 +52,7 @@ def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tenso
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, output: object) -> None:
-        outputs[name] = _pooled(name, output)
+        outputs[name] = _pool_output(name, output)
 
     handles = [
         layer.register_forward_hook(
@@ -68,7 +68,9 @@ def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tenso
             handle.remove()
 
 
-def _hidden(model: nn.Module, weights: Mapping[str, float]) -> dict[str, tuple[nn.Module, float]]:
+def _find_hidden_layers(
+    model: nn.Module, weights: Mapping[str, float]
+) -> dict[str, tuple[nn.Module, float]]:
     head: nn.Module = model.head if isinstance(model, Detector) else model
     inside = [(name, each) for name, each in head.named_modules() if name]
     # if activations are not modules, their inputs
@@ -87,7 +89,7 @@ def _hidden(model: nn.Module, weights: Mapping[str, float]) -> dict[str, tuple[n
     return {f"head.{name}": (layer, weight) for (name, layer), weight in pairs}
 
 
-def _pooled(name: str, output: object) -> Tensor:
+def _pool_output(name: str, output: object) -> Tensor:
     if isinstance(output, Tensor):
         if output.ndim == _IMAGES:
             return output.mean((2, 3))

@@ -81,7 +81,7 @@ def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSet
 
 
 def begin_training_set(
-    folder: Path, base: str | None, lesson: TrainingSetRecord, *, further: bool = False
+    folder: Path, base: str | None, lesson: TrainingSetRecord, *, extends: bool = False
 ) -> Callable[[], None]:
     """Record that a model is in training, and return the function to call after its weights.
 
@@ -92,12 +92,12 @@ def begin_training_set(
         folder: of the model.
         base: its base model.
         lesson: its training images.
-        further: it continues from its own weights, so that their lists stay valid permanently.
+        extends: it continues from its own weights, so that their lists stay valid permanently.
     """
     earlier = read_ancestry(folder) if paths.checkpoint(folder).exists() else None
     before = earlier.lessons if earlier else ()
     write_ancestry(folder, base, (*before, lesson))
-    return partial(write_ancestry, folder, base, (*(before if further else ()), lesson))
+    return partial(write_ancestry, folder, base, (*(before if extends else ()), lesson))
 
 
 def read_ancestry(folder: Path) -> Ancestry | None:

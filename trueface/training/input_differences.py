@@ -9,23 +9,26 @@ OWN = "model"  # the normalization that a network's own numbers decide
 
 
 def iter_differences(
-    earlier: Mapping[str, Any], used: Mapping[str, Any], *, keeps_normalization: bool
+    base_settings: Mapping[str, Any], own_settings: Mapping[str, Any], *, keeps_normalization: bool
 ) -> Iterator[str]:
     """Yield each setting in which images reach two networks differently, with both values.
 
     Args:
-        earlier: settings of the job that made the base or teacher: a training, or a published checkpoint.
-        used: settings of the training.
+        base_settings: settings of the job that made the base or teacher: a training, or a published checkpoint.
+        own_settings: settings of the training.
         keeps_normalization: whether the training takes over the earlier normalization if it sets none.
     """
-    names = ("crop" if _is_published(earlier) else "resize_size", "resize_size")
-    sizes = [settings.get(name) for settings, name in zip((earlier, used), names, strict=True)]
+    names = ("crop" if _is_published(base_settings) else "resize_size", "resize_size")
+    sizes = [
+        settings.get(name)
+        for settings, name in zip((base_settings, own_settings), names, strict=True)
+    ]
     if None not in sizes and sizes[0] != sizes[1]:
         yield f"{names[0]}: {sizes[0]}, and this job uses {names[1]}: {sizes[1]}"
-    patches = [max(settings.get("patch_size", 0), 0) for settings in (earlier, used)]
+    patches = [max(settings.get("patch_size", 0), 0) for settings in (base_settings, own_settings)]
     if patches[0] != patches[1]:
         yield f"patch_size: {patches[0]}, and this job uses patch_size: {patches[1]}"
-    normalizations = _normalization(earlier), _normalization(used)
+    normalizations = _normalization(base_settings), _normalization(own_settings)
     is_kept = keeps_normalization and normalizations[1] == OWN
     if normalizations[0] != normalizations[1] and not is_kept:
         yield (
@@ -33,23 +36,25 @@ def iter_differences(
         )
 
 
-def unfit_teacher(teacher: str, earlier: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+def unfit_teacher(
+    teacher: str, base_settings: Mapping[str, Any], own_settings: Mapping[str, Any]
+) -> str:
     """Return why a teacher would see images that are decoded or resized otherwise than its own; '' if not.
 
     Args:
         teacher: for the sentence.
-        earlier: settings of the job that made it.
-        used: settings of the training.
+        base_settings: settings of the job that made it.
+        own_settings: settings of the training.
     """
-    if _is_published(earlier):
-        if not earlier.get("resize"):
+    if _is_published(base_settings):
+        if not base_settings.get("resize"):
             return ""
         return (
-            f"teacher {teacher} was published with images that are resized to {earlier['resize']} pixels. The "
+            f"teacher {teacher} was published with images that are resized to {base_settings['resize']} pixels. The "
             "training does not do this. Take it over with resize: 0 and give images of that size, or use another "
             "teacher."
         )
-    if differs := other_decoding(earlier, used):
+    if differs := other_decoding(base_settings, own_settings):
         return f"teacher {teacher} is trained with {differs}. Use the same value in both trainings."
     return ""
 

@@ -182,7 +182,7 @@ class Loop:
         return self.model if self._average is None else self._average.network
 
     @property
-    def stopped(self) -> bool:
+    def is_stopped(self) -> bool:
         """Whether a person wants the training to end; all processes of its group get one answer."""
         return self.group.any(flag=self.watch.stop.is_set())
 
@@ -202,7 +202,7 @@ class Loop:
     def run(
         self,
         epoch: int,
-        begun: RunningMetrics | None,
+        start_metrics: RunningMetrics | None,
         *,
         every: int,
         pause: Callable[[RunningMetrics], None],
@@ -211,7 +211,7 @@ class Loop:
 
         Args:
             epoch: from 0.
-            begun: the sums of earlier batches of this epoch, whose state was restored, or None.
+            start_metrics: the sums of earlier batches of this epoch, whose state was restored, or None.
             every: call `pause` after this number of batches, but only between two steps. 0: never.
             pause: called with the sums so far.
 
@@ -221,8 +221,8 @@ class Loop:
         frozen = self.config.freeze
         fixed = frozen and self.config.freeze_bn
         set_train_mode(self.model, fixed_statistics=fixed, frozen_backbone=frozen)
-        sums = begun or RunningMetrics()
-        if begun is None:
+        sums = start_metrics or RunningMetrics()
+        if start_metrics is None:
             # dropout, and objectives that draw, draw from torch's own generator
             torch.manual_seed(stream_seed(f"dropout/{epoch}", self.config.seed))
         batches_due = math.ceil(len(self.training) / self.config.rows_per_batch)
@@ -233,7 +233,7 @@ class Loop:
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
                 # saved gradients would be as large as the model, so a training pauses between steps
-                if not self._accumulated.batches and self.stopped:
+                if not self._accumulated.batches and self.is_stopped:
                     break
                 if not self.objective.can_learn(part.batch.labels):
                     self._skip(part)
@@ -369,10 +369,10 @@ class Loop:
         self.schedule.end_step()
         self._accumulated = AccumulatedBatches()
 
-    def _graphed_step(self, graphed: GraphedSteps, batch: Batch) -> tuple[float, Logs]:
+    def _graphed_step(self, graphed_steps: GraphedSteps, batch: Batch) -> tuple[float, Logs]:
         self.schedule.begin_step()
         inputs = {**batch.columns, INPUTS: batch.inputs, LABELS: batch.labels}
-        done = graphed(inputs)
+        done = graphed_steps(inputs)
         self.objective.stepped()
         self.schedule.end_step()
         return done

@@ -71,12 +71,12 @@ def network_of(model: nn.Module) -> nn.Module:
     return getattr(model, "network", model)
 
 
-def save_optimizer(path: Path, kept: OptimizerCheckpoint) -> None:
+def save_optimizer(path: Path, checkpoint: OptimizerCheckpoint) -> None:
     """Write a state atomically; folders are made as needed."""
     content = {
         "schema": SCHEMA,
-        "epoch": kept.epoch,
-        "state": {name: dict(values) for name, values in kept.state.items()},
+        "epoch": checkpoint.epoch,
+        "state": {name: dict(values) for name, values in checkpoint.state.items()},
     }
     tensor_files.save(path, content)
 

@@ -59,7 +59,7 @@ def attributes_provenance(files: Sequence[Path]) -> dict[str, Json]:
 
 def labels_provenance(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
     """Return the number of labels in both sets that differ from the true labels."""
-    return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}
+    return {"flipped_train": _count_flipped(training), "flipped_val": _count_flipped(validation)}
 
 
 @lru_cache(maxsize=1)  # imported code does not change while a process runs
@@ -73,7 +73,7 @@ def _archive_code(package: Path) -> tuple[bytes, str]:
     return content, sha256_hex(content)
 
 
-def _flipped(images: ImageSet) -> int:
+def _count_flipped(images: ImageSet) -> int:
     pairs = zip(images.images, images.labels, strict=True)
     return sum(image.label != label for image, label in pairs)
 

@@ -124,14 +124,14 @@ class QualitySettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _files_by_name(cls, given: Any) -> Any:
+    def _files_by_name(cls, values: Any) -> Any:
         """Allow words from a list of files as qualities. `c23` is then not parsed as a corruption."""
-        if not isinstance(given, Mapping) or not given.get("quality_list"):
-            return given
-        qualities = join_qualities(given.get("qualities", ""))
+        if not isinstance(values, Mapping) or not values.get("quality_list"):
+            return values
+        qualities = join_qualities(values.get("qualities", ""))
         if not isinstance(qualities, str):
-            return given
-        return {**given, "qualities": with_files(qualities)}
+            return values
+        return {**values, "qualities": with_files(qualities)}
 
     @property
     def quality_names(self) -> tuple[str, ...]:

@@ -60,8 +60,8 @@ from trueface.training.ridge_regression import (
     Numbers,
     Standardization,
     regression,
+    standardise_rows,
     weighted_sum,
-    whole,
 )
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, validate_logits
@@ -108,9 +108,9 @@ def best_penalty(
             `COARSE`, and for the neighbours of the best.
     """
     merits = {penalty: merit(penalty) for penalty in COARSE}
-    centre = _best(merits)
+    centre = _select_best_penalty(merits)
     merits |= {centre * factor: merit(centre * factor) for factor in FINE}
-    return _best(merits), merits
+    return _select_best_penalty(merits), merits
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def refit(
     standard: Standardization,
     penalty: float,
     *,
-    gone: Sequence[int] | NDArray[np.int64] = (),
+    removed_rows: Sequence[int] | NDArray[np.int64] = (),
     factor: DualFactor | None = None,
 ) -> LinearLayer:
     """Return the layer fitted on all rows except some, with the current labels of the rows.
@@ -246,7 +246,7 @@ def refit(
         rows: all rows of the previous fit, with new labels.
         standard: means and deviations of the previous fit.
         penalty: penalty of squared weights.
-        gone: positions of the rows to forget.
+        removed_rows: positions of the rows to forget.
         factor: factor of all rows. None: computed if needed.
 
     Raises:
@@ -254,27 +254,27 @@ def refit(
         ValueError: the remaining rows have only one class.
     """
     stays = np.ones(len(rows))
-    stays[np.asarray(gone, dtype=np.int64)] = 0.0
+    stays[np.asarray(removed_rows, dtype=np.int64)] = 0.0
     weight = rows.weight * stays
     train_targets = targets(rows.labels, weight)
     if is_dual(rows):
         factor = factor or factor_of(rows, standard, penalty)
         solved = (
-            factor.coefficients_without(gone, train_targets)
-            if len(gone)
+            factor.coefficients_without(removed_rows, train_targets)
+            if len(removed_rows)
             else factor.coefficients(train_targets)
         )
         direction = weighted_sum(rows, standard, solved.values)
         outputs = solved.outputs(train_targets, penalty, rows.weight)
     else:
-        columns = whole(rows, standard)
+        columns = standardise_rows(rows, standard)
         moments = NormalEquations.from_columns(columns, weight)
         direction = moments.weight(columns, weight * train_targets, penalty)
         outputs = columns @ direction
     return LinearLayer(weight=direction, bias=balanced_bias(outputs, rows.labels, weight))
 
 
-def relabelled(rows: FeatureRows, labels: NDArray[np.int8]) -> FeatureRows:
+def replace_labels(rows: FeatureRows, labels: NDArray[np.int8]) -> FeatureRows:
     """Return the rows with other labels (N,)."""
     return replace(rows, labels=labels)
 
@@ -302,26 +302,26 @@ def standardization_of_head(head: RidgeHead) -> Standardization:
     )
 
 
-def write_fit(fitted: RidgeFit, head: RidgeHead, *, views: int) -> None:
+def write_fit(fit: RidgeFit, head: RidgeHead, *, views: int) -> None:
     """Copy a fit on `views` views of each image into a last layer, on any device."""
     values: dict[str, Any] = {
-        "mean": fitted.standard.mean,
-        "scale": fitted.standard.scale,
-        "weights": fitted.standard.weights,
-        "weight": fitted.weight[None],
-        "bias": np.array([fitted.bias]),
-        "clip": fitted.standard.clip,
-        "penalty": fitted.penalty,
-        "temperature": fitted.calibration.temperature,
+        "mean": fit.standard.mean,
+        "scale": fit.standard.scale,
+        "weights": fit.standard.weights,
+        "weight": fit.weight[None],
+        "bias": np.array([fit.bias]),
+        "clip": fit.standard.clip,
+        "penalty": fit.penalty,
+        "temperature": fit.calibration.temperature,
         "views": float(views),
-        "rows": float(len(fitted.train_outputs)),
+        "rows": float(len(fit.train_outputs)),
     }
     with torch.no_grad():
         for name, value in values.items():
             getattr(head, name).copy_(torch.from_numpy(np.asarray(value)))
 
 
-def _best(merits: dict[float, float]) -> float:
+def _select_best_penalty(merits: dict[float, float]) -> float:
     return max(merits, key=lambda penalty: (merits[penalty], penalty))
 
 
@@ -427,11 +427,11 @@ def train(
     model: Detector,
     training: ImageLoader,
     validation: ImageLoader,
-    kept: CheckpointCallback,
+    checkpoint_callback: CheckpointCallback,
     *,
     watch: RunContext,
     store: FeatureStore | None = None,
-    earlier: BaseFit | None = None,
+    base_fit: BaseFit | None = None,
 ) -> TrainingResult:
     """Fit the last layer of `model` in place, and write the files that `trainer.train` writes.
 
@@ -439,21 +439,21 @@ def train(
         model: the model. Its backbone does not change. A last layer of another kind is replaced.
         training: images with training labels.
         validation: images with true labels.
-        kept: destination of the files. Its settings copies, penalty, crop and precision are used.
+        checkpoint_callback: destination of the files. Its settings copies, penalty, crop and precision are used.
         watch: device, progress and stop signal.
         store: feature store of all jobs, or None.
-        earlier: previous fit. If given, `training` contains examples of a new source, and the validation
+        base_fit: previous fit. If given, `training` contains examples of a new source, and the validation
             images of the previous fit select threshold and temperature.
 
     Raises:
         JobError: a stop was requested, there is only one class, or a feature is not finite.
     """
-    began, settings = now(), kept.settings
+    began, settings = now(), checkpoint_callback.settings
     head = ridge_head(model)
-    selection = validation if earlier is None else earlier.validation
+    selection = validation if base_fit is None else base_fit.validation
     data = compute_fit_data(model, training, selection, settings, watch, store)
-    if earlier is not None:
-        base = compute_fit_data(model, earlier.training, selection, settings, watch, store)
+    if base_fit is not None:
+        base = compute_fit_data(model, base_fit.training, selection, settings, watch, store)
         rows = concat_rows(base.rows, data.rows, settings.shot_weight or None)
         data = replace(data, rows=rows)
     fitted = fit(
@@ -462,20 +462,20 @@ def train(
         weights=standardization_of_head(head).weights,
         clip=float(head.clip),
         penalty=settings.penalty or None,
-        absolute_penalty=None if earlier is None or settings.penalty else earlier.penalty,
-        standard=None if earlier is None else earlier.standard,
+        absolute_penalty=None if base_fit is None or settings.penalty else base_fit.penalty,
+        standard=None if base_fit is None else base_fit.standard,
         check=stop_check(watch),
     )
     write_fit(fitted, head, views=1 + len(settings.copies_learned))
     epoch = _epoch(fitted, data, seconds=now() - began)
     source: dict[str, Json] = {
-        **kept.provenance,
-        **kept.facts(),
+        **checkpoint_callback.provenance,
+        **checkpoint_callback.facts(),
         "features": dict(data.facts),
-        "ridge": fit_provenance(fitted, data, settings, earlier),
+        "ridge": fit_provenance(fitted, data, settings, base_fit),
         "calibration": fitted.calibration.json_record,
     }
-    replace(kept, provenance=source, facts=dict)([epoch], BEST, model, dict)
+    replace(checkpoint_callback, provenance=source, facts=dict)([epoch], BEST, model, dict)
     log.info(
         "epoch=1 of=1 loss=%.4g val_accuracy=%.4g threshold=%.3g penalty=%.3g",
         epoch.loss, epoch.val_accuracy, fitted.calibration.threshold, fitted.relative_penalty,
@@ -529,16 +529,16 @@ def compute_fit_data(
 
 
 def fit_provenance(
-    fitted: RidgeFit, data: RidgeData, settings: TrainSettings, earlier: BaseFit | None
+    fit: RidgeFit, data: RidgeData, settings: TrainSettings, base_fit: BaseFit | None
 ) -> dict[str, Json]:
     """Return the parameters and data of a fit, for the provenance."""
     return {
-        "penalty": fitted.penalty,
-        "relative_penalty": fitted.relative_penalty,
-        "penalty_by": _penalty_by(fitted, settings, earlier),
-        "examples_weight": float(data.rows.weight[-1]) if earlier else None,
-        "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fitted.aucs.items())},
-        "rows": len(fitted.train_outputs),
+        "penalty": fit.penalty,
+        "relative_penalty": fit.relative_penalty,
+        "penalty_by": _penalty_by(fit, settings, base_fit),
+        "examples_weight": float(data.rows.weight[-1]) if base_fit else None,
+        "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fit.aucs.items())},
+        "rows": len(fit.train_outputs),
         "copies": list(settings.copies_learned),
         "copies_seed": settings.augment_seed,
     }
@@ -556,19 +556,19 @@ def stop_check(watch: RunContext) -> Callable[[], None]:
     return check
 
 
-def _penalty_by(fitted: RidgeFit, settings: TrainSettings, earlier: BaseFit | None) -> str:
+def _penalty_by(fit: RidgeFit, settings: TrainSettings, base_fit: BaseFit | None) -> str:
     if settings.penalty:
         return "setting"
-    if earlier is not None:
+    if base_fit is not None:
         return "base"
-    return "validation" if fitted.aucs else "default"
+    return "validation" if fit.aucs else "default"
 
 
-def _epoch(fitted: RidgeFit, data: RidgeData, *, seconds: float) -> Epoch:
+def _epoch(fit: RidgeFit, data: RidgeData, *, seconds: float) -> Epoch:
     rows, validation = data.rows, data.validation
     clean = _first_views(validation)
-    train_metrics = validate_logits(fitted.train_outputs, rows.labels == 1)
-    val_metrics = validate_logits(fitted.val_outputs[clean], validation.labels[clean] == 1)
+    train_metrics = validate_logits(fit.train_outputs, rows.labels == 1)
+    val_metrics = validate_logits(fit.val_outputs[clean], validation.labels[clean] == 1)
     return Epoch(
         epoch=1,
         lr=0.0,
@@ -579,8 +579,8 @@ def _epoch(fitted: RidgeFit, data: RidgeData, *, seconds: float) -> Epoch:
         val_balanced_accuracy=val_metrics.balanced_accuracy,
         seconds=seconds,
         images_per_s=len(rows) / max(seconds, 1e-9),
-        temperature=fitted.calibration.temperature,
-        threshold=fitted.calibration.threshold,
+        temperature=fit.calibration.temperature,
+        threshold=fit.calibration.threshold,
     )
 
 

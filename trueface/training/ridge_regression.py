@@ -298,7 +298,7 @@ class NormalEquations:
         return solved
 
 
-def whole(rows: FeatureRows, standard: Standardization) -> Numbers:
+def standardise_rows(rows: FeatureRows, standard: Standardization) -> Numbers:
     """Return all standardised columns of rows, (N, F)."""
     return np.concatenate([standard.block(rows, *bounds) for bounds in rows.blocks()], axis=1)
 
@@ -351,7 +351,7 @@ class Dual:
                 own = blas.dsyrk(1.0, block.T, beta=1.0, c=own, trans=1, lower=1, overwrite_c=1)
                 if others is not None:
                     other += standard.block(others, start, end) @ block.T
-        return cls(rows, standard, _whole(own), other)
+        return cls(rows, standard, _fill_upper_half(own), other)
 
     @property
     def unit(self) -> float:
@@ -403,12 +403,12 @@ def regression(
     if len(rows) <= rows.width:
         return Dual.from_rows(rows, standard, others, check)
     check()
-    columns = whole(rows, standard)
-    tested = np.empty((0, rows.width)) if others is None else whole(others, standard)
+    columns = standardise_rows(rows, standard)
+    tested = np.empty((0, rows.width)) if others is None else standardise_rows(others, standard)
     return Primal(rows, columns, tested, NormalEquations.from_columns(columns, rows.weight))
 
 
-def _whole(lower: Numbers) -> Numbers:
+def _fill_upper_half(lower: Numbers) -> Numbers:
     """Return the symmetric matrix of which the lower half is given, in its place."""
     for start in range(0, len(lower), BLOCK):
         end = start + BLOCK

@@ -35,7 +35,7 @@ class LearningRateSchedule(Protocol):
     """Moves the learning rate of an optimizer; the rate itself is in the optimizer's state."""
 
     @property
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the rate is too low for more epochs to change anything."""
         return False
 
@@ -67,7 +67,7 @@ class Decay(LearningRateSchedule):
         self._optimizer, self._config, self._epochs = optimizer, config, 0
 
     @property
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the rate is below the original's least."""
         return current_lr(self._optimizer) < min(LOWEST, self._config.lr)
 

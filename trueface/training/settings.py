@@ -216,16 +216,19 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _frozen_if_body_stays(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        if given.get("solver") == "gradient" and solver_of({**given, "solver": "auto"}) == "ridge":
+    def _frozen_if_body_stays(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        if (
+            values.get("solver") == "gradient"
+            and solver_of({**values, "solver": "auto"}) == "ridge"
+        ):
             raise UsageError(
-                f"solver: gradient does not work with model {given['model']}, which has tens of "
+                f"solver: gradient does not work with model {values['model']}, which has tens of "
                 "thousands of features; leave solver out"
             )
         # so that plans, feature stores and unlearnings know that the backbone does not change
-        return {**given, "freeze": True} if _body_stays(given) else given
+        return {**values, "freeze": True} if _body_stays(values) else values
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:

@@ -144,7 +144,7 @@ def train(
     model: Detector,
     training: BatchLoader,
     validation: BatchLoader,
-    kept: CheckpointCallback,
+    checkpoint_callback: CheckpointCallback,
     *,
     watch: RunContext,
     objective: Objective | None = None,
@@ -157,15 +157,21 @@ def train(
     state is kept. It belongs to the same epoch as the weights. A stopped training writes its
     weights to checkpoints/last.pt. A training that ends early in any other way leaves
     checkpoints/resume.pt, from which it resumes. The caller removes that file after storing the
-    result. Each process of a `group` trains the same model, and only the first writes files. `kept`
+    result. Each process of a `group` trains the same model, and only the first writes files. `checkpoint_callback`
     selects the files, and identifies this training.
 
     Raises:
         JobError: stopped, or loss or gradients are not finite.
     """
-    settings, folder, started = kept.settings, kept.folder, kept.provenance
-    made_of = {**started, **kept.facts()}
-    claim = TrainingFingerprint.from_provenance(made_of, settings.neutral_to_results, kept.identity)
+    settings, folder, started = (
+        checkpoint_callback.settings,
+        checkpoint_callback.folder,
+        checkpoint_callback.provenance,
+    )
+    made_of = {**started, **checkpoint_callback.facts()}
+    claim = TrainingFingerprint.from_provenance(
+        made_of, settings.neutral_to_results, checkpoint_callback.identity
+    )
     begun = (
         checkpointing.find_trainer_state(paths.resume(folder), claim, group)
         if settings.resume
@@ -177,7 +183,9 @@ def train(
         clear_event_files(folder)
     elif begun is not None:
         started = {**started, **begun.start, "resumed": [dict(note) for note in begun.resumed]}
-        kept = replace(kept, provenance=started, further=begun.chosen is not None)
+        checkpoint_callback = replace(
+            checkpoint_callback, provenance=started, further=begun.chosen is not None
+        )
     saving = ResumeOptions(
         resume_from_state=begun,
         every=settings.checkpoint_every,
@@ -188,7 +196,7 @@ def train(
     )
     read = 0 if begun is None else int(begun.steps["images_read"])
     logs_events = settings.tensorboard and group.is_first
-    with log_to_tensorboard(watch, folder, enabled=logs_events, images_read=read) as logged_watch:
+    with log_to_tensorboard(watch, folder, is_on=logs_events, images_read=read) as logged_watch:
         trained = fit(
             model,
             training,
@@ -196,13 +204,15 @@ def train(
             settings.trainer,
             watch=logged_watch,
             objective=objective,
-            after_epoch=kept if group.is_first else lambda *_: kept.before_save(),
+            after_epoch=checkpoint_callback
+            if group.is_first
+            else lambda *_: checkpoint_callback.before_save(),
             state=state,
             saving=saving,
             group=group,
         )
     if begun is not None and group.is_first:
-        kept.confirm(trained.epochs, trained.chosen, model)
+        checkpoint_callback.confirm(trained.epochs, trained.chosen, model)
     return trained
 
 
@@ -253,7 +263,7 @@ def fit(
         course = _EpochRunner(loop, saving or ResumeOptions(), after_epoch)
         standardise(model, training, watch, group)
         try:
-            while len(course.history) < config.num_epochs and not course.ended:
+            while len(course.history) < config.num_epochs and not course.is_finished:
                 course.epoch(validation)
         finally:
             loop.steps.release()
@@ -292,11 +302,11 @@ class _EpochRunner:
         return self._earlier + now() - self._started
 
     @property
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether more epochs would change nothing, or are not wanted."""
         patience = self._loop.config.early_stop
         stalled = 0 < patience <= epochs_without_progress(self.history)
-        return stalled or self._loop.schedule.ended
+        return stalled or self._loop.schedule.is_finished
 
     def epoch(self, validation: BatchLoader) -> None:
         """Go through one epoch, or the rest of one; choose, keep, and save the state."""
@@ -305,13 +315,15 @@ class _EpochRunner:
         images_before = loop.images_read
         sums = loop.run(number, self._sums, every=self._saving.every, pause=self._pause)
         self._sums = None
-        if loop.stopped:
+        if loop.is_stopped:
             self._pause(sums)
             self._after_epoch(self.history, LAST, loop.result, loop.optimizer_state)
             loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
         speed = (loop.images_read - images_before) / max(time.monotonic() - began, 1e-9)
-        epoch, predictions = self._validated(validation, sums, images_per_s=speed, began=began)
+        epoch, predictions = self._validate_epoch(
+            validation, sums, images_per_s=speed, start_time=began
+        )
         self.history.append(epoch)
         # the last of equally good epochs counts
         better = config.select == "last" or epoch.selection_score == max(
@@ -338,8 +350,13 @@ class _EpochRunner:
             epoch.epoch, config.num_epochs, epoch.loss, epoch.val_accuracy, speed, left_s,
         )  # fmt: skip
 
-    def _validated(
-        self, validation: BatchLoader, sums: RunningMetrics, *, images_per_s: float, began: float
+    def _validate_epoch(
+        self,
+        validation: BatchLoader,
+        sums: RunningMetrics,
+        *,
+        images_per_s: float,
+        start_time: float,
     ) -> tuple[Epoch, Predictions | None]:
         loop, count = self._loop, max(sums.images, 1)
         # a saved training can go on after a stop, and a validation that is half done cannot
@@ -360,7 +377,7 @@ class _EpochRunner:
             val_loss=result.loss,
             val_accuracy=result.accuracy,
             val_balanced_accuracy=result.balanced_accuracy,
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - start_time,
             images_per_s=images_per_s,
             temperature=None if calibration is None else calibration.temperature,
             threshold=None if calibration is None else calibration.threshold,
@@ -389,16 +406,16 @@ class _EpochRunner:
             )
         )
 
-    def _restore(self, begun: TrainerState) -> None:
+    def _restore(self, state: TrainerState) -> None:
         loop = self._loop
-        network_of(loop.model).load_state_dict(dict(begun.model))
-        self._sums = loop.restore(begun.steps, len(begun.epochs))
-        self.history = list(begun.epochs)
-        self._earlier = begun.seconds
-        if begun.chosen is not None:
-            self.chosen = begun.epochs[begun.chosen - 1]
+        network_of(loop.model).load_state_dict(dict(state.model))
+        self._sums = loop.restore(state.steps, len(state.epochs))
+        self.history = list(state.epochs)
+        self._earlier = state.seconds
+        if state.chosen is not None:
+            self.chosen = state.epochs[state.chosen - 1]
             own = network_of(loop.result).state_dict()
-            self.weights = copy.deepcopy(own) if begun.weights is None else begun.weights
+            self.weights = copy.deepcopy(own) if state.weights is None else state.weights
 
 
 @torch.no_grad()
@@ -444,7 +461,7 @@ def validate(
     width = every.shape[1] - (3 if by_cell else 2)
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:
-        return _of_logits(rows, classes)
+        return _class_metrics(rows, classes)
     predictions = Predictions.from_margin(
         rows.squeeze(1).double().numpy(), (classes.numpy() == 1).astype(np.int8)
     )
@@ -489,7 +506,7 @@ def validate_logits(logits: NDArray[np.float64], positive: NDArray[np.bool_]) ->
     )
 
 
-def _of_logits(logits: torch.Tensor, labels: torch.Tensor) -> Validation:
+def _class_metrics(logits: torch.Tensor, labels: torch.Tensor) -> Validation:
     correct = (logits.argmax(1) == labels).numpy()
     classes = labels.numpy()
     accuracies = [correct[classes == label].mean() for label in np.unique(classes)]

@@ -77,7 +77,9 @@ class EpsilonSearchPGD:
             flipped: list[Tensor] = []  # flipped samples of each part
             for rows, points, labels, slope, unit, within in parts():
                 logits = answer(
-                    pgd_linf(slope, points, eps=self.eps * unit, steps=self.steps, within=within)
+                    pgd_linf(
+                        slope, points, eps=self.eps * unit, steps=self.steps, value_range=within
+                    )
                 )
                 flipped.append((logits.argmax(1) != labels).sum())
                 count += len(labels)
@@ -155,7 +157,7 @@ def untargeted_linear_gradient(layer: nn.Linear, labels: Tensor) -> GradientFunc
 
 
 def pgd_linf(
-    slope: GradientFunction, start: Tensor, *, eps: float, steps: int, within: Range
+    slope: GradientFunction, start: Tensor, *, eps: float, steps: int, value_range: Range
 ) -> Tensor:
     """Return points near `start` in the maximum norm, after steps by the gradient's sign.
 
@@ -164,10 +166,10 @@ def pgd_linf(
         start: (B, …).
         eps: how far an entry may go.
         steps: how many; one is the fast gradient sign method.
-        within: no entry leaves it.
+        value_range: no entry leaves it.
     """
     step = STRIDE * eps / steps  # a single step is cut to `eps`, as all of them are
-    low, high = (start - eps).clamp_(*within), (start + eps).clamp_(*within)
+    low, high = (start - eps).clamp_(*value_range), (start + eps).clamp_(*value_range)
     point = start
     for _ in range(steps):
         point = torch.add(point, slope(point).sign_(), alpha=step)
@@ -181,7 +183,7 @@ def random_l2_init(shape: Sequence[int], radius: float, rng: torch.Generator) ->
     Draw those of a whole set at once: drawn batch by batch, they would depend on the batches.
     """
     reach = radius * torch.rand(shape[0], generator=rng)
-    return _long(torch.randn(*shape, generator=rng), reach)
+    return _scale_to_lengths(torch.randn(*shape, generator=rng), reach)
 
 
 def pgd_l2(
@@ -191,7 +193,7 @@ def pgd_l2(
     *,
     radius: float,
     steps: int,
-    within: Range,
+    value_range: Range,
 ) -> Tensor:
     """Return points near `start` in the Euclidean norm, from `start + offset` along the gradient.
 
@@ -201,15 +203,15 @@ def pgd_l2(
         offset: (B, …), see `random_l2_init`.
         radius: how far a point may go.
         steps: how many.
-        within: no entry leaves it.
+        value_range: no entry leaves it.
     """
-    point = (start + offset).clamp_(*within)
+    point = (start + offset).clamp_(*value_range)
     stride = radius if steps == 1 else STRIDE * radius / steps
     step = torch.full((len(start),), stride, device=start.device)
     for _ in range(steps):
-        gone = point + _long(slope(point), step) - start
+        gone = point + _scale_to_lengths(slope(point), step) - start
         length = _lengths(gone)
-        point = (start + _long(gone, length.clamp_max(radius))).clamp_(*within)
+        point = (start + _scale_to_lengths(gone, length.clamp_max(radius))).clamp_(*value_range)
     return point.detach()
 
 
@@ -221,7 +223,7 @@ def _lengths(arrows: Tensor) -> Tensor:
     return arrows.flatten(1).square().sum(1).sqrt()
 
 
-def _long(arrows: Tensor, lengths: Tensor) -> Tensor:
+def _scale_to_lengths(arrows: Tensor, lengths: Tensor) -> Tensor:
     """Return arrows (B, …) of the same directions with lengths (B,)."""
     factor = lengths / _lengths(arrows).clamp_min(TINY)
     return arrows * factor.view(-1, *(1,) * (arrows.ndim - 1))

@@ -199,21 +199,21 @@ class Request:
         model: nn.Module | None = None,
         names: Collection[str] = SETS,
         *,
-        counted: bool = False,
+        count_cost: bool = False,
     ) -> dict[str, Predictions]:
         """Return predictions of the forget set and of validation.
 
         Args:
             model: None: the one at hand.
             names: which of both.
-            counted: the method uses them, so their time and samples count as the method's.
+            count_cost: the method uses them, so their time and samples count as the method's.
 
         Raises:
             JobError: a logit is not finite.
         """
         model = self.model if model is None else model
         sets = {"forget": self.forget, "validation": self.validation}
-        with nullcontext() if counted else self.meter.uncounted():
+        with nullcontext() if count_cost else self.meter.pause_counting():
             return {
                 name: predict_examples(model, sets[name], self.watch, self.ids.get(name))
                 for name in names
@@ -314,7 +314,7 @@ def run(
         retain=retain is not None,
         true=forget.true is not None,
     )
-    return apply_method(name, request, forced=admit(name, situation, force=force))
+    return apply_method(name, request, forced_reason=admit(name, situation, force=force))
 
 
 def make_request(
@@ -373,7 +373,7 @@ def apply_method(
     name: str,
     request: Request,
     *,
-    forced: str | None = None,
+    forced_reason: str | None = None,
     predictions_before: Mapping[str, Predictions] | None = None,
 ) -> UnlearningReport:
     """Apply a method; return its result with its cost and its measurements before and after.
@@ -381,14 +381,14 @@ def apply_method(
     Args:
         name: of the method.
         request: as `make_request` returns it.
-        forced: the reason for which it is known not to work here, or None. See `registry.admit`.
+        forced_reason: the reason for which it is known not to work here, or None. See `registry.admit`.
         predictions_before: predictions of the model before unlearning, for any of SETS. The others are made.
 
     Raises:
         JobError: stopped, or a non-finite result.
     """
     meter, device, chosen = request.meter, request.watch.device, request.options
-    notes: tuple[str, ...] = () if forced is None else (f"forced: {forced}",)
+    notes: tuple[str, ...] = () if forced_reason is None else (f"forced: {forced_reason}",)
     notes += tuple(
         f"{key} has no effect here: {reason}"
         for key, reason in chosen.without_effect(request.goal, request.classes).items()

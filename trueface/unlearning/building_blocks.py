@@ -43,22 +43,25 @@ def epochs(
 
 
 def train_until_forgotten(
-    request: Request, take: Callable[[int], float], left: Callable[[], float], note: str
+    request: Request,
+    take_epoch: Callable[[int], float],
+    measure_retained: Callable[[], float],
+    note: str,
 ) -> Result:
     """Go through epochs as long as a forgotten sample is answered with its label.
 
     Args:
         request: what the method may use; `DescentOptions` among it.
-        take: takes the steps of an epoch; returns the mean loss.
-        left: the fraction of the samples that are answered so.
+        take_epoch: takes the steps of an epoch; returns the mean loss.
+        measure_retained: the fraction of the samples that are answered so.
         note: how many samples were read, in words.
     """
     log: list[Step] = []
-    last: float | None = left()
+    last: float | None = measure_retained()
     steps = epochs(
         request,
-        lambda epoch: {"loss": take(epoch)},
-        lambda: {"forget_accuracy_trained": left()},
+        lambda epoch: {"loss": take_epoch(epoch)},
+        lambda: {"forget_accuracy_trained": measure_retained()},
     )
     for step in steps if last else ():
         log.append(step)
@@ -110,7 +113,7 @@ def relabelled_dataset(request: Request) -> Examples:
     """
     if request.forget.true is None:
         raise JobError("the true labels of the forget set are unknown")
-    relabelled = request.forget.relabelled(request.forget.true)
+    relabelled = request.forget.replace_labels(request.forget.true)
     return relabelled if request.retain is None else relabelled + request.retain
 
 
@@ -149,9 +152,11 @@ def random_other_labels(request: Request, epoch: int) -> tuple[int, ...]:
     left = [label for label in range(request.classes) if label not in gone]
     if gone and left:
         return tuple(rng.choice(left, len(trained)).tolist())
-    return _others(trained, request.classes, rng)
+    return _draw_other_labels(trained, request.classes, rng)
 
 
-def _others(labels: Sequence[int], classes: int, rng: np.random.Generator) -> tuple[int, ...]:
+def _draw_other_labels(
+    labels: Sequence[int], classes: int, rng: np.random.Generator
+) -> tuple[int, ...]:
     moves = rng.integers(1, classes, len(labels))
     return tuple(((np.asarray(labels) + moves) % classes).tolist())

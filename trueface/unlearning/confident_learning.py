@@ -64,18 +64,18 @@ def true_label_posterior(probabilities: Floats, labels: Classes, transitions: Fl
 
 
 def calibrate_probabilities(
-    probabilities: Floats, target: Classes, judged: Floats | None = None
+    probabilities: Floats, target: Classes, judged_probabilities: Floats | None = None
 ) -> Floats:
     """Return the probabilities of a penalised regression, calibrated: confident as often as right.
 
     Args:
         probabilities: (N, K) of the regression, out of fold.
         target: (N,) classes that it shall predict.
-        judged: (M, K) probabilities to calibrate. None calibrates those of the N samples.
+        judged_probabilities: (M, K) probabilities to calibrate. None calibrates those of the N samples.
     """
     fitted = fit_logistic_regression(_log_ratios(probabilities), target, LIGHT)
     calibrated: Floats = fitted.predict_proba(
-        _log_ratios(probabilities if judged is None else judged)
+        _log_ratios(probabilities if judged_probabilities is None else judged_probabilities)
     )
     return calibrated
 

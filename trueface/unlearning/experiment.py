@@ -97,8 +97,8 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         options=settings.options,
         goal=task.facts.goal,
         fresh=task_model.fresh,
-        learn=lambda model, *given, **more: learn_as_trained(
-            task_model.whole(model), *given, settings=settings, **more
+        learn=lambda model, *arguments, **options: learn_as_trained(
+            task_model.whole(model), *arguments, settings=settings, **options
         ),
         cache=task_model.original.cache,
         watch=watch,
@@ -107,7 +107,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     unlearned = api.apply_method(
         settings.method,
         replace(request, ids={name: parts[name].ids for name in shared}),
-        forced=forced,
+        forced_reason=forced,
         predictions_before={name: predictions_before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
@@ -131,7 +131,7 @@ def unlearn(task: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         after={name: predictions[name] for name in parts},
         embedding=None,
     )
-    return done if original is None else _measured_afterwards(task, done, original, phases)
+    return done if original is None else _measure_afterwards(task, done, original, phases)
 
 
 def _search_hidden_flips(task: UnlearningTask, watch: RunContext) -> MethodSets:
@@ -153,7 +153,7 @@ def _search_hidden_flips(task: UnlearningTask, watch: RunContext) -> MethodSets:
         seed=task.settings.seed,
         ids=_ids_of(task, retain),
         flipped_ids=_ids_of(task, forget),
-        known=_drawn_fraction(task),
+        known_fraction=_drawn_fraction(task),
     )
     seconds = now() - began - (meter.making_seconds - making_before) - findings.judging_seconds
     flagged, hidden = findings.rows, set(task.parts["forget"].examples.positions)
@@ -168,7 +168,7 @@ def _search_hidden_flips(task: UnlearningTask, watch: RunContext) -> MethodSets:
         found.hidden,
         "unknown" if findings.precision is None else f"{findings.precision:.2f}",
     )
-    if reason := doubt(findings, known=task.facts.known):
+    if reason := doubt(findings, known_fraction=task.facts.known):
         log.warning("find=%d reason=%s", found.flagged, reason)
     if not flagged and not len(forget):
         raise JobError(
@@ -240,7 +240,7 @@ def learn_as_trained(
     trained = fit(
         model,
         samples.loader(label),
-        validation.loader(augmented=False),
+        validation.loader(augment=False),
         settings.model_copy(update=given).trainer,
         watch=watch,
     )
@@ -258,26 +258,26 @@ def learn_as_trained(
     )
 
 
-def write(folder: Path, done: UnlearningOutcome) -> None:
+def write(folder: Path, outcome: UnlearningOutcome) -> None:
     """Write record, predictions and embedding into the folder of the unlearned model."""
-    write_npz(paths.predictions_before(folder), done.before)
-    write_npz(paths.predictions_after(folder), done.after)
-    if done.embedding is None:
+    write_npz(paths.predictions_before(folder), outcome.before)
+    write_npz(paths.predictions_after(folder), outcome.after)
+    if outcome.embedding is None:
         paths.plane(folder).unlink(missing_ok=True)
     else:
-        planes.write(paths.plane(folder), done.embedding)
-    record.write(folder, done.record)
+        planes.write(paths.plane(folder), outcome.embedding)
+    record.write(folder, outcome.record)
 
 
-def _measured_afterwards(
-    task: UnlearningTask, done: UnlearningOutcome, base: nn.Module, phases: Phases
+def _measure_afterwards(
+    task: UnlearningTask, outcome: UnlearningOutcome, base: nn.Module, phases: Phases
 ) -> UnlearningOutcome:
-    """Return `done` with the relearning of the forget set, a probe and an embedding."""
-    model, seed, watch = done.unlearned.model, task.settings.seed, phases.watch
+    """Return `outcome` with the relearning of the forget set, a probe and an embedding."""
+    model, seed, watch = outcome.unlearned.model, task.settings.seed, phases.watch
     forget, retain = (task.parts[name].examples for name in ("forget", "retain"))
     watch.begin_phase("relearning")
     if len(forget) <= LOOKED_AT:  # then these are all of them
-        target = done.before["forget"].loss(done.before["forget"].labels)
+        target = outcome.before["forget"].loss(outcome.before["forget"].labels)
     else:
         target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
@@ -290,13 +290,13 @@ def _measured_afterwards(
         probed = task.probe(base, model, lost, kept, watch, seed=seed)
     watch.begin_phase("embedding")
     return replace(
-        done,
-        record=replace(done.record, relearn=relearned, probe=probed),
+        outcome,
+        record=replace(outcome.record, relearn=relearned, probe=probed),
         embedding=plane(base, model, forget, retain, watch, seed=seed),
     )
 
 
-def _record(task: UnlearningTask, done: UnlearningReport, **measured: Any) -> Record:
+def _record(task: UnlearningTask, report: UnlearningReport, **measures: Any) -> Record:
     settings, facts, meter = task.settings, task.facts, task.meter
     original = task.model.original
     return Record(
@@ -304,22 +304,22 @@ def _record(task: UnlearningTask, done: UnlearningReport, **measured: Any) -> Re
         model=original.unlearned_name,
         base=original.name,
         **vars(facts),
-        **measured,
+        **measures,
         classes=len(facts.class_names),
         seed=settings.seed,
         forced=settings.force,
         options=settings.options.model_dump(mode="json"),
-        notes=done.notes,
-        seconds=done.seconds,
-        samples_read=done.samples_read,
-        cached_seconds=done.cached_seconds + meter.cached_seconds,
-        cached_samples=done.cached_samples + meter.cached_samples,
-        peak_bytes=done.peak_bytes,
+        notes=report.notes,
+        seconds=report.seconds,
+        samples_read=report.samples_read,
+        cached_seconds=report.cached_seconds + meter.cached_seconds,
+        cached_samples=report.cached_samples + meter.cached_samples,
+        peak_bytes=report.peak_bytes,
         training_seconds=original.training.seconds,
         training_samples=original.training.samples,
         relearn=None,
         probe=None,
-        log=tuple({"step": step.step, **step.metrics} for step in done.log),
+        log=tuple({"step": step.step, **step.metrics} for step in report.log),
     )
 
 
@@ -332,9 +332,9 @@ def _predict_parts(
     }
 
 
-def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> float:
+def _attack_success(model: nn.Module, attacked_fakes: Examples, watch: RunContext) -> float:
     """Return the fraction of fakes with a patch on that are predicted real."""
-    predicted = forward.predict_examples(model, attacked, watch)
+    predicted = forward.predict_examples(model, attacked_fakes, watch)
     return float(np.mean(predicted.predicted_classes == 0))
 
 
@@ -437,7 +437,7 @@ MOST_FORGOTTEN = 200  # forgotten ones among these
 
 def plane(
     original: nn.Module,
-    unlearned: nn.Module,
+    unlearned_model: nn.Module,
     forget: Examples,
     retain: Examples,
     watch: RunContext,
@@ -451,7 +451,7 @@ def plane(
 
     Args:
         original: the model before unlearning.
-        unlearned: the one that has unlearned.
+        unlearned_model: the one that has unlearned.
         forget: at most 200 of them are shown.
         retain: the rest.
         watch: device, stop.
@@ -464,7 +464,7 @@ def plane(
     stay = retain.subset(draw_row_numbers(len(retain), MOST - len(lost), "plane/retain", seed))
     read_by_model = [
         [penultimate(model, side, watch) for side in (lost, stay)]
-        for model in (original, unlearned)
+        for model in (original, unlearned_model)
     ]
     first, second = (np.concatenate([features for features, _ in sides]) for sides in read_by_model)
     axes = Axes.from_features(first)

@@ -52,7 +52,7 @@ class PoisonedDetector:
 
 
 def make_flip_task(
-    poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
+    poisoned_detector: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
 ) -> UnlearningTask:
     """Return a poisoned detector, or its last layer, that shall forget the flipped labels.
 
@@ -60,20 +60,24 @@ def make_flip_task(
     there is one. If the labels were flipped with a patch, the fakes of the test are attacked with it.
 
     Args:
-        poisoned: the detector and its images.
+        poisoned_detector: the detector and its images.
         settings: of the unlearning.
         watch: device, precision, progress, stop.
 
     Raises:
         JobError: stopped, or features are not finite.
     """
-    detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
+    detector, lists, record = (
+        poisoned_detector.detector,
+        poisoned_detector.lists,
+        poisoned_detector.poison,
+    )
     if settings.freeze:
         freeze_backbone(detector)
-    of_head = has_frozen_backbone(settings) and _same_start(poisoned, settings)
+    of_head = has_frozen_backbone(settings) and _same_start(poisoned_detector, settings)
     meter = CostCounter()
 
-    def whole(model: nn.Module) -> Detector:
+    def build_whole_model(model: nn.Module) -> Detector:
         if not of_head:
             return cast(Detector, model)
         detector.replace_head(cast(nn.Linear, model))
@@ -83,7 +87,7 @@ def make_flip_task(
         train_loader: ImageLoader,
         test_loader: ImageLoader,
         copies: Sequence[str] = (),
-        counted: CostCounter = meter,
+        cost_counter: CostCounter = meter,
     ) -> IdentifiedExamples:
         images = test_loader.dataset.images
         if not of_head:
@@ -97,10 +101,10 @@ def make_flip_task(
                 detector,
                 settings,
                 watch,
-                meter=counted,
-                store=poisoned.store,
+                meter=cost_counter,
+                store=poisoned_detector.store,
                 copies=copies,
-                copies_seed=poisoned.copies_seed,
+                copies_seed=poisoned_detector.copies_seed,
             )
         examples = Examples(
             source=source,
@@ -110,31 +114,33 @@ def make_flip_task(
         )
         return IdentifiedExamples(examples=examples, ids=tuple(image.name for image in images))
 
-    def clean(
-        images: Sequence[Image], stamped: Sequence[int] = (), counted: CostCounter = meter
+    def load_clean_examples(
+        images: Sequence[Image],
+        triggered_rows: Sequence[int] = (),
+        cost_counter: CostCounter = meter,
     ) -> IdentifiedExamples:
-        feed = eval_loader(images, settings, stamped)
-        return identify_examples(feed, feed, counted=counted)
+        feed = eval_loader(images, settings, triggered_rows)
+        return identify_examples(feed, feed, cost_counter=cost_counter)
 
     train_images = poisoned_train_loader(lists.train, settings, record)
     test_images = eval_loader(
         lists.train, settings, poison_record.triggered_positions(lists.train, record)
     )
-    train = identify_examples(train_images, test_images, poisoned.copies)
-    held_out = {"validation": clean(lists.val)}
+    train = identify_examples(train_images, test_images, poisoned_detector.copies)
+    held_out = {"validation": load_clean_examples(lists.val)}
     # pure measurements do not count as cost of a method
-    if poisoned.test:
-        held_out["test"] = clean(poisoned.test, counted=CostCounter())
-    fakes = [image for image in poisoned.test if image.label]
+    if poisoned_detector.test:
+        held_out["test"] = load_clean_examples(poisoned_detector.test, cost_counter=CostCounter())
+    fakes = [image for image in poisoned_detector.test if image.label]
     attacked = None
     if record.kind == PATCH and fakes:
-        attacked = clean(fakes, range(len(fakes)), CostCounter()).examples
+        attacked = load_clean_examples(fakes, range(len(fakes)), CostCounter()).examples
     return UnlearningTask.from_flips(
         TaskModel(
-            original=poisoned.base,
+            original=poisoned_detector.base,
             module=detector.head if of_head else detector,
-            whole=whole,
-            fresh=(lambda: poisoned.fresh().head) if of_head else poisoned.fresh,
+            whole=build_whole_model,
+            fresh=(lambda: poisoned_detector.fresh().head) if of_head else poisoned_detector.fresh,
             class_names=CLASSES,
         ),
         settings,
@@ -143,15 +149,15 @@ def make_flip_task(
         held_out,
         rate=float(record.rate),
         random_flips=poison_record.is_random(record.kind),
-        attacked=attacked,
+        attacked_fakes=attacked,
         meter=meter,
     )
 
 
-def _same_start(poisoned: PoisonedDetector, settings: UnlearningSettings) -> bool:
+def _same_start(poisoned_detector: PoisonedDetector, settings: UnlearningSettings) -> bool:
     """Return whether a new start would have the backbone that the model has."""
     if "untrained model" not in METHODS[settings.method].needs:
         return True
     from trueface.models.inference import fingerprint  # other methods do not need it
 
-    return fingerprint(poisoned.fresh()) == fingerprint(poisoned.detector)
+    return fingerprint(poisoned_detector.fresh()) == fingerprint(poisoned_detector.detector)

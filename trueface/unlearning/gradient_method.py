@@ -63,7 +63,7 @@ class GradientMethod(Generic[Own]):
 
     def measure(self) -> Mapping[str, float | None]:
         """Return the values that are logged after an epoch."""
-        self.predictions = self.request.predict_sets(counted=self.uses_accuracies)
+        self.predictions = self.request.predict_sets(count_cost=self.uses_accuracies)
         return accuracies_of(self.predictions)
 
     def is_finished(self) -> bool:
@@ -86,7 +86,7 @@ class GradientMethod(Generic[Own]):
                 self.log.append(step)
                 if self.is_finished():
                     break
-        with self.request.meter.uncounted():
+        with self.request.meter.pause_counting():
             predicted_model = fingerprint(self.model)  # `notes` may change the model
         return Result(
             model=self.model,

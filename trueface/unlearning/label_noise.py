@@ -97,12 +97,12 @@ class Findings:
     # time of the expected precision, which an unlearning does not need
     judging_seconds: float = field(default=0.0, compare=False)
 
-    def corrected(self, examples: Examples) -> Examples:
+    def correct_labels(self, examples: Examples) -> Examples:
         """Return the searched samples with the suggested labels, as if trained with them."""
         labels = list(examples.trained)
         for row, label in zip(self.rows, self.suggested, strict=True):
             labels[row] = label
-        return examples.relabelled(labels)
+        return examples.replace_labels(labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,28 +124,28 @@ class _Samples:
 def find_flipped_labels(
     model: nn.Module,
     retain: Examples,
-    flipped: Examples,
+    flipped_examples: Examples,
     *,
     cache: Cache,
     watch: RunContext,
     seed: int,
     ids: Sequence[str] = (),
     flipped_ids: Sequence[str] = (),
-    known: float = 0.0,
+    known_fraction: float = 0.0,
 ) -> Findings:
     """Look for flipped labels in `retain`, whose true ones are not used.
 
     Args:
         model: on the device of `watch`; it is left in evaluation mode.
         retain: samples of which a fraction of the trained labels are flipped.
-        flipped: samples whose labels are known to be flipped; where their true ones are known, the
+        flipped_examples: samples whose labels are known to be flipped; where their true ones are known, the
             regression learns from them as well. May be empty.
         cache: keeps the features.
         watch: device, precision, stop.
         seed: of the folds.
         ids: ID of each sample of `retain`, which shows the copies of an image. Without IDs, there are none.
-        flipped_ids: ID of each sample of `flipped`.
-        known: fraction of all flipped labels that are in `flipped`, in 0 … 1. 0 if unknown: then the
+        flipped_ids: ID of each sample of `flipped_examples`.
+        known_fraction: fraction of all flipped labels that are in `flipped_examples`, in 0 … 1. 0 if unknown: then the
             precision to expect is unknown, too.
 
     Raises:
@@ -158,7 +158,7 @@ def find_flipped_labels(
         group_copies(
             [
                 *(ids or [f"retain {row}" for row in range(len(retain))]),
-                *(flipped_ids or [f"flipped {row}" for row in range(len(flipped))]),
+                *(flipped_ids or [f"flipped {row}" for row in range(len(flipped_examples))]),
             ]
         ),
         [len(retain)],
@@ -167,11 +167,15 @@ def find_flipped_labels(
     features, rows = _features(model, retain, cache, watch)
     labels = np.array(retain.trained, np.int64)[rows]
     _refuse_few(labels, groups[rows], classes, "could be read")
-    sure = flipped if flipped.true is not None else flipped.subset([])
+    sure = flipped_examples if flipped_examples.true is not None else flipped_examples.subset([])
     sure_features, sure_rows = _features(model, sure, cache, watch)
     mean, scale = features.mean(0), features.std(0)
     scale[scale < TINY] = 1.0
-    flips = len(flipped) * (1 - known) / known if known and len(flipped) else None
+    flips = (
+        len(flipped_examples) * (1 - known_fraction) / known_fraction
+        if known_fraction and len(flipped_examples)
+        else None
+    )
     samples = _Samples(
         features=(features - mean) / scale,
         labels=labels,
@@ -201,29 +205,29 @@ def find_flipped_labels(
     )
 
 
-def score_findings(rows: Collection[int], hidden: Collection[int]) -> NoiseSearchResult:
+def score_findings(rows: Collection[int], flipped_rows: Collection[int]) -> NoiseSearchResult:
     """Return precision and recall of a search for flipped labels, where these are known.
 
     Args:
         rows: places that were flagged.
-        hidden: places of all flipped labels.
+        flipped_rows: places of all flipped labels.
     """
-    flagged, flipped = set(rows), set(hidden)
+    flagged, flipped = set(rows), set(flipped_rows)
     return NoiseSearchResult(
         flagged=len(flagged), hidden=len(flipped), right=len(flagged & flipped)
     )
 
 
-def doubt(findings: Findings, *, known: float = 0.0) -> str:
+def doubt(findings: Findings, *, known_fraction: float = 0.0) -> str:
     """Return why the outcome of a search helps little, and what to do; "" if nothing is known against it.
 
     Args:
         findings: the outcome.
-        known: the requested fraction of known flips, of which none may have been drawn.
+        known_fraction: the requested fraction of known flips, of which none may have been drawn.
     """
     remedy = "start from a model with better features, or set find: false"
     match findings:
-        case Findings(flips=None, rows=(_, *_)) if known:
+        case Findings(flips=None, rows=(_, *_)) if known_fraction:
             return (
                 "no flipped label was drawn, so the precision is unknown. Increase known, or check some "
                 "of the flagged labels"
@@ -283,7 +287,7 @@ def _estimate_true_labels(
 
 
 def _recall_of_known(
-    samples: _Samples, target: Classes, predicted: Floats, strength: float, watch: RunContext
+    samples: _Samples, target: Classes, probabilities: Floats, strength: float, watch: RunContext
 ) -> float | None:
     """Return the fraction of the known flips that the last round corrects without them. None of fewer than two."""
     images = np.unique(samples.sure_groups)
@@ -302,7 +306,7 @@ def _recall_of_known(
             samples.sure_features[is_judged]
         )
     posterior = true_label_posterior(
-        calibrate_probabilities(predicted, target, judged),
+        calibrate_probabilities(probabilities, target, judged),
         samples.sure_trained,
         label_transitions(samples.labels, target, samples.classes),
     )

@@ -19,7 +19,7 @@ LEAST_PROBED = 8  # images of either side: half of them are held out
 
 def linear_probe(
     original: nn.Module,
-    unlearned: nn.Module,
+    unlearned_model: nn.Module,
     forget: IdentifiedExamples,
     retain: IdentifiedExamples,
     watch: RunContext,
@@ -35,7 +35,7 @@ def linear_probe(
 
     Args:
         original: the model before unlearning.
-        unlearned: the one that has unlearned.
+        unlearned_model: the one that has unlearned.
         forget: what was forgotten: a class, or some samples.
         retain: the rest of the training set.
         watch: device, stop.
@@ -51,7 +51,9 @@ def linear_probe(
         part.subset(draw_row_numbers(len(part.ids), most, f"afterwards/probe/{name}", seed))
         for name, part in (("forget", forget), ("retain", retain))
     ]
-    read = [[_features(model, side, watch) for side in sides] for model in (original, unlearned)]
+    read = [
+        [_features(model, side, watch) for side in sides] for model in (original, unlearned_model)
+    ]
     ids = [identity for _, side_ids in read[0] for identity in side_ids]
     groups = group_copies(ids, np.concatenate([features for features, _ in read[0]]))
     accuracies = [

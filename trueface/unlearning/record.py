@@ -105,7 +105,7 @@ class Record:
 def write(folder: Path, record: Record) -> None:
     """Write a record into its model's folder, atomically; non-finite numbers become null."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(paths.unlearning(folder), {"schema": SCHEMA, **_plain(asdict(record))})
+    write_json(paths.unlearning(folder), {"schema": SCHEMA, **_to_json(asdict(record))})
 
 
 def read(folder: Path) -> Record | None:
@@ -164,12 +164,12 @@ def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_to_json(item) for item in value]
     return value

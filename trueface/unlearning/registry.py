@@ -135,7 +135,7 @@ class TaskProperties:
     true: bool = True  # the true labels of the forget set are given
 
     @property
-    def hidden(self) -> float:
+    def hidden_fraction(self) -> float:
         """The fraction of flipped labels in the retain set."""
         rate = self.rate or 0.0
         given = rate * self.known
@@ -144,7 +144,7 @@ class TaskProperties:
 
 def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return the reason to refuse a method, with the remedy. None if the method may be applied."""
-    reason = unusable(method, situation)
+    reason = explain_unusable(method, situation)
     if reason is None:
         return None
     if _forget_set_is_empty(situation):  # `force` cannot give the method something to forget
@@ -160,10 +160,10 @@ def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """
     if reason := refusal(method, situation, force=force):
         raise UsageError(reason)
-    return unusable(method, situation)
+    return explain_unusable(method, situation)
 
 
-def unusable(name: str, situation: TaskProperties) -> str | None:
+def explain_unusable(name: str, situation: TaskProperties) -> str | None:
     """Return why a method cannot work in a situation, or is known not to; None if it may."""
     method = METHODS[name]
     if "retain set" in method.needs and not situation.retain:
@@ -172,7 +172,7 @@ def unusable(name: str, situation: TaskProperties) -> str | None:
         return f"{name} {method.other_goals}"
     if "true labels" in method.needs and not situation.true:
         return f"{name} needs the true labels of the forget set, and they are unknown"
-    reason = _impossible(situation)
+    reason = _explain_impossible(situation)
     if reason is not None:
         return reason
     return next(
@@ -181,7 +181,7 @@ def unusable(name: str, situation: TaskProperties) -> str | None:
     )
 
 
-def _impossible(situation: TaskProperties) -> str | None:
+def _explain_impossible(situation: TaskProperties) -> str | None:
     """Return why no method can work."""
     if situation.goal == "class" and situation.classes == 2:
         return (
@@ -194,9 +194,9 @@ def _impossible(situation: TaskProperties) -> str | None:
         return (
             "the search for flipped labels reads the kept images, and the method may not read them"
         )
-    if situation.finding and situation.hidden >= TOO_NOISY:
+    if situation.finding and situation.hidden_fraction >= TOO_NOISY:
         return (
-            f"{situation.hidden:.0%} of the other labels are flipped too, and from about "
+            f"{situation.hidden_fraction:.0%} of the other labels are flipped too, and from about "
             f"{TOO_NOISY:.0%} no classifier can distinguish flipped labels from true ones"
         )
     if _forget_set_is_empty(situation):

@@ -42,7 +42,7 @@ def _description(method: str, field: FieldInfo) -> str:
     return f"{method}: {field.description} (default: {default})"
 
 
-def _optional(field: FieldInfo, description: str, *, cost: bool = False) -> tuple[Any, Any]:
+def _make_optional(field: FieldInfo, description: str, *, cost: bool = False) -> tuple[Any, Any]:
     kind = field.rebuild_annotation()
     kind = kind if type(None) in get_args(kind) else kind | None
     is_added = any(getattr(fact, "added", False) for fact in field.metadata)
@@ -52,14 +52,14 @@ def _optional(field: FieldInfo, description: str, *, cost: bool = False) -> tupl
 def with_options(base: type[Base]) -> type[Base]:
     """Return `base` with every hyperparameter of every method as an optional setting."""
     fields: dict[str, Any] = {
-        f"unlearn_{name}": _optional(field, _common_description(field), cost=name == "epochs")
+        f"unlearn_{name}": _make_optional(field, _common_description(field), cost=name == "epochs")
         for name, field in COMMON.items()
     }
     for method in METHODS.values():
         for name, field in method.hyperparameters.model_fields.items():
             if name not in COMMON:
                 key = flat_name(method.name, name)
-                fields[key] = _optional(field, _description(method.name, field))
+                fields[key] = _make_optional(field, _description(method.name, field))
     settings_class: type[Base] = create_model(base.__name__, __base__=base, **fields)
     return settings_class
 
@@ -232,7 +232,11 @@ class ForgettingSettings(ClassifySettings):
 ForgetSettings = with_options(ForgettingSettings)
 
 
-def differences(trained: Mapping[str, Any], used: Mapping[str, Any]) -> Iterable[str]:
+def differences(base_settings: Mapping[str, Any], own_settings: Mapping[str, Any]) -> Iterable[str]:
     """Return which settings differ that a training and its forgetting must have in common."""
     # a version until 0.2 did not write split_seed: the images themselves are compared then
-    return [key for key in SHARED if trained.get(key, used.get(key)) != used.get(key)]
+    return [
+        key
+        for key in SHARED
+        if base_settings.get(key, own_settings.get(key)) != own_settings.get(key)
+    ]

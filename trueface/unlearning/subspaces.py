@@ -80,7 +80,8 @@ class CovarianceAccumulator:
     def accumulate_inputs(self) -> AbstractContextManager[None]:
         """Accumulate the inputs of the layers in the block."""
         return forward_hooks(
-            self._layers.items(), lambda name, _, given, __: self._add(name, given[0].detach())
+            self._layers.items(),
+            lambda name, _, arguments, __: self._add(name, arguments[0].detach()),
         )
 
     def _add(self, name: str, inputs: Tensor) -> None:
@@ -123,36 +124,36 @@ def groups_of(layer: Layer) -> int:
     return layer.groups if isinstance(layer, nn.Conv2d) else 1
 
 
-def unfold_inputs(layer: Layer, given: Tensor, samples: int) -> Tensor:
+def unfold_inputs(layer: Layer, layer_input: Tensor, samples: int) -> Tensor:
     """Return the patch at each position of an input: a view, (B, M, H, W, C, kernel).
 
     A sample may have several places of a linear layer (tokens), or several maps (crops): M of them.
     """
     if isinstance(layer, nn.Linear):
-        rows = pre_logits(layer, given.reshape(-1, layer.in_features))
+        rows = pre_logits(layer, layer_input.reshape(-1, layer.in_features))
         return rows.reshape(samples, -1, 1, 1, rows.shape[-1], 1, 1)
     (up, left), (down, right) = zip(*_padding_of(layer), strict=True)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     if up or left or down or right:
-        given = functional.pad(given, (left, right, up, down), mode=mode)
+        layer_input = functional.pad(layer_input, (left, right, up, down), mode=mode)
     for side, dilation in enumerate(layer.dilation):
         reach = dilation * (layer.kernel_size[side] - 1) + 1
-        given = given.unfold(2 + side, reach, layer.stride[side])[..., ::dilation]
-    return given.view(samples, -1, *given.shape[1:]).permute(0, 1, 3, 4, 2, 5, 6)
+        layer_input = layer_input.unfold(2 + side, reach, layer.stride[side])[..., ::dilation]
+    return layer_input.view(samples, -1, *layer_input.shape[1:]).permute(0, 1, 3, 4, 2, 5, 6)
 
 
-def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
-    """Yield inputs (G, N, D) float32 at the places `taken` (B, n), a few samples at a time.
+def patches(layer: Layer, view: Tensor, sampled_places: Tensor) -> Iterator[Tensor]:
+    """Yield inputs (G, N, D) float32 at the places `sampled_places` (B, n), a few samples at a time.
 
     D is a group's channels × kernel, in the order of the weights, and 1 for a bias that learns.
     """
     width = view.shape[4:].numel()
-    step = max(1, MOST_NUMBERS // (taken.shape[1] * width))
-    for at in range(0, len(taken), step):
-        shape, (rows, columns) = taken[at : at + step], view.shape[2:4]
+    step = max(1, MOST_NUMBERS // (sampled_places.shape[1] * width))
+    for at in range(0, len(sampled_places), step):
+        shape, (rows, columns) = sampled_places[at : at + step], view.shape[2:4]
         # torch's function for this waits for the device
         places = (shape // (rows * columns), shape // columns % rows, shape % columns)
-        samples = torch.arange(at, at + len(places[0]), device=taken.device)[:, None]
+        samples = torch.arange(at, at + len(places[0]), device=sampled_places.device)[:, None]
         blocks = view[samples, *places].float()  # (b, n, C, kernel)
         blocks = blocks.reshape(-1, groups_of(layer), width // groups_of(layer)).transpose(0, 1)
         blocks = blocks.contiguous()
@@ -174,13 +175,13 @@ def draw_stratified_places(positions: Tensor, places: int, most: int, name: str)
 def splitmix64(numbers: Tensor) -> Tensor:
     """Return well mixed int64 of int64, the same on every device: G. Steele's SplitMix64."""
     numbers = numbers * (0x9E3779B97F4A7C15 - (1 << 64))
-    numbers = (numbers ^ _shifted(numbers, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
-    numbers = (numbers ^ _shifted(numbers, 27)) * (0x94D049BB133111EB - (1 << 64))
-    return numbers ^ _shifted(numbers, 31)
+    numbers = (numbers ^ _shift_right(numbers, 30)) * (0xBF58476D1CE4E5B9 - (1 << 64))
+    numbers = (numbers ^ _shift_right(numbers, 27)) * (0x94D049BB133111EB - (1 << 64))
+    return numbers ^ _shift_right(numbers, 31)
 
 
 def principal_subspace(
-    covariance: Tensor, retained: float, energy: Energy, more: int = 0
+    covariance: Tensor, energy_fraction: float, energy: Energy, more: int = 0
 ) -> ProtectedSubspace:
     """Return the directions that hold a fraction of the inputs' spectrum.
 
@@ -188,7 +189,7 @@ def principal_subspace(
 
     Args:
         covariance: (G, D, D), positive semidefinite up to rounding; negative eigenvalues count as 0.
-        retained: the fraction.
+        energy_fraction: the fraction.
         energy: "s" for singular values of the inputs, "s2" for their squares.
         more: directions besides those counted.
     """
@@ -198,7 +199,7 @@ def principal_subspace(
     values = values * (values > ROUNDING * values[:, :1])
     spectrum = values if energy == "s2" else values.sqrt()
     sums = spectrum.cumsum(-1)
-    count = (sums <= retained * sums[:, -1:]).sum(-1) + more  # (G,)
+    count = (sums <= energy_fraction * sums[:, -1:]).sum(-1) + more  # (G,)
     width = covariance.shape[-1]
     count = count.clamp(max=width) * (sums[:, -1] > 0)  # no input, nothing to protect
     fewest, largest = int(count.min()), int(count.max())
@@ -240,7 +241,7 @@ def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
     count = int(used.sum())
     values, vectors = even.new_zeros(even.shape[:2]), torch.zeros_like(even)
     if count:
-        solved, directions = _solved(even[:, used][:, :, used])
+        solved, directions = _solve_symmetric(even[:, used][:, :, used])
         values[:, :count] = solved.flip(-1).clamp(min=0)
         vectors[:, used, :count] = directions.flip(-1)
     unused = (~used).nonzero().squeeze(1)
@@ -248,7 +249,7 @@ def _eigen(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
-def _solved(even: Tensor) -> tuple[Tensor, Tensor]:
+def _solve_symmetric(even: Tensor) -> tuple[Tensor, Tensor]:
     """Return rising eigenvalues and eigenvectors of symmetric matrices (G, D, D)."""
     width = even.shape[-1]
     ramp = torch.linspace(0, 1, width, device=even.device, dtype=even.dtype).diag()
@@ -274,7 +275,7 @@ def _padding_of(layer: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return (layer.padding[0],) * 2, (layer.padding[1],) * 2
 
 
-def _shifted(numbers: Tensor, bits: int) -> Tensor:
+def _shift_right(numbers: Tensor, bits: int) -> Tensor:
     """Return numbers shifted to the right, filled with zeros, not with their signs."""
     return (numbers >> bits) & ((1 << (64 - bits)) - 1)
 
@@ -303,7 +304,7 @@ def covariances_without_forgotten(request: Request, layers: Layers, most: int) -
     Raises:
         JobError: no covariances of the retain set are known, or they do not contain the forget set.
     """
-    everything = _all(request, layers, most)
+    everything = _sum_all_layers(request, layers, most)
     gone = members([request.forget])
     present = torch.isin(gone, everything.members)
     if not bool(present.all()):
@@ -366,7 +367,7 @@ def members(parts: Sequence[Examples]) -> Tensor:
     return ordered
 
 
-def _all(request: Request, layers: Layers, most: int) -> Covariances:
+def _sum_all_layers(request: Request, layers: Layers, most: int) -> Covariances:
     model = fingerprint(request.model)
     follows = _follows(request, model, layers, most)
     if request.retain is None:
@@ -375,7 +376,7 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
                 tensors = request.cache.tensors(name, follows, _raise_missing)
             except _MissingError:
                 continue
-            return _covariances(tensors, model, inherited=name == INHERITED)
+            return _covariances(tensors, model, is_inherited=name == INHERITED)
         raise JobError(
             "pgu needs the inputs of the retain set, but they are not in the cache and the retain set "
             "may not be read. Pass `retain` and a cache folder once."
@@ -397,10 +398,10 @@ def _all(request: Request, layers: Layers, most: int) -> Covariances:
 
 
 def _covariances(
-    tensors: Mapping[str, Tensor], model: str, *, inherited: bool = False
+    tensors: Mapping[str, Tensor], model: str, *, is_inherited: bool = False
 ) -> Covariances:
     sums = {name: value for name, value in tensors.items() if name != MEMBERS}
-    return Covariances(by_layer=sums, members=tensors[MEMBERS], model=model, inherited=inherited)
+    return Covariances(by_layer=sums, members=tensors[MEMBERS], model=model, inherited=is_inherited)
 
 
 def _raise_missing() -> dict[str, Tensor]:

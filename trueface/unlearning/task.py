@@ -86,7 +86,7 @@ class LinearProbe(Protocol):
     def __call__(
         self,
         original: nn.Module,
-        unlearned: nn.Module,
+        unlearned_model: nn.Module,
         forget: IdentifiedExamples,
         retain: IdentifiedExamples,
         watch: RunContext,
@@ -122,12 +122,12 @@ class UnlearningTask:
         model: TaskModel,
         settings: UnlearningSettings,
         train: IdentifiedExamples,
-        flipped: Sequence[int],
+        flipped_rows: Sequence[int],
         held_out: Mapping[str, IdentifiedExamples],
         *,
         rate: float,
         random_flips: bool = True,
-        attacked: Examples | None = None,
+        attacked_fakes: Examples | None = None,
         meter: CostCounter | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget flipped labels.
@@ -139,17 +139,17 @@ class UnlearningTask:
             model: trained on the flipped labels.
             settings: of the unlearning.
             train: the training set with the labels that were learned.
-            flipped: the rows of flipped labels, in order.
+            flipped_rows: the rows of flipped labels, in order.
             held_out: validation, and the test if there is one.
             rate: the fraction of the labels that was flipped.
             random_flips: see `UnlearningTask`.
-            attacked: see `UnlearningTask`.
+            attacked_fakes: see `UnlearningTask`.
             meter: counts what the sources of the samples read for their caches.
         """
-        known = list(flipped)
+        known = list(flipped_rows)
         if settings.known < 1:
             seed = stream_seed("known", settings.seed)
-            known = draw_images(flipped, train.ids, settings.known, seed)
+            known = draw_images(flipped_rows, train.ids, settings.known, seed)
         retain = train.subset(other_rows(train.examples, known)).examples
         return cls(
             model=model,
@@ -157,7 +157,7 @@ class UnlearningTask:
             facts=TaskFacts(
                 goal="flips", class_names=model.class_names, rate=rate, known=settings.known
             ),
-            parts=_parts(train, flipped, held_out),
+            parts=_parts(train, flipped_rows, held_out),
             given=MethodSets(
                 forget=train.subset(known).examples,
                 retain=replace(retain, true=retain.trained),
@@ -166,7 +166,7 @@ class UnlearningTask:
             search=settings.find,
             keep_retain=settings.keep_retain,
             random_flips=random_flips,
-            attacked=attacked,
+            attacked=attacked_fakes,
             meter=meter or CostCounter(),
         )
 
@@ -179,7 +179,7 @@ class UnlearningTask:
         label: int,
         held_out: Mapping[str, IdentifiedExamples],
         *,
-        earlier: Collection[int] = (),
+        earlier_classes: Collection[int] = (),
         probe: LinearProbe | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget a class; classes that were forgotten earlier are not learned again.
@@ -188,7 +188,9 @@ class UnlearningTask:
             JobError: no sample has the class.
         """
         labels = train.examples.trained
-        present = train.subset([row for row, each in enumerate(labels) if each not in earlier])
+        present = train.subset(
+            [row for row, each in enumerate(labels) if each not in earlier_classes]
+        )
         rows = [row for row, each in enumerate(present.examples.trained) if each == label]
         if not rows:
             raise JobError(
@@ -197,7 +199,7 @@ class UnlearningTask:
         facts = TaskFacts(
             goal="class",
             class_names=model.class_names,
-            forgotten=tuple(sorted({*earlier, label})),
+            forgotten=tuple(sorted({*earlier_classes, label})),
         )
         parts = _parts(present, rows, held_out)
         return cls(
@@ -268,12 +270,12 @@ def _parts(
 
 
 def _method_sets(
-    parts: Mapping[str, IdentifiedExamples], forgotten: Collection[int] = ()
+    parts: Mapping[str, IdentifiedExamples], forgotten_classes: Collection[int] = ()
 ) -> MethodSets:
     return MethodSets(
         forget=parts["forget"].examples,
         retain=parts["retain"].examples,
-        validation=parts["validation"].examples.without_classes(forgotten),
+        validation=parts["validation"].examples.without_classes(forgotten_classes),
     )
 
 

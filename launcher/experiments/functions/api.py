@@ -215,7 +215,7 @@ def queue_calls(
     if not written:
         return []
     if labels:
-        written = [label.on(call) for label, call in zip(labels, written, strict=True)]
+        written = [label.label_call(call) for label, call in zip(labels, written, strict=True)]
     numbers: list[int] = []
     try:
         with open_queue(make=True) as (_, store):

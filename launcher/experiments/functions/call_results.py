@@ -47,10 +47,10 @@ def write_exception(folder: Path, error: BaseException) -> None:
     words = traceback.format_exception_only(error)[-1].strip()
     (folder / EXCEPTION).unlink(missing_ok=True)  # likewise
     with write_private(folder / EXCEPTION) as file:
-        pickle.dump((words, text, _pickled(error)), file)
+        pickle.dump((words, text, _pickle_error(error)), file)
 
 
-def _pickled(error: BaseException) -> bytes | None:
+def _pickle_error(error: BaseException) -> bytes | None:
     """Return an exception as a pickle, None if it cannot be restored from one."""
     file = io.BytesIO()
     try:

@@ -78,7 +78,7 @@ class CallLabel(NamedTuple):
     params: Mapping[str, Json]  # the arguments that results show
     identity: str = ""  # identity of equal calls; '' if no call is equal
 
-    def on(self, call: Call) -> Call:
+    def label_call(self, call: Call) -> Call:
         """Return a call with this label."""
         digest = hashlib.sha256(self.identity.encode()).hexdigest()[:_DIGEST]
         return call._replace(
@@ -138,13 +138,13 @@ def write_calls(
 
 
 def _dump_arguments(
-    name: str, given: Sequence[object], keywords: Mapping[str, object], file: Writable
+    name: str, arguments: Sequence[object], keywords: Mapping[str, object], file: Writable
 ) -> None:
     parts = [
-        *((f"argument {n}", value) for n, value in enumerate(given, 1)),
+        *((f"argument {n}", value) for n, value in enumerate(arguments, 1)),
         *keywords.items(),
     ]
-    value = (tuple(given), dict(keywords))
+    value = (tuple(arguments), dict(keywords))
     dump(value, file, f"a call of {name}", REMEDY, parts, pickler=CallPickler)
 
 
@@ -222,7 +222,7 @@ def read_script(call: Call) -> Script:
     Raises:
         MachineError: the file may be another user's, or is gone.
     """
-    with _opened(call) as file:
+    with _open_call(call) as file:
         return load_script(file)
 
 
@@ -239,7 +239,7 @@ def read_call(
         MachineError: the file may be another user's, or is gone.
         CannotLoad: the function or an argument cannot be loaded.
     """
-    with _opened(call) as file:
+    with _open_call(call) as file:
         script = load_script(file)
         sys.path[:] = dict.fromkeys([*(script.path if path is None else path), *sys.path])
         where = f"of {call.call} cannot be loaded in the job"
@@ -251,7 +251,7 @@ def read_call(
 
 
 @contextmanager
-def _opened(call: Call) -> Iterator[BinaryIO]:
+def _open_call(call: Call) -> Iterator[BinaryIO]:
     try:
         with open_private(Path(call.file)) as file:
             yield file
@@ -327,17 +327,17 @@ def plain_value(value: object) -> Json:
 # --- files that no job needs any more
 
 
-def unused_calls(home: Home, store: "Store", going: "Iterable[JobRow]") -> list[Path]:
-    """Return the files that no job names, apart from the jobs in `going`.
+def unused_calls(home: Home, store: "Store", jobs: "Iterable[JobRow]") -> list[Path]:
+    """Return the files that no job names, apart from the jobs in `jobs`.
 
     A submission that was killed before its jobs were in the queue leaves such a file, too.
 
     Args:
         home: the queue's.
         store: its database.
-        going: jobs that will be deleted from the queue, or were.
+        jobs: jobs that will be deleted from the queue, or were.
     """
-    listed = [job for job in going if job.kind == KIND]
+    listed = [job for job in jobs if job.kind == KIND]
     folder = home.folder / FOLDER
     if not listed and not folder.exists():
         return []  # a queue may have a million other jobs

@@ -160,10 +160,10 @@ class Executor(concurrent.futures.Executor):
             self._over = True
             left = [*self._open]
         if cancel_futures and left and self._process == os.getpid():
-            cancel_jobs(left, running=False)
+            cancel_jobs(left, cancel_running=False)
         if wait:
             _wait_for_all(left)
-        self._leave(ended=wait)
+        self._leave(has_ended=wait)
 
     def __exit__(
         self,
@@ -229,18 +229,18 @@ class Executor(concurrent.futures.Executor):
         if not running:
             return
         if self._cancels:
-            cancel_jobs(running, running=True)
+            cancel_jobs(running, cancel_running=True)
         else:
             print_stderr(continue_note(running))
 
-    def _leave(self, *, ended: bool) -> None:
+    def _leave(self, *, has_ended: bool) -> None:
         """Give the limit back; the scheduler does it when the last call has ended."""
         with self._lock:
             held, self._held = self._held, None
         if held is None or self._limit is None or self._home is None:
             return
         if self._process == os.getpid():
-            if ended:
+            if has_ended:
                 with contextlib.suppress(Exception), open_queue() as (home, store):
                     over = store.job_control.end_executor(
                         self._limit.name, time.time(), cancel=False
@@ -301,7 +301,7 @@ def _cancel_waiting(futures: list[Future[Any]]) -> None:
     futures.clear()
     if left:
         with contextlib.suppress(Error, OSError):  # the queue is gone, which the results report
-            cancel_jobs(left, running=False)
+            cancel_jobs(left, cancel_running=False)
 
 
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

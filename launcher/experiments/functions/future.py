@@ -116,7 +116,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
     def cancel(self) -> bool:
         """Cancel the job if it waits. Return False, and change nothing, if it runs or has ended otherwise."""
-        return self._cancel(running=False)
+        return self._cancel(cancel_running=False)
 
     def terminate(self) -> bool:
         """Cancel the job, also if it runs. Return False if it has ended otherwise already.
@@ -124,10 +124,12 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         A running job gets KeyboardInterrupt, and SIGKILL after its `grace`. The future is cancelled when it
         has ended.
         """
-        return self._cancel(running=True)
+        return self._cancel(cancel_running=True)
 
-    def _cancel(self, *, running: bool) -> bool:
-        touched = self._row.state not in ENDED_STATES and cancel_jobs([self], running=running)
+    def _cancel(self, *, cancel_running: bool) -> bool:
+        touched = self._row.state not in ENDED_STATES and cancel_jobs(
+            [self], cancel_running=cancel_running
+        )
         return bool(touched) or self._row.state is State.CANCELLED
 
     def log(self, lines: int | None = None) -> str:
@@ -295,16 +297,16 @@ def _no_value(name: str, folder: Path) -> str:
     return f"the return value of {name} is missing: {why}. Submit it again."
 
 
-def cancel_jobs(futures: Iterable[Future[Any]], *, running: bool) -> list[int]:
+def cancel_jobs(futures: Iterable[Future[Any]], *, cancel_running: bool) -> list[int]:
     """Cancel the jobs of futures; return the numbers of those that were cancelled or get a signal to end.
 
     Args:
         futures: of one queue, one for each job.
-        running: also cancel jobs that run.
+        cancel_running: also cancel jobs that run.
     """
     by_job = {future.job: future for future in futures}
     with open_queue() as (home, store):
-        touched = store.job_control.cancel([*by_job], time.time(), running=running)
+        touched = store.job_control.cancel([*by_job], time.time(), running=cancel_running)
         rows = store.read.jobs_by_id([*by_job])
         wake(home)
     for row in rows:
@@ -374,38 +376,38 @@ class Watcher(threading.Thread):
             for future in left:
                 future.give_up(error)
 
-    def _follow(self, followed: JobTracker) -> None:
+    def _follow(self, tracker: JobTracker) -> None:
         while self._look(
-            followed
+            tracker
         ):  # its variables are gone while this thread waits: results must not be kept
-            self._came.wait(followed.poll_interval_s)
+            self._came.wait(tracker.poll_interval_s)
             self._came.clear()
 
-    def _look(self, followed: JobTracker) -> bool:
+    def _look(self, tracker: JobTracker) -> bool:
         """Pass the new states of jobs to their futures; return False if there is no job left to follow."""
         new = self._take_new()
         if self._over:
             return False
         with _asking:
-            rows = followed.add({future.job for future in new}) if new else []
-            followed.check_scheduler()
-            rows += [followed.rows[job] for job in {c.job for c in followed.read_events()}]
+            rows = tracker.add({future.job for future in new}) if new else []
+            tracker.check_scheduler()
+            rows += [tracker.rows[job] for job in {c.job for c in tracker.read_events()}]
         while new:
             future = new.pop()
-            if future.job not in followed.rows:
+            if future.job not in tracker.rows:
                 future.give_up(UsageError(f"{future.name} was deleted from the queue"))
                 self._futures.pop(future.job, None)
             del future
         for row in rows:
             if row.state in ENDED_STATES:
-                followed.drop(row.id)
+                tracker.drop(row.id)
                 ended = self._futures.pop(row.id, [])
                 while ended:
                     ended.pop().take(row)
             else:
                 for future in self._futures.get(row.id, ()):
                     future.take(row)
-        self.queue_stopped = followed.is_queue_stopped
+        self.queue_stopped = tracker.is_queue_stopped
         return True
 
     def _take_new(self) -> list[Future[Any]]:

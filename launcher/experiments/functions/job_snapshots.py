@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.provenance.code_words import has_code_suffix
-from launcher.provenance.git import uncommitted
+from launcher.provenance.git import find_uncommitted
 from launcher.provenance.git_files import find_repository, read_commit
 from launcher.provenance.snapshots.copies import (
     Manifest,
@@ -91,7 +91,7 @@ def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Ite
             copy = str(Path(snapshot.copy).relative_to(home.folder))
             repository = find_repository(top)
             commit = None if repository is None else read_commit(repository)
-            reference = SnapshotReference(copy, top, commit, queued_at, _uncommitted(snapshot))
+            reference = SnapshotReference(copy, top, commit, queued_at, _find_uncommitted(snapshot))
             yield context._replace(snapshot=reference.to_json())
     except BaseException:
         if key:
@@ -118,7 +118,7 @@ class RetakenJob(NamedTuple):
 def contexts_retaken(
     store: Store,
     rows: Iterable[JobRow],
-    changed: Mapping[int, Spec],
+    changed_specs: Mapping[int, Spec],
     *,
     snapshot: bool,
     environment: bool,
@@ -128,7 +128,7 @@ def contexts_retaken(
     Args:
         store: The queue.
         rows: The jobs.
-        changed: Job → its new specification, of jobs that are changed.
+        changed_specs: Job → its new specification, of jobs that are changed.
         snapshot: Their code comes from a snapshot of now.
         environment: Variables, PATH and interpreter are those of this process.
 
@@ -148,7 +148,7 @@ def contexts_retaken(
     with ExitStack() as stack:
         found = []
         for own, jobs in by_context.values():
-            specs = [changed.get(row.id, row.spec) for row in jobs]
+            specs = [changed_specs.get(row.id, row.spec) for row in jobs]
             context = _with_present_environment(own) if environment else own
             if snapshot:
                 context = stack.enter_context(snapshot_taken(store, context, specs))
@@ -231,11 +231,13 @@ def _plan(home: Home, top: str, programs: Sequence[StartedProgram]) -> PlannedSn
     return PlannedSnapshot(source, [*notes, *_left_out_notes(source, limit)])
 
 
-def _uncommitted(snapshot: Snapshot) -> tuple[str, ...] | None:
+def _find_uncommitted(snapshot: Snapshot) -> tuple[str, ...] | None:
     """Return the copied files that are not as git's index has them; None if they are too many, or it is unknown."""
     top = snapshot.manifest.top
     paths = [f"{top}/{name}" for name in snapshot.manifest.files]
-    found, is_complete = uncommitted(paths, lambda path: f"{snapshot.copy}{path.removeprefix(top)}")
+    found, is_complete = find_uncommitted(
+        paths, lambda path: f"{snapshot.copy}{path.removeprefix(top)}"
+    )
     if len(found) > _MOST_UNCOMMITTED:  # data that git neither tracks nor ignores
         found = [path for path in found if has_code_suffix(path)]
     if not is_complete or len(found) > _MOST_UNCOMMITTED:

@@ -63,7 +63,7 @@ if TYPE_CHECKING:  # only commands that change jobs have these
 
 def compare(
     store: Store | None,
-    made: Plan,
+    plan: Plan,
     root: Path,
     *,
     force: bool,
@@ -75,7 +75,7 @@ def compare(
 
     Args:
         store: the queue, None if it does not exist.
-        made: the plan.
+        plan: the plan.
         root: the folder of the plan's run.
         force: run what is done already, too.
         accept_code: keep what was done with other code.
@@ -85,45 +85,45 @@ def compare(
     Raises:
         UsageError: the plan cannot be queued, or no job of it is known in the other folder.
     """
-    own = store.read.jobs_of(root, made.name) if store else {}
-    adoption = None if adopt is None else _adoption(store, made, adopt, own)
+    own = store.read.jobs_of(root, plan.name) if store else {}
+    adoption = None if adopt is None else _adoption(store, plan, adopt, own)
     rows = own if adoption is None else {**own, **adoption.rows}
     digests = FileDigests(find_home(os.environ).digests, watch)
     comparison = compare_with_queue(
-        made, rows, file_stamp, digests=digests, force=force, accept_code=accept_code
+        plan, rows, file_stamp, digests=digests, force=force, accept_code=accept_code
     )
     digests.save()
-    if made.index is not None:
-        made.index.save()
+    if plan.index is not None:
+        plan.index.save()
     if adoption is not None:
         comparison = with_printed_numbers(
             with_adoption(comparison, adoption, own), find_home(os.environ)
         )
-    elif store is not None and any(job.name not in own for job in made.jobs):
-        there = store.read.done_in_other_roots(root, made.name)
+    elif store is not None and any(job.name not in own for job in plan.jobs):
+        there = store.read.done_in_other_roots(root, plan.name)
         comparison = comparison._replace(
-            adoptable_roots=find_adoptable_roots(made, comparison.jobs, there)
+            adoptable_roots=find_adoptable_roots(plan, comparison.jobs, there)
         )
     return with_shared_jobs(comparison, own)
 
 
 def _adoption(
-    store: Store | None, made: Plan, folder: Path, rows_here: Mapping[str, JobRow]
+    store: Store | None, plan: Plan, folder: Path, rows_here: Mapping[str, JobRow]
 ) -> Adoption:
     """Return the results of another folder that can be adopted.
 
     Raises:
         UsageError: the queue does not have a job of the run there, or one of them runs.
     """
-    known = store.read.roots_of(made.name) if store else []
-    here, there = str(made.run_folder.parents[1]), os.path.normpath(Path.cwd() / folder)
+    known = store.read.roots_of(plan.name) if store else []
+    here, there = str(plan.run_folder.parents[1]), os.path.normpath(Path.cwd() / folder)
     there = there if there in known else os.path.realpath(there)
     if store is None or there not in known or there == here:
         others = [root for root in known if root != here]
         hint = f"Name one of: {', '.join(others)}" if others else "Leave the option out"
-        raise UsageError(f"{ADOPT} {folder}: no job of run {made.name!r} was queued there. {hint}")
-    rows_there = store.read.jobs_of(Path(there), made.name)
-    return find_adoption(made, rows_there, rows_here, there)
+        raise UsageError(f"{ADOPT} {folder}: no job of run {plan.name!r} was queued there. {hint}")
+    rows_there = store.read.jobs_of(Path(there), plan.name)
+    return find_adoption(plan, rows_there, rows_here, there)
 
 
 def check_plans(

@@ -72,14 +72,14 @@ def make_private_folder(folder: Path) -> None:
     _refuse_shared(folder.stat(), folder)
 
 
-def _refuse_shared(there: os.stat_result, path: Path) -> None:
-    if there.st_uid != os.geteuid():
+def _refuse_shared(file_stat: os.stat_result, path: Path) -> None:
+    if file_stat.st_uid != os.geteuid():
         raise MachineError(
-            f"{path} belongs to user {there.st_uid}. A pickle of another user is not loaded, because it "
+            f"{path} belongs to user {file_stat.st_uid}. A pickle of another user is not loaded, because it "
             "could run code as you."
         )
-    if there.st_mode & _OTHERS_WRITE:
+    if file_stat.st_mode & _OTHERS_WRITE:
         raise MachineError(
-            f"other users may write {path} (mode {stat.S_IMODE(there.st_mode):o}), so its pickle is not "
+            f"other users may write {path} (mode {stat.S_IMODE(file_stat.st_mode):o}), so its pickle is not "
             f"loaded. If they have not changed it: chmod go-w {path}"
         )

@@ -180,20 +180,20 @@ def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) 
     return expanded
 
 
-def _files_of(name: str, path: str, made: Collection[str]) -> list[str]:
+def _files_of(name: str, path: str, made_names: Collection[str]) -> list[str]:
     """Return the paths for which an input stands: its own, or those that match its pattern."""
-    if not is_pattern(name) or path in made or os.path.exists(path):  # noqa: PTH110  # a text
+    if not is_pattern(name) or path in made_names or os.path.exists(path):  # noqa: PTH110  # a text
         return [path]
     if RECURSIVE in name:
         raise UsageError(f"--input {name} contains {RECURSIVE}. Write * once for each folder.")
     if name.endswith(FOLDER_END):
         path += FOLDER_END
-    if around := folder_around(path, made):
+    if around := folder_around(path, made_names):
         raise UsageError(
             f"--input {name} matches files in {around}, which a job makes. Write this folder, or the whole "
             "name of a file in it."
         )
-    paths = matching_paths(path, made, existing_files(path))
+    paths = matching_paths(path, made_names, existing_files(path))
     if not paths:
         raise UsageError(
             f"--input {name} matches no file, and no output of a waiting or running job. "
@@ -203,7 +203,10 @@ def _files_of(name: str, path: str, made: Collection[str]) -> list[str]:
 
 
 def check_files(
-    specs: Sequence[Spec], folder: str, makers: ProgramsByOutput, replaced: Collection[int] = ()
+    specs: Sequence[Spec],
+    folder: str,
+    makers: ProgramsByOutput,
+    replaced_jobs: Collection[int] = (),
 ) -> list[list[int]]:
     """Return per program the jobs that make its inputs and have not ended.
 
@@ -211,7 +214,7 @@ def check_files(
         specs: Specifications of the programs.
         folder: Folder in which they start.
         makers: Producers of all files.
-        replaced: Numbers of jobs that they replace.
+        replaced_jobs: Numbers of jobs that they replace.
 
     Raises:
         UsageError: a path cannot be a file of a program, or no job makes a missing input.
@@ -220,7 +223,7 @@ def check_files(
     made, written, real = OutputIndex[str](), OutputIndex[JobRow](), RealPaths()
     for path in makers:
         for row in _open(makers, path):
-            if row.id not in replaced:
+            if row.id not in replaced_jobs:
                 is_folder = path in output_folders(row.spec_without_sources)
                 written.add(real.locate(path), row, is_folder=is_folder)
     for spec in specs:

@@ -372,7 +372,7 @@ def _replace_equal(store: Store, request: SubmitRequest, run: int, new: Mapping[
 
 
 def _find_producers(
-    store: Store, request: SubmitRequest, specs: Sequence[Spec], replaced: JobRow | None
+    store: Store, request: SubmitRequest, specs: Sequence[Spec], replaced_job: JobRow | None
 ) -> Sequence[Sequence[int]]:
     """Return for each program the jobs that make what it reads.
 
@@ -382,7 +382,7 @@ def _find_producers(
     settings = {id(spec.settings): spec.settings for spec in specs}.values()  # many share theirs
     if not any(each.get(name) for each in settings for name in (INPUTS, OUTPUTS)):
         return [()] * len(specs)
-    own = () if replaced is None else (replaced.id,)
+    own = () if replaced_job is None else (replaced_job.id,)
     makers = store.read.programs_by_output(OPEN_STATES)
     before = check_files(specs, request.context.folder, makers, own)
     refuse_replaced_folders(specs, request.context.folder, store)

@@ -54,13 +54,13 @@ def shared_files_warnings(
 
 
 def search_files_warnings(
-    spec: Spec, varied: Collection[str], folder: str, *, spelling: str = ON_COMMAND_LINE
+    spec: Spec, varied_names: Collection[str], folder: str, *, spelling: str = ON_COMMAND_LINE
 ) -> list[str]:
     """Return warnings about files that several trials of a search name.
 
     Args:
         spec: A job of the search.
-        varied: Names of the values in which its jobs differ.
+        varied_names: Names of the values in which its jobs differ.
         folder: In which the search is added.
         spelling: How the user writes an option.
     """
@@ -72,7 +72,7 @@ def search_files_warnings(
         for place in _places(spec, folder)
         if not all(
             f"{{{name}}}" in (text := texts.get(place.term, getattr(spec.terms, place.term)))
-            for name in varied
+            for name in varied_names
         )
     ]
 
@@ -89,17 +89,17 @@ def _places(spec: Spec, folder: str) -> list[_Place]:
     return places
 
 
-def _open_jobs(store: Store, place: _Place, written: str) -> list[int]:
+def _open_jobs(store: Store, place: _Place, written_path: str) -> list[int]:
     """Return the waiting and running jobs that name the same files."""
     return [
         row.id
-        for row in store.read.open_jobs_with(place.term, written)
+        for row in store.read.open_jobs_with(place.term, written_path)
         if place in _places(row.spec_without_sources, store.read.working_folder(row.id))
     ]
 
 
 def _warning(
-    term: str, written: str, number: int | None, others: Sequence[int], spelling: str
+    term: str, written_path: str, number: int | None, others: Sequence[int], spelling: str
 ) -> str:
     who = "the trials name" if number is None else f"{pluralize(number, 'job')} name"
     also = ""
@@ -108,6 +108,6 @@ def _warning(
         more = f" and {len(others) - MOST_NAMED:,} more" if len(others) > MOST_NAMED else ""
         also = f", also job{'s' * (len(others) > 1)} {listed}{more} of the queue"
     return sanitize_terminal(
-        f"warning: {who} the same {_NOUNS[term]} {written}{also}. Its numbers may not count if they run at the same "
-        f"time. {own_folder_advice(term, written, spelling)}"
+        f"warning: {who} the same {_NOUNS[term]} {written_path}{also}. Its numbers may not count if they run at the same "
+        f"time. {own_folder_advice(term, written_path, spelling)}"
     )

@@ -232,7 +232,7 @@ def bar(*, show: bool) -> Iterator[Show]:
 
 def html(states: States) -> str:
     """Return the bar as HTML."""
-    ended, total, text = _summed(states)
+    ended, total, text = _sum_states(states)
     shown = escape(f"{ended} of {total} · {text}")
     return f'<progress value="{ended}" max="{max(1, total)}"></progress> {shown}'
 
@@ -248,13 +248,13 @@ def _in_terminal() -> Iterator[Show]:
         task = progress.add_task("")
 
         def show(states: States) -> None:
-            ended, total, text = _summed(states)
+            ended, total, text = _sum_states(states)
             progress.update(task, completed=ended, total=total, description=text)
 
         yield show
 
 
-def _summed(states: States) -> tuple[int, int, str]:
+def _sum_states(states: States) -> tuple[int, int, str]:
     """Return how many have ended, of how many, and how many are in each state."""
     ended = sum(state in ENDED_STATES for state in states.values())
     return ended, len(states), tally(Counter(states.values()))
@@ -307,18 +307,18 @@ def wait(
         return {number: str(followed.rows[number].state) for number in numbers}
 
 
-def _states(followed: JobTracker) -> dict[int, State]:
-    return {job: row.state for job, row in followed.rows.items()}
+def _states(tracker: JobTracker) -> dict[int, State]:
+    return {job: row.state for job, row in tracker.rows.items()}
 
 
 def numbers_of(
-    jobs: object, expected: str, of_run: Callable[[str], list[int]] | None = None
+    jobs: object, expected_kind: str, of_run: Callable[[str], list[int]] | None = None
 ) -> list[int]:
     """Return the numbers of jobs, each once.
 
     Args:
         jobs: futures, runs, numbers, or several of these.
-        expected: the error message for other values.
+        expected_kind: the error message for other values.
         of_run: returns the numbers of a run by its name. None if names are not accepted.
 
     Raises:
@@ -334,6 +334,8 @@ def numbers_of(
         case str() if of_run is not None:
             return of_run(jobs)
         case Iterable() if not isinstance(jobs, str):
-            several = (number for each in jobs for number in numbers_of(each, expected, of_run))
+            several = (
+                number for each in jobs for number in numbers_of(each, expected_kind, of_run)
+            )
             return [*dict.fromkeys(several)]
-    raise UsageError(f"{expected}, got {jobs!r:.80}")
+    raise UsageError(f"{expected_kind}, got {jobs!r:.80}")

@@ -30,25 +30,25 @@ from launcher.system.errors import UsageError
 class _FolderReplacer:
     """Replaces a folder by another one in texts that hold absolute paths."""
 
-    def __init__(self, before: str, after: str) -> None:
+    def __init__(self, old_folder: str, new_folder: str) -> None:
         # a longer path or name that only contains the folder must not match
-        self._pattern = re.compile(rf"(?<![\w.~/-]){re.escape(before)}(?![^/\"',:;\s\\])")
-        self._after = after
+        self._pattern = re.compile(rf"(?<![\w.~/-]){re.escape(old_folder)}(?![^/\"',:;\s\\])")
+        self._after = new_folder
 
     def replace_in(self, text: str) -> str:
         """Return a text with the other folder."""
         return self._pattern.sub(lambda _: self._after, text)
 
 
-def _json_replacer(before: str, after: str) -> _FolderReplacer:
-    return _FolderReplacer(json.dumps(before)[1:-1], json.dumps(after)[1:-1])
+def _json_replacer(old_folder: str, new_folder: str) -> _FolderReplacer:
+    return _FolderReplacer(json.dumps(old_folder)[1:-1], json.dumps(new_folder)[1:-1])
 
 
 class _RelocatedIdentities:
     """The identities that the jobs of a plan would have in another folder."""
 
-    def __init__(self, here: str, there: str) -> None:
-        self._in_json = _json_replacer(here, there)
+    def __init__(self, folder: str, other_folder: str) -> None:
+        self._in_json = _json_replacer(folder, other_folder)
         self._relocated: dict[str, JobIdentity] = {}  # by the hash here
 
     def relocate(self, identity: JobIdentity) -> JobIdentity:
@@ -197,9 +197,9 @@ def find_adoptable_roots(
     return tuple(sorted(found, key=lambda each: -each.jobs))
 
 
-def _is_gone_or_same(root: Path, here: Path) -> bool:
+def _is_gone_or_same(root: Path, path: Path) -> bool:
     try:
-        return root.samefile(here)
+        return root.samefile(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:  # unknown

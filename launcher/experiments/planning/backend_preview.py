@@ -137,8 +137,8 @@ def _count_pilots(jobs: Iterable[PlannedJob], settings: BackendSettings | None) 
     return min(settings.pilots, ceil(needed - 1e-9))
 
 
-def _iso(at: float) -> str | None:
+def _iso(timestamp: float) -> str | None:
     try:
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):  # whatever an engine estimates
         return None

@@ -127,7 +127,9 @@ def find_predecessors(
                 elif not known and whole:  # otherwise an invalid entry may have this name
                     unknown += 1
                     # searching the nearest name is slow, so it is done only if it is shown
-                    why = names.unknown_name_texts(word, at.value, helped=unknown <= MOST_PROBLEMS)
+                    why = names.unknown_name_texts(
+                        word, at.value, has_help=unknown <= MOST_PROBLEMS
+                    )
                     problems.add_error(at.node, UNKNOWN_JOB_CODE, *why)
                     places[-1].setdefault(at.value, at.node.place)
         done, ended = places
@@ -229,11 +231,11 @@ class StepNames:
             for name in names.get(tuple(comparable(own[key]) for key in keys), ())
         ]
 
-    def unknown_name_texts(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
-        """Return the message on a text behind `word` that matches no step, with the nearest name if `helped`."""
+    def unknown_name_texts(self, word: str, text: str, *, has_help: bool) -> tuple[str, ...]:
+        """Return the message on a text behind `word` that matches no step, with the nearest name if `has_help`."""
         verb = "matches" if _GLOB.search(text) else "is named"
         message = f"{word}: no job of this file {verb} {text!r}"
-        if not helped:
+        if not has_help:
             return (message,)
         return (
             message,
@@ -325,12 +327,18 @@ class PreparedStep(NamedTuple):
     argv: tuple[str, ...]
 
 
-def named_folders(prepared: PreparedStep, setting: str, real: RealPaths) -> frozenset[str]:
+def named_folders(prepared_step: PreparedStep, setting: str, real: RealPaths) -> frozenset[str]:
     """Return the locations of a program's inputs or outputs whose names end with a slash: folders with all files."""
-    names = None if prepared.step.kind.entry else prepared.step.settings.values.get(setting)
+    names = (
+        None if prepared_step.step.kind.entry else prepared_step.step.settings.values.get(setting)
+    )
     if not isinstance(names, list):
         return frozenset()
-    paths = prepared.outputs if setting == OUTPUTS else [file.path for file in prepared.inputs]
+    paths = (
+        prepared_step.outputs
+        if setting == OUTPUTS
+        else [file.path for file in prepared_step.inputs]
+    )
     named = (
         path for name, path in zip(names, paths, strict=False) if str(name).endswith(FOLDER_END)
     )
@@ -364,13 +372,16 @@ class DependencyGraph:
     """The graph of jobs: which job makes which path, and which jobs depend on it."""
 
     def __init__(
-        self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors], disk: PlanDisk
+        self,
+        steps: Sequence[PreparedStep],
+        predecessors: Mapping[str, Predecessors],
+        disk: PlanDisk,
     ) -> None:
         """Connect steps.
 
         Args:
             steps: in the order in which they run if none reads an output of another.
-            before: predecessors that steps name.
+            predecessors: predecessors that steps name.
             disk: the existing files.
         """
         self._disk = disk
@@ -390,7 +401,9 @@ class DependencyGraph:
         self.programs: set[str] = set()
         self._programs_without_outputs: set[str] = set()  # programs without declared outputs
         self._absent: set[str] = set()  # names in entries that match no job, and may make anything
-        self._unknown: dict[str, frozenset[str]] = {}  # job → those of these two that are before it
+        self._unknown: dict[
+            str, frozenset[str]
+        ] = {}  # job → names of the two sets above that the job depends on
         # program → path that its entry names → where
         self._places: dict[str, dict[str, SourceLocation]] = {}
         self.links: dict[str, JobLinks] = {}
@@ -400,24 +413,24 @@ class DependencyGraph:
             for prepared in steps:
                 self._check_nested_outputs(prepared)
                 self._check_input_types(prepared)
-        is_sorted = not before and not any(
+        is_sorted = not predecessors and not any(
             each.step.kind.role is Role.FOLDER or (each.outputs and not each.step.kind.entry)
             for each in steps
         )
-        self.steps = steps if is_sorted else self._sort_by_dependencies(steps, before)
+        self.steps = steps if is_sorted else self._sort_by_dependencies(steps, predecessors)
         for prepared in self.steps:
-            self._link_step(prepared, before.get(prepared.step.name, NO_PREDECESSORS))
+            self._link_step(prepared, predecessors.get(prepared.step.name, NO_PREDECESSORS))
 
-    def _add_outputs(self, prepared: PreparedStep) -> None:
+    def _add_outputs(self, prepared_step: PreparedStep) -> None:
         """Record the outputs of a job; report an output that another job writes."""
-        step, paths = prepared.step, [*map(self._locate, prepared.outputs)]
+        step, paths = prepared_step.step, [*map(self._locate, prepared_step.outputs)]
         if step.kind.role is Role.FOLDER and paths:
             within, _, name = paths[0].rpartition("/")
             self._folders.setdefault(within, {})[name] = None
         if not step.kind.entry:
             self.programs.add(step.name)
-            if prepared.inputs or paths:
-                self._check_files(prepared)
+            if prepared_step.inputs or paths:
+                self._check_files(prepared_step)
             if not paths:
                 self._programs_without_outputs.add(step.name)
         for path in paths:
@@ -434,7 +447,7 @@ class DependencyGraph:
             for above in folders_above(path) if self._inner_makers else ():
                 if above in self._inner_makers:
                     self._inner_makers[above].append(step.name)
-        for folder in self._named_folders(prepared, OUTPUTS):
+        for folder in self._named_folders(prepared_step, OUTPUTS):
             self._output_folders.setdefault(folder, step.name)
         for other in sorted({self._makers.setdefault(path, step.name) for path in paths}):
             if other != step.name:
@@ -444,10 +457,10 @@ class DependencyGraph:
                 at = self._places.get(step.name, {}).get(path, step.place)
                 self.problems.add_error(at, "same-output", message, hint)
 
-    def _check_nested_outputs(self, prepared: PreparedStep) -> None:
+    def _check_nested_outputs(self, prepared_step: PreparedStep) -> None:
         """Report outputs in a folder that a program makes."""
-        step = prepared.step
-        for path in map(self._locate, prepared.outputs):
+        step = prepared_step.step
+        for path in map(self._locate, prepared_step.outputs):
             folder = next(filter(self._output_folders.__contains__, folders_above(path)), None)
             if folder is None:
                 continue
@@ -461,11 +474,11 @@ class DependencyGraph:
             at = self._places.get(step.name, {}).get(path, step.place)
             self.problems.add_error(at, "same-output", message, hint)
 
-    def _check_input_types(self, prepared: PreparedStep) -> None:
+    def _check_input_types(self, prepared_step: PreparedStep) -> None:
         """Report inputs of a program that are named as files and made as folders, and the reverse."""
-        step, folders = prepared.step, self._named_folders(prepared, INPUTS)
+        step, folders = prepared_step.step, self._named_folders(prepared_step, INPUTS)
         for path in (
-            [] if step.kind.entry else [self._locate(file.path) for file in prepared.inputs]
+            [] if step.kind.entry else [self._locate(file.path) for file in prepared_step.inputs]
         ):
             maker, is_folder = self._makers.get(path), path in self._output_folders
             if maker not in self.programs or maker == step.name or is_folder == (path in folders):
@@ -477,11 +490,17 @@ class DependencyGraph:
             message = f"inputs: {self._short(path)!r} is {fault} that {maker} makes"
             self.problems.add_error(self._place(step, path, path), INPUTS, message, hint)
 
-    def _check_files(self, prepared: PreparedStep) -> None:
+    def _check_files(self, prepared_step: PreparedStep) -> None:
         """Report paths that no program can read or write as a file, and record their places in the entry."""
-        step, inputs = prepared.step, {self._locate(file.path) for file in prepared.inputs}
+        step, inputs = (
+            prepared_step.step,
+            {self._locate(file.path) for file in prepared_step.inputs},
+        )
         places = self._places.setdefault(step.name, {})
-        files = ((INPUTS, [file.path for file in prepared.inputs]), (OUTPUTS, prepared.outputs))
+        files = (
+            (INPUTS, [file.path for file in prepared_step.inputs]),
+            (OUTPUTS, prepared_step.outputs),
+        )
         for setting, paths in files:
             given = step.settings.given.get(setting)
             nodes = () if given is None else as_list(given.node)
@@ -505,27 +524,27 @@ class DependencyGraph:
                         "let it write another file",
                     )
                 elif setting == OUTPUTS and not fault:
-                    fault, hint = self._overlap_fault(prepared, self._locate(path))
+                    fault, hint = self._overlap_fault(prepared_step, self._locate(path))
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
                     self.problems.add_error(at, setting, message, hint)
 
-    def _overlap_fault(self, prepared: PreparedStep, path: str) -> tuple[str, str]:
+    def _overlap_fault(self, prepared_step: PreparedStep, path: str) -> tuple[str, str]:
         """Return why an output of a program overlaps with its inputs, with a remedy; '' if it does not."""
         hint = "let it write to another folder"
-        for folder in self._named_folders(prepared, INPUTS).intersection(folders_above(path)):
+        for folder in self._named_folders(prepared_step, INPUTS).intersection(folders_above(path)):
             return f"is in the input {self._short(folder)}/ of the same program", hint
-        if path in self._named_folders(prepared, OUTPUTS):
-            for read in (self._locate(file.path) for file in prepared.inputs):
+        if path in self._named_folders(prepared_step, OUTPUTS):
+            for read in (self._locate(file.path) for file in prepared_step.inputs):
                 if path in folders_above(read):
                     return f"contains the input {self._short(read)} of the same program", hint
         return "", ""
 
     def _sort_by_dependencies(
-        self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
+        self, steps: Sequence[PreparedStep], predecessors: Mapping[str, Predecessors]
     ) -> list[PreparedStep]:
         """Return the steps in topological order; otherwise they keep their order."""
-        needs = self._needs(steps, before)
+        needs = self._needs(steps, predecessors)
         followers: list[list[int]] = [[] for _ in steps]
         for at, makers in enumerate(needs):
             for maker in makers:
@@ -539,7 +558,9 @@ class DependencyGraph:
             if not ready:  # each of the others waits for one of them
                 circle = _find_cycle(needs, placed)
                 ready.append(min(circle))
-                self._report_cycle([steps[at].step for at in circle], steps[ready[0]].step, before)
+                self._report_cycle(
+                    [steps[at].step for at in circle], steps[ready[0]].step, predecessors
+                )
             at = heapq.heappop(ready)
             if placed[at]:
                 continue
@@ -552,13 +573,13 @@ class DependencyGraph:
         return order
 
     def _needs(
-        self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
+        self, steps: Sequence[PreparedStep], predecessors: Mapping[str, Predecessors]
     ) -> list[set[int]]:
         """Return for each step those that it names, and those that make its inputs or a folder around them."""
         places = {prepared.step.name: at for at, prepared in enumerate(steps)}
         needs: list[set[int]] = []
         for at, (step, *_, inputs, _, _) in enumerate(steps):
-            named = before.get(step.name, NO_PREDECESSORS)
+            named = predecessors.get(step.name, NO_PREDECESSORS)
             makers = {places[name] for name in (*named.done, *named.ended) if name in places}
             for path in (path for file in inputs for path in self._targets(file.path)):
                 makers |= {places[maker] for maker in self._makers_around(path)}
@@ -570,13 +591,16 @@ class DependencyGraph:
         return needs
 
     def _report_cycle(
-        self, steps: Sequence[PlannedStep], at: PlannedStep, before: Mapping[str, Predecessors]
+        self,
+        steps: Sequence[PlannedStep],
+        step_in_cycle: PlannedStep,
+        predecessors: Mapping[str, Predecessors],
     ) -> None:
         """Report a cycle of steps at the entries of the file that cause it."""
         chain = [step.name for step in (*steps, steps[0])]
         names = " → ".join(chain)
         for job, other in itertools.pairwise(chain):
-            named = before.get(job, NO_PREDECESSORS)
+            named = predecessors.get(job, NO_PREDECESSORS)
             if word := named.done.get(other) or named.ended.get(other):
                 message = f"these jobs wait for each other, so none can start: {names}"
                 hint = "remove one of them from after or after_any"
@@ -592,20 +616,20 @@ class DependencyGraph:
         if place is not None or any(step.kind.role is Role.FOLDER for step in steps):
             message = f"these jobs read each other's output, so none can start: {names}"
             hint = "let one of them read a file that exists, or the output of another job"
-            self.problems.add_error(place or at, "cycle", message, hint)
+            self.problems.add_error(place or step_in_cycle, "cycle", message, hint)
 
-    def _link_step(self, prepared: PreparedStep, before: Predecessors) -> None:
+    def _link_step(self, prepared_step: PreparedStep, predecessors: Predecessors) -> None:
         """Link a job with the earlier jobs that make its inputs, and with those that it names.
 
         The outputs of a program are unknown. A job behind one may read a file that does not exist yet. An
         existing file counts as made by the program, whose identity represents it in the job's hash.
         """
-        step = prepared.step
-        needs = {name for name in before.done if name in self._order}
-        absent = before.done.keys() - needs
+        step = prepared_step.step
+        needs = {name for name in predecessors.done if name in self._order}
+        absent = predecessors.done.keys() - needs
         self._absent |= absent
         others: list[Input] = []
-        for file in prepared.inputs:
+        for file in prepared_step.inputs:
             makers = self._makers_of(file)
             needs.update(makers)
             if not makers:
@@ -624,7 +648,7 @@ class DependencyGraph:
                 self._add_missing_input(step, file, min(may_make, default=""))
             elif not programs:
                 given.append(file.path)
-        ended = [name for name in before.ended if name in self._order and name not in needs]
+        ended = [name for name in predecessors.ended if name in self._order and name not in needs]
         self.links[step.name] = JobLinks(
             self._sort_by_plan(needs), tuple(given), programs, self._sort_by_plan(ended)
         )
@@ -633,22 +657,22 @@ class DependencyGraph:
         if named and not named.startswith(FOLDER_PLACEHOLDERS):
             self._check_folder(step, named, follows=bool(needs or step.follows != NO_DEPENDENCIES))
 
-    def _check_folder(self, step: PlannedStep, named: str, *, follows: bool) -> None:
+    def _check_folder(self, step: PlannedStep, named_folder: str, *, follows: bool) -> None:
         """Report a program whose working folder does not exist, unless an earlier job may make it."""
         given, disk = step.settings.given.get(FOLDER_SETTING), self._disk
         try:
-            path = absolute_path(disk.root, named)
+            path = absolute_path(disk.root, named_folder)
             if disk.is_folder(path) or (follows and not disk.exists(path)):
                 return
-            fault = f"the folder {named!r} does not exist"
-            hint = f"create it with mkdir -p {named}, or name the job that makes it in after"
+            fault = f"the folder {named_folder!r} does not exist"
+            hint = f"create it with mkdir -p {named_folder}, or name the job that makes it in after"
             if disk.exists(path):
-                fault = f"{named!r} is a file, not a folder"
+                fault = f"{named_folder!r} is a file, not a folder"
                 hint = "name the folder that contains it"
         except Error as error:
             fault, hint = str(error), "write an absolute path, or one relative to the project"
         at = step if given is None else given.node
-        note = file_folder_note(at.place.file, named, disk.root, disk.exists)
+        note = file_folder_note(at.place.file, named_folder, disk.root, disk.exists)
         notes = [note] if note else []
         self.problems.add_error(at, FOLDER_SETTING, f"{FOLDER_SETTING}: {fault}", hint, *notes)
 
@@ -660,8 +684,8 @@ class DependencyGraph:
         location = self._locate(path)
         return self._disk.real.targets(location) if self._disk.is_link(path) else (location,)
 
-    def _named_folders(self, prepared: PreparedStep, setting: str) -> frozenset[str]:
-        return named_folders(prepared, setting, self._disk.real)
+    def _named_folders(self, prepared_step: PreparedStep, setting: str) -> frozenset[str]:
+        return named_folders(prepared_step, setting, self._disk.real)
 
     def _sort_by_plan(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(names, key=self._order.__getitem__))
@@ -822,13 +846,13 @@ def _union_of_sets(*sets: frozenset[str]) -> frozenset[str]:
     return next(iter(some)) if len(some) == 1 else frozenset().union(*some)
 
 
-def _find_cycle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]:
+def _find_cycle(needs: Sequence[Iterable[int]], is_placed: Sequence[bool]) -> list[int]:
     """Return a cycle of steps: each waits for the next, and the last for the first."""
     seen: dict[int, None] = {}
-    at = placed.index(False)
+    at = is_placed.index(False)
     while at not in seen:  # each that is left waits for another one that is left
         seen[at] = None
-        at = min(maker for maker in needs[at] if not placed[maker])
+        at = min(maker for maker in needs[at] if not is_placed[maker])
     path = list(seen)
     return path[path.index(at) :]
 

@@ -106,7 +106,7 @@ class RuntimeHistory:
 
     def __init__(
         self,
-        past: Iterable[PastJob],
+        past_jobs: Iterable[PastJob],
         kinds: Mapping[str, Kind],
         *,
         gpus: bool,
@@ -115,7 +115,7 @@ class RuntimeHistory:
         """Index the jobs.
 
         Args:
-            past: the jobs.
+            past_jobs: the jobs.
             kinds: name → installed kind; jobs of other kinds are left out.
             gpus: this machine has GPUs.
             usage: returns the measured usage of jobs with a signature.
@@ -125,7 +125,7 @@ class RuntimeHistory:
         self._alike: dict[tuple[str, str | None, bool, bool, str], _SimilarJobs] = {}
         self._by_kind: dict[tuple[str, bool], list[float]] = {}
         self._by_program: dict[str, _SimilarJobs] = {}  # by signature, of programs on the CPU
-        for job in past:
+        for job in past_jobs:
             if job.kind in self._settings:
                 text = self._text(job.kind, job.settings)
                 key = (job.kind, job.images, job.from_scratch, job.on_gpu, text)

@@ -162,10 +162,10 @@ def _without_doubles(steps: Iterable[PlannedStep], problems: Problems) -> Iterat
         complain(step, code, message, "", f"first in line {same.place.line}", *changed)
 
 
-def _model_steps(planned: PlannedModel, model: str) -> Iterator[PlannedStep]:
+def _model_steps(planned_model: PlannedModel, model: str) -> Iterator[PlannedStep]:
     """Give the job that makes a model, behind the one that poisons its labels."""
-    request, entry = planned.request, planned.request.entry
-    data = planned.model.last.data
+    request, entry = planned_model.request, planned_model.request.entry
+    data = planned_model.model.last.data
     step = PlannedStep(
         kind=entry.kind,
         name=f"{entry.kind.name}/{model}",
@@ -173,11 +173,11 @@ def _model_steps(planned: PlannedModel, model: str) -> Iterator[PlannedStep]:
         settings=request.variant.settings,
         request=entry.request,
         model=model,
-        base=None if planned.base is None else str(planned.base),
+        base=None if planned_model.base is None else str(planned_model.base),
         data=str(data),
         images=str(request.reader.images(data)),
         follows=entry.follows,
-        swept=_model_choice(planned.model).name,
+        swept=_model_choice(planned_model.model).name,
     )
     choice, labeller = request.variant.labels_settings, request.labels_kind
     if isinstance(entry, TrainEntry) and labeller is not None and choice is not None:
@@ -187,11 +187,13 @@ def _model_steps(planned: PlannedModel, model: str) -> Iterator[PlannedStep]:
     yield step
 
 
-def _scoring_steps(entry: ScoringEntry, settled: Iterable[ResolvedSettings]) -> list[PlannedStep]:
+def _scoring_steps(
+    entry: ScoringEntry, resolved_settings: Iterable[ResolvedSettings]
+) -> list[PlannedStep]:
     """Return what an entry scores of any model, each step named by its data and its condition."""
     kind = entry.kind
     data = [(at.node.place, str(at.value), str(kind.images(at.value))) for at in entry.data]
-    conditions = [(each, kind.settings.condition(each.values)) for each in settled]
+    conditions = [(each, kind.settings.condition(each.values)) for each in resolved_settings]
     return [
         PlannedStep(
             kind=kind,
@@ -239,9 +241,9 @@ class _ModelTests:
                 else:
                     self.tests_of_earlier_models += _steps_for_model(steps, model)
 
-    def tests_of_model(self, planned: PlannedModel, model: str) -> Iterator[PlannedStep]:
+    def tests_of_model(self, planned_model: PlannedModel, model: str) -> Iterator[PlannedStep]:
         """Give the tests of a model that this file makes, in the order of the file."""
-        maker = planned.request.entry
+        maker = planned_model.request.entry
         own = [
             *self._steps_by_model.get((maker.combination, maker.kind.name), ()),
             *self._steps_by_model.get(model, ()),
@@ -251,36 +253,36 @@ class _ModelTests:
 
 
 def _benchmarks(
-    task: TaskFile, planned: PlannedModels, problems: Problems
+    task: TaskFile, planned_models: PlannedModels, problems: Problems
 ) -> Iterator[PlannedStep]:
     """Give the benchmarks, each model on each data ID; all models that they name are made before."""
     for entry in task.entries:
         if not isinstance(entry, ScoringEntry) or entry.kind.role is not Role.BENCHMARK:
             continue
         named = dict.fromkeys(
-            model for word in entry.models for model in planned.models_of_word(word)
+            model for word in entry.models for model in planned_models.models_of_word(word)
         )
         own = [
             made.model
-            for made in planned.models_in_order
+            for made in planned_models.models_in_order
             if made.request.entry.combination == entry.combination
         ]
-        if not entry.models and not planned.models_in_order and task.whole:
+        if not entry.models and not planned_models.models_in_order and task.whole:
             message = f"{entry.kind.name} scores the models of this file, but the file makes none"
             hint = "name models of an earlier run with the same name: {model: [...]}"
             problems.add_error(entry, "no-models", message, hint)
-        steps = _scoring_steps(entry, _with_models(entry, planned, problems))
+        steps = _scoring_steps(entry, _with_models(entry, planned_models, problems))
         for model in named if entry.models else own:
             yield from _steps_for_model(steps, str(model))
 
 
 def _with_models(
-    entry: ScoringEntry, planned: PlannedModels, problems: Problems
+    entry: ScoringEntry, planned_models: PlannedModels, problems: Problems
 ) -> Sequence[ResolvedSettings]:
     """Return the settings of a benchmark, models in them by the IDs under which they are made."""
     values: dict[str, Json] = {}
     for name, named in entry.others.items():
-        models = planned.models_of_word(named)
+        models = planned_models.models_of_word(named)
         if len(models) > 1:
             message = f"{name}: {named.value} matches {len(models)} models"
             hint = f"name one of them: {', '.join(map(str, models))}"
@@ -459,33 +461,33 @@ class _FolderEntries:
             sides.append(_SettingChoices(setting, f"{setting} {named.value}", choices))
         return sides
 
-    def _find_choices(self, setting: str, at: Located[str]) -> Sequence[_Choice]:
+    def _find_choices(self, setting: str, located_text: Located[str]) -> Sequence[_Choice]:
         """Return the folders that a text refers to; report an error at its location if there are none."""
-        name, selection = _parts(at.value)
+        name, selection = _parts(located_text.value)
         wanted = _pairs(selection)
         if name not in self.entries:
-            return self._path_choice(setting, at, name, selection)
+            return self._path_choice(setting, located_text, name, selection)
         if selection and wanted is None:
             message = f"{setting}: expected {name}@key=value, or several pairs separated by commas"
-            self.problems.add_error(at.node, "id", message)
+            self.problems.add_error(located_text.node, "id", message)
             return ()
         made = self.folders_by_entry.get(name, [])
         meant = [choice for choice in made if has_values(choice.name, wanted or ())]
         if made and not meant:
             names = [variant_name(name, choice.name) for choice in made]
             message = f"{setting}: no folder of {name} has {selection}"
-            hint = did_you_mean(nearest(at.value, names))
+            hint = did_you_mean(nearest(located_text.value, names))
             self.problems.add_error(
-                at.node, "unknown-folder", message, hint, *made_models_note(names)
+                located_text.node, "unknown-folder", message, hint, *made_models_note(names)
             )
         return meant
 
     def _path_choice(
-        self, setting: str, at: Located[str], name: str, selection: str
+        self, setting: str, located_text: Located[str], name: str, selection: str
     ) -> Sequence[_Choice]:
         """Return a path as the folder that it is; blame one that seems to be the name of an entry."""
-        path = (_Choice(at.value),)
-        if "/" in at.value or self.exists(at.value):
+        path = (_Choice(located_text.value),)
+        if "/" in located_text.value or self.exists(located_text.value):
             return path
         of_kind = (own for own, same in self.entries.items() if same[0].kind.name == name)
         close = nearest(name, self.entries) or next(of_kind, None)
@@ -494,13 +496,17 @@ class _FolderEntries:
             if not self.task.errors:  # else the broken entry may be the one that is meant
                 message = f"{setting}: no entry of this file makes a folder {name!r}"
                 self.problems.add_error(
-                    at.node, "unknown-folder", message, hint, *made_models_note(self.entries)
+                    located_text.node,
+                    "unknown-folder",
+                    message,
+                    hint,
+                    *made_models_note(self.entries),
                 )
             return ()
         if close:
-            message = f"{setting}: {at.value!r} is read as a path, because no entry has this name"
+            message = f"{setting}: {located_text.value!r} is read as a path, because no entry has this name"
             self.problems.add_warning(
-                at.node, "unknown-folder", message, hint, *made_models_note(self.entries)
+                located_text.node, "unknown-folder", message, hint, *made_models_note(self.entries)
             )
         return path
 
@@ -555,7 +561,7 @@ def _have_equal_values(name: VariantName, other: Mapping[str, str]) -> bool:
 def _report_unmatched(
     entry: FolderEntry,
     variants: Sequence[tuple[Variant, Sequence[_SettingChoices]]],
-    unmatched: Sequence[Variant],
+    unmatched_variants: Sequence[Variant],
     problems: Problems,
 ) -> None:
     """Note variants of an entry that meet nothing, or blame it where all of them do."""
@@ -578,8 +584,8 @@ def _report_unmatched(
     }
     job = f"{entry.kind.name}/{entry.name}"
     notes = [f"{key}: {text}" for key, text in lists.items()]
-    if len(unmatched) < len(variants):
-        names = [variant_name(entry.name, variant.name) for variant in unmatched]
+    if len(unmatched_variants) < len(variants):
+        names = [variant_name(entry.name, variant.name) for variant in unmatched_variants]
         message = f"{job}: no input has the values of {', '.join(names[:3])}"
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         problems.add_warning(entry, "no-partner", f"{message}{more}; not made", "", *notes)

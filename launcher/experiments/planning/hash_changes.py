@@ -24,13 +24,13 @@ def join_changes(changes: Sequence[str]) -> str:
 def hash_changes(
     job: PlannedJob,
     row: JobRow,
-    again: Sequence[str],
+    repeated_jobs: Sequence[str],
     definitions: Sequence[str],
     *,
-    but: Collection[str] = (),
+    left_out: Collection[str] = (),
     revisions: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return in a few words each why the hash differs; the settings in `but` are left out.
+    """Return in a few words each why the hash differs; the settings in `left_out` are left out.
 
     `revisions` are those that the row does not have, if they are known.
     """
@@ -45,7 +45,7 @@ def hash_changes(
     changes = [
         _format_setting_change(before.settings, job.settings, key)
         for key in settings
-        if key not in but
+        if key not in left_out
     ]
     changes += _code_changes(job, row, definitions)
     if job.images != before.images:
@@ -54,8 +54,8 @@ def hash_changes(
     if job.words != words:
         names = {*job.words.subsets, *job.words.modifiers, *words.subsets, *words.modifiers}
         changes.append(f"folders of {', '.join(sorted(names))} changed")
-    if again:
-        changes.append(f"{again[0]} runs again")
+    if repeated_jobs:
+        changes.append(f"{repeated_jobs[0]} runs again")
     if not changes and not settings:
         return tuple(revisions or decisive.get(REVISIONS, ())) or ("inputs changed",)
     return tuple(changes)
@@ -100,9 +100,11 @@ def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> 
     return (*names, *removed)
 
 
-def _format_setting_change(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> str:
+def _format_setting_change(
+    old_settings: Mapping[str, Json], new_settings: Mapping[str, Json], key: str
+) -> str:
     """Return the change of a setting: of files the other ones, otherwise both values, shortened if they are long."""
-    old, new = before.get(key), after.get(key)
+    old, new = old_settings.get(key), new_settings.get(key)
     if key in (INPUTS, OUTPUTS) and isinstance(old, list) and isinstance(new, list):
         changes = []
         for word, names, others in (("added", new, old), ("removed", old, new)):
@@ -111,7 +113,9 @@ def _format_setting_change(before: Mapping[str, Json], after: Mapping[str, Json]
                 changes.append(f"{files[0]}{more} {word}")
         if changes:
             return f"{key}: {', '.join(changes)}"
-    pair = shorten_pair(_format_setting(before, key), _format_setting(after, key), LONGEST_VALUE)
+    pair = shorten_pair(
+        _format_setting(old_settings, key), _format_setting(new_settings, key), LONGEST_VALUE
+    )
     return f"{key} {' → '.join(pair)}"
 
 

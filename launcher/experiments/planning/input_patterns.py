@@ -68,15 +68,15 @@ def resolve_inputs(
     return {prepared.step.name: resolver.resolve(prepared) for prepared in patterns}
 
 
-def _names(prepared: PreparedStep) -> Sequence[str]:
-    names = prepared.step.settings.values.get(INPUTS)
+def _names(prepared_step: PreparedStep) -> Sequence[str]:
+    names = prepared_step.step.settings.values.get(INPUTS)
     return [*map(str, names)] if isinstance(names, list) else []
 
 
-def _output_paths(prepared: PreparedStep, real: RealPaths) -> list[str]:
+def _output_paths(prepared_step: PreparedStep, real: RealPaths) -> list[str]:
     """Return the outputs of a job; folders that a program makes end with a slash."""
-    folders = named_folders(prepared, OUTPUTS, real)
-    paths = [os.path.normpath(path) for path in prepared.outputs]
+    folders = named_folders(prepared_step, OUTPUTS, real)
+    paths = [os.path.normpath(path) for path in prepared_step.outputs]
     return [path + FOLDER_END if real.locate(path) in folders else path for path in paths]
 
 
@@ -91,14 +91,17 @@ class _InputResolver:
         }
         self._made = {path for paths in self._outputs.values() for path in paths}
 
-    def resolve(self, prepared: PreparedStep) -> ResolvedSettings:
+    def resolve(self, prepared_step: PreparedStep) -> ResolvedSettings:
         """Return the settings of a program with the names of all its inputs."""
-        step = prepared.step
+        step = prepared_step.step
         nodes = as_list(step.settings.given[INPUTS].node)
-        texts, paths = _names(prepared), [os.path.normpath(file.path) for file in prepared.inputs]
+        texts, paths = (
+            _names(prepared_step),
+            [os.path.normpath(file.path) for file in prepared_step.inputs],
+        )
         files: dict[str, _File] = {}
         for text, path, node in zip(texts, paths, nodes, strict=True):
-            for name in self._files(prepared, text, path, node):
+            for name in self._files(prepared_step, text, path, node):
                 files.setdefault(name, _File(name, node))
         names: list[Json] = [file.name for file in files.values()]
         said = step.settings.given[INPUTS]
@@ -108,15 +111,17 @@ class _InputResolver:
         given = {**settings.given, INPUTS: said._replace(node=expanded)}
         return settings._replace(given=given)
 
-    def _files(self, prepared: PreparedStep, text: str, path: str, node: Node) -> Iterator[str]:
+    def _files(
+        self, prepared_step: PreparedStep, text: str, path: str, node: Node
+    ) -> Iterator[str]:
         """Yield the names of the files for which an input stands; report one that stands for none."""
-        step = prepared.step
+        step = prepared_step.step
         own = {*map(self._disk.real.locate, self._outputs[step.name])}
         made = self._disk.real.respell(self._made, path) if is_pattern(text) else self._made
         if text.endswith(FOLDER_END):
             path += FOLDER_END
         if text.startswith(OUTPUTS_OF):
-            found = self._outputs_of(prepared, text.removeprefix(OUTPUTS_OF), node)
+            found = self._outputs_of(prepared_step, text.removeprefix(OUTPUTS_OF), node)
         elif not is_pattern(text) or path in made or self._disk.path_exists(path):
             yield text  # a file may have such a name
             return
@@ -145,19 +150,19 @@ class _InputResolver:
             self._problems.add_error(node, _CODE, message, hint)
             return
         cwd = str(step.settings.values.get(FOLDER_SETTING, ""))
-        folder = str(prepared.draft.path(cwd)) if cwd else str(self._disk.root)
+        folder = str(prepared_step.draft.path(cwd)) if cwd else str(self._disk.root)
         if cwd.startswith(FOLDER_PLACEHOLDERS):
             folder = cwd
         for each in found:
             yield name_from(each, folder, str(self._disk.root))
 
-    def _outputs_of(self, prepared: PreparedStep, text: str, node: Node) -> list[str]:
+    def _outputs_of(self, prepared_step: PreparedStep, text: str, node: Node) -> list[str]:
         """Return the outputs of the jobs that a text names for a step."""
-        step = prepared.step
+        step = prepared_step.step
         known = self._names.resolve_names(text)
         meant = [name for name in self._names.matching_names(text, step) if name != step.name]
         if not known:
-            why = self._names.unknown_name_texts(INPUTS, text, helped=True)
+            why = self._names.unknown_name_texts(INPUTS, text, has_help=True)
             self._problems.add_error(node, UNKNOWN_JOB_CODE, *why)
             return []
         found = [path for name in meant for path in self._outputs[name]]

@@ -56,11 +56,11 @@ class KnownIdentities:
         identity = self._with_needs(job.identity)
         return job if identity is job.identity else job._replace(identity=identity)
 
-    def decide(self, planned: PlannedJob, job: PlannedJob) -> None:
+    def decide(self, planned_job: PlannedJob, job: PlannedJob) -> None:
         """Record the identity that the queue will have for a planned job."""
-        self._decided[planned.name, planned.hash] = job.identity
-        if job.hash == self.as_new(planned).hash:
-            self._unchanged.pop(planned.name, None)
+        self._decided[planned_job.name, planned_job.hash] = job.identity
+        if job.hash == self.as_new(planned_job).hash:
+            self._unchanged.pop(planned_job.name, None)
 
     def _with_needs(self, identity: JobIdentity) -> JobIdentity:
         needs = tuple([self._identity_of_need(need) for need in identity.dependencies])
@@ -142,13 +142,13 @@ def without_settings(settings: str, names: frozenset[str]) -> str:
 
 
 def _with_queued_identity(
-    identity: JobIdentity, known: _QueuedIdentity, *, with_gone: bool
+    identity: JobIdentity, queued_identity: _QueuedIdentity, *, with_gone: bool
 ) -> JobIdentity:
-    settings = without_settings(identity.settings, known.later_settings)
-    if with_gone and known.removed_settings:
-        values = json.loads(settings) | dict.fromkeys(known.removed_settings)
+    settings = without_settings(identity.settings, queued_identity.later_settings)
+    if with_gone and queued_identity.removed_settings:
+        values = json.loads(settings) | dict.fromkeys(queued_identity.removed_settings)
         settings = json.dumps(values, sort_keys=True)
-    return replace(identity, code=known.code, settings=settings)
+    return replace(identity, code=queued_identity.code, settings=settings)
 
 
 def _with_defaults(kind: Kind, values: Mapping[str, Json]) -> dict[str, Json]:

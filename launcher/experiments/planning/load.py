@@ -262,7 +262,7 @@ def _read_task_file_text(path: Path) -> str:
             f"{str(path)!r} has more than {MOST_BYTES:,} bytes, too many for a task file. Give another "
             "file, or split it and join the parts with include."
         )
-    return _decoded(data, str(path))
+    return _decode(data, str(path))
 
 
 def _program_command_line(path: Path, data: bytes) -> str:
@@ -285,7 +285,7 @@ def _neighbours(path: Path) -> list[str]:
         return []
 
 
-def _decoded(data: bytes, file: str) -> str:
+def _decode(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -105,13 +105,13 @@ Comparable = Callable[[str], str]
 
 def has_values(
     variant: Iterable[tuple[str, str]],
-    wanted: Iterable[tuple[str, str]],
+    pairs: Iterable[tuple[str, str]],
     comparable: Comparable = comparable_value,
 ) -> bool:
     """Return whether a variant contains some values."""
     values = dict(variant)
     return all(
-        key in values and comparable(values[key]) == comparable(value) for key, value in wanted
+        key in values and comparable(values[key]) == comparable(value) for key, value in pairs
     )
 
 
@@ -129,18 +129,18 @@ class _FilePoison(NamedTuple):
     poison: Poison | None
     clean: frozenset[str]  # names, without the poison, of models trained only with it
 
-    def add_to_model(self, named: Located[ModelId]) -> Located[ModelId]:
+    def add_to_model(self, located_id: Located[ModelId]) -> Located[ModelId]:
         """Return the model with the poison in every stage that has it without saying so."""
         if self.poison is None or not self.clean:
-            return named
+            return located_id
         stages: list[Stage] = []
         name = ""
-        for stage in named.value.stages:
+        for stage in located_id.value.stages:
             trained = _clean_name(replace(stage, methods=()), self.poison)
             silent = stage.poison is None and name + trained in self.clean
             stages.append(replace(stage, poison=self.poison) if silent else stage)
             name += f"{_clean_name(stage, self.poison)}#"
-        return Located(ModelId(tuple(stages)), named.node)
+        return Located(ModelId(tuple(stages)), located_id.node)
 
 
 def _file_poison(trainings: Sequence[TrainEntry]) -> _FilePoison:
@@ -229,7 +229,7 @@ class PlannedModels:
         self._task, self._on_disk, self._problems = task, on_disk, problems
         makers = [each for each in task.entries if isinstance(each, TrainEntry | MethodEntry)]
         self._poison = _file_poison([each for each in makers if isinstance(each, TrainEntry)])
-        self._requests = list(self._requested(makers))
+        self._requests = list(self._iterate_requests(makers))
         self._readers = {request.reader.name: request.reader for request in self._requests}
         self._by_plain: dict[str, list[ModelRequest]] = {}
         self._by_variant: dict[tuple[str, VariantName | int], list[ModelRequest]] = {}
@@ -266,7 +266,9 @@ class PlannedModels:
         """Return the models that a word of an entry stands for, made here or earlier."""
         return self._models_by_word[id(word)]
 
-    def _requested(self, makers: Iterable[TrainEntry | MethodEntry]) -> Iterator[ModelRequest]:
+    def _iterate_requests(
+        self, makers: Iterable[TrainEntry | MethodEntry]
+    ) -> Iterator[ModelRequest]:
         """Give what entries ask for, the trainings of each combination before its unlearnings."""
         for _, group in groupby(makers, key=lambda entry: entry.combination):
             entries = list(group)
@@ -287,15 +289,15 @@ class PlannedModels:
                 yield from _unlearnings(entry, self._task.kinds, bases)
 
     def _find_by_partial_variant(
-        self, named: Located[ModelId], combination: int
+        self, located_id: Located[ModelId], combination: int
     ) -> tuple[ModelId, ...]:
         """Return the models of an ID whose variant may be partial.
 
         `a:b~uce@scale=2` means all models with this value, whatever else is swept in the entry or the file. A
         complete variant means only its model. Otherwise the result is that of `_find`.
         """
-        named = self._poison.add_to_model(named)
-        value = named.value
+        located_id = self._poison.add_to_model(located_id)
+        value = located_id.value
         plain = without_variants(value)
         requests = [] if plain == value else self._by_plain.get(str(plain), [])
         fitting = [
@@ -307,37 +309,37 @@ class PlannedModels:
         ]
         whole = [made for made in fitting if _has_named_variants(value, made.name)]
         models = dict.fromkeys(made.model for made in whole or fitting)
-        return tuple(models) or self._find(named, combination)
+        return tuple(models) or self._find(located_id, combination)
 
-    def _find(self, named: Located[ModelId], combination: int) -> tuple[ModelId, ...]:
+    def _find(self, located_id: Located[ModelId], combination: int) -> tuple[ModelId, ...]:
         """Return the models of a name, from this file or an earlier run; report an error if there are none.
 
         All models that may make one of them are sorted before.
 
         Args:
-            named: the written ID, with the poison of the file; without a variant it means all variants.
+            located_id: the written ID, with the poison of the file; without a variant it means all variants.
             combination: that of the file's matrix; models of another combination match only if no other model does.
         """
-        requests = self._candidates(named.value, combination)
+        requests = self._candidates(located_id.value, combination)
         placed = [made for request in requests for made in self._placed_models[request]]
-        fitting = [made for made in placed if _has_named_variants(named.value, made.name)]
-        exact = [made for made in fitting if made.name == named.value]
+        fitting = [made for made in placed if _has_named_variants(located_id.value, made.name)]
+        exact = [made for made in fitting if made.name == located_id.value]
         models = tuple(dict.fromkeys(made.model for made in exact or fitting))
         plain = {str(without_variants(model)) for model in models}
         if len(plain) > 1:  # in other words than any of them, which are made in different ways
-            message = f"{named.value} matches several models of this file"
+            message = f"{located_id.value} matches several models of this file"
             hint = "write the ID of one of them as in its entry"
             note = f"matching models: {', '.join(sorted(plain))}"
-            self._problems.add_error(named.node, "ambiguous-model", message, hint, note)
+            self._problems.add_error(located_id.node, "ambiguous-model", message, hint, note)
             return ()
         if models:
             return models
         if requests and not placed:
             return ()  # the model's maker has errors, which are reported
-        if self._on_disk(str(named.value)):
-            return (named.value,)
+        if self._on_disk(str(located_id.value)):
+            return (located_id.value,)
         if self._task.whole:  # else the broken entry may be the one that makes it
-            self._report_unknown_model(named)
+            self._report_unknown_model(located_id)
         return ()
 
     def _candidates(self, model: ModelId, combination: int) -> list[ModelRequest]:
@@ -394,33 +396,41 @@ class PlannedModels:
                 self._report_duplicate_model(kept, planned)
         return (_NamedModel(planned.model, kept.model),)
 
-    def _note_made_once(self, kept: PlannedModel, again: PlannedModel) -> None:
+    def _note_made_once(self, kept_model: PlannedModel, other_model: PlannedModel) -> None:
         """Note that two entries ask for the same model."""
-        first, second = str(kept.model), str(again.model)
+        first, second = str(kept_model.model), str(other_model.model)
         message = f"{second} is the same model as {first}; it is made once, under that name"
         if first == second:
             message = f"{second} is listed twice; it is made once"
-        at = again.request.node
-        self._problems.add_warning(at, "same-model", message, "", _first_entry_note(kept, again))
+        at = other_model.request.node
+        self._problems.add_warning(
+            at, "same-model", message, "", _first_entry_note(kept_model, other_model)
+        )
 
-    def _report_duplicate_model(self, kept: PlannedModel, again: PlannedModel) -> None:
+    def _report_duplicate_model(self, kept_model: PlannedModel, other_model: PlannedModel) -> None:
         """Blame two entries that make one model with different settings."""
-        before, after = kept.request.variant.settings.values, again.request.variant.settings.values
-        message = f"{again.model} is listed twice, with different settings"
+        before, after = (
+            kept_model.request.variant.settings.values,
+            other_model.request.variant.settings.values,
+        )
+        message = f"{other_model.model} is listed twice, with different settings"
         hint = "sweep these settings in a matrix, or move one entry to its own task file"
-        notes = (_first_entry_note(kept, again), *differences(before, after)[:MOST_LISTED])
-        self._problems.add_error(again.request.node, "duplicate-job", message, hint, *notes)
+        notes = (
+            _first_entry_note(kept_model, other_model),
+            *differences(before, after)[:MOST_LISTED],
+        )
+        self._problems.add_error(other_model.request.node, "duplicate-job", message, hint, *notes)
 
-    def _model_identity(self, planned: PlannedModel) -> str:
+    def _model_identity(self, planned_model: PlannedModel) -> str:
         """Return a text that is equal for two models made from the same images in the same way."""
-        request, last = planned.request, planned.model.last
+        request, last = planned_model.request, planned_model.model.last
         labels = None if request.labels_kind is None else request.variant.labels_settings
         named = (request.reader.name, last.data)
         if named not in self._images_of:  # a sweep makes many models from the same data
             self._images_of[named] = str(canonical(_images(request.reader, last.data)))
         parts = [
             request.entry.kind.name,
-            None if planned.base is None else str(planned.base),
+            None if planned_model.base is None else str(planned_model.base),
             self._images_of[named],
             None if last.poison is None else str(last.poison),
             list(last.methods),
@@ -445,10 +455,10 @@ class PlannedModels:
             except UnknownName:
                 continue
 
-    def _similar_names(self, but: str) -> Iterator[str]:
-        """Give the models that can be made, without those that would start from `but`."""
+    def _similar_names(self, left_out: str) -> Iterator[str]:
+        """Give the models that can be made, without those that would start from `left_out`."""
         for name, requests in self._by_plain.items():
-            if name.startswith((f"{but}#", f"{but}~")):
+            if name.startswith((f"{left_out}#", f"{left_out}~")):
                 continue
             for request in requests:
                 if request in self._placed_models:
@@ -456,8 +466,8 @@ class PlannedModels:
                 elif request.base is None:
                     yield name
 
-    def _report_unknown_model(self, named: Located[ModelId]) -> None:
-        for stage in named.value.stages:
+    def _report_unknown_model(self, located_id: Located[ModelId]) -> None:
+        for stage in located_id.value.stages:
             errors: list[UnknownName] = []
             for reader in self._readers.values():
                 try:
@@ -465,30 +475,30 @@ class PlannedModels:
                 except UnknownName as error:
                     errors.append(error)
             if errors and len(errors) == len(self._readers):  # else one of the kinds knows the word
-                self._problems.append(unknown_word(errors[0], named.node))
+                self._problems.append(unknown_word(errors[0], located_id.node))
                 return
-        text = str(named.value)
+        text = str(located_id.value)
         names = list(dict.fromkeys(self._similar_names(text)))
         # a file with hundreds of these is not helped by hundreds of slow suggestions
         close = nearest(text, names) if len(self._problems) < MOST_PROBLEMS else None
         message = f"model {text!r} is neither made by this file nor in the run folder"
         hint = did_you_mean(close)
         self._problems.add_error(
-            named.node, "unknown-model", message, hint, *made_models_note(names)
+            located_id.node, "unknown-model", message, hint, *made_models_note(names)
         )
 
 
-def _has_named_variants(named: ModelId, model: ModelId) -> bool:
+def _has_named_variants(model_id: ModelId, model: ModelId) -> bool:
     """Return whether each named variant is that of the model."""
-    stages = zip(named.stages, model.stages, strict=True)
+    stages = zip(model_id.stages, model.stages, strict=True)
     return all(
         not first.variant or set(first.variant) == set(second.variant) for first, second in stages
     )
 
 
-def _has_values(model: ModelId, named: ModelId) -> bool:
+def _has_values(model: ModelId, model_id: ModelId) -> bool:
     """Return whether a model has the swept values of a name in each stage."""
-    stages = zip(named.stages, model.stages, strict=True)
+    stages = zip(model_id.stages, model.stages, strict=True)
     return all(has_values(second.variant, first.variant) for first, second in stages)
 
 

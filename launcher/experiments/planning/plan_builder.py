@@ -287,22 +287,22 @@ def _with_condition(step: PlannedStep) -> PlannedStep:
     return step._replace(name=f"{head}{tested(step.data, condition)}", condition=condition)
 
 
-def _warn(step: PlannedStep, draft: Draft, warned: set[str], problems: Problems) -> None:
+def _warn(step: PlannedStep, draft: Draft, warned_names: set[str], problems: Problems) -> None:
     """Add the warnings of a step's kind that earlier steps have not given."""
     if isinstance(step.kind, WarnsOfJobs):
         for text in step.kind.warnings(draft):
-            if text not in warned:
+            if text not in warned_names:
                 problems.add_warning(step, "kind-warning", text)
-                warned.add(text)
+                warned_names.add(text)
 
 
-def _poisoned_models_note(step: PlannedStep, made: Iterable[str]) -> Iterator[str]:
+def _poisoned_models_note(step: PlannedStep, made_names: Iterable[str]) -> Iterator[str]:
     """Yield a note on the poisoned models of a plan if a method is applied to a clean one."""
     if step.kind.role is not Role.METHOD or not step.base:
         return
     if any(stage.poison for stage in parse_model(step.base).stages):
         return
-    last = {model: parse_model(model).last for model in made}
+    last = {model: parse_model(model).last for model in made_names}
     if poisoned := [model for model, stage in last.items() if stage.poison and not stage.methods]:
         yield f"poisoned models of this file: {', '.join(poisoned[:MOST_LISTED])}"
 
@@ -317,7 +317,7 @@ class _MergedSteps(NamedTuple):
 
 
 def _merge_label_jobs(
-    steps: Sequence[PreparedStep], before: Mapping[str, Predecessors], drafter: _Drafter
+    steps: Sequence[PreparedStep], predecessors: Mapping[str, Predecessors], drafter: _Drafter
 ) -> _MergedSteps:
     """Merge steps that select the same labels into the first of them."""
     first: dict[Hashable, str] = {}
@@ -326,14 +326,14 @@ def _merge_label_jobs(
         if step.kind.settings.for_many and step.model is not None:
             labels, named = (
                 str(parse_model(step.model).last.poison),
-                before.get(step.name, NO_PREDECESSORS),
+                predecessors.get(step.name, NO_PREDECESSORS),
             )
             choice = (step.kind.name, step.images, labels, step.settings.text, inputs)
             name = first.setdefault((*choice, tuple(named.done), tuple(named.ended)), step.name)
             if name != step.name:
                 further.setdefault(name, []).append(step)
     if not further:
-        return _MergedSteps(steps, before, further)
+        return _MergedSteps(steps, predecessors, further)
     merged = {step.name: name for name, others in further.items() for step in others}
     kept: list[PreparedStep] = []
     for prepared in steps:
@@ -348,7 +348,7 @@ def _merge_label_jobs(
         name: Predecessors(
             *({merged.get(other, other): at for other, at in of.items()} for of in named)
         )
-        for name, named in before.items()
+        for name, named in predecessors.items()
     }
     return _MergedSteps(kept, named_jobs, further)
 
@@ -372,7 +372,7 @@ class _JobBuilder:
         disk: PlanDisk,
         code: Callable[[str, tuple[str, ...]], Mapping[str, str]],
         dependencies: DependencyGraph,
-        merged: Mapping[str, Sequence[PlannedStep]],
+        merged_steps: Mapping[str, Sequence[PlannedStep]],
     ) -> None:
         self._drafter, self._disk, self._dependencies = drafter, disk, dependencies
         self._code = cache(lambda entry, roots: JobCode(entry, code(entry, roots)))
@@ -383,14 +383,14 @@ class _JobBuilder:
         for prepared in dependencies.steps:
             name = prepared.step.name
             self.by_name[name] = self._build_job(prepared, dependencies.links[name])
-            for step in merged.get(name, ()):
+            for step in merged_steps.get(name, ()):
                 other = prepared._replace(step=step)
                 identity = self._build_identity(other, dependencies.links[name], name)
                 self._identity_for_model[name, str(step.model)] = identity
 
-    def _build_job(self, prepared: PreparedStep, links: JobLinks) -> PlannedJob:
-        step, work = prepared.step, self._work(prepared.step)
-        identity = self._build_identity(prepared, links, step.name)
+    def _build_job(self, prepared_step: PreparedStep, links: JobLinks) -> PlannedJob:
+        step, work = prepared_step.step, self._work(prepared_step.step)
+        identity = self._build_identity(prepared_step, links, step.name)
         return PlannedJob(
             name=step.name,
             kind=step.kind.name,
@@ -408,17 +408,19 @@ class _JobBuilder:
             terms=step.request.terms,
             priority=step.request.priority,
             gpus=step.request.gpus,
-            inputs=tuple([file.path for file in prepared.inputs]),
-            outputs=prepared.outputs,
-            argv=prepared.argv,
+            inputs=tuple([file.path for file in prepared_step.inputs]),
+            outputs=prepared_step.outputs,
+            argv=prepared_step.argv,
             preload=step.kind.preload,
             identity=identity,
-            signature=work.signature or program_cost(step.settings.values, prepared.argv),
+            signature=work.signature or program_cost(step.settings.values, prepared_step.argv),
         )
 
-    def _build_identity(self, prepared: PreparedStep, links: JobLinks, job: str) -> JobIdentity:
+    def _build_identity(
+        self, prepared_step: PreparedStep, links: JobLinks, job: str
+    ) -> JobIdentity:
         """Return the identity of a step: everything that determines its result."""
-        step = prepared.step
+        step = prepared_step.step
         return JobIdentity(
             job=job,
             kind=step.kind.name,
@@ -436,7 +438,7 @@ class _JobBuilder:
                     if step.kind.entry
                 ]
             ),
-            words=prepared.draft.words,
+            words=prepared_step.draft.words,
         )
 
     def _identity_of_need(self, name: str, step: PlannedStep) -> JobIdentity:
@@ -466,23 +468,28 @@ class _JobBuilder:
             )
         return work
 
-    def shares(self, kept: Collection[str], to_do: Collection[str]) -> tuple[SharedJobPlan, ...]:
+    def shares(self, names: Collection[str], to_do: Collection[str]) -> tuple[SharedJobPlan, ...]:
         """Return the jobs that do the common work of two or more jobs once.
 
         Args:
-            kept: names of the jobs of the plan.
+            names: names of the jobs of the plan.
             to_do: names of those that are not done yet.
         """
         task, links = self._drafter.task, self._dependencies.links
         # programs may change the inputs of jobs, so jobs behind different programs share no work
         users = ((each, links[each.step.name].programs) for each in self._dependencies.steps)
-        return shares(users, to_do, task.kinds, task.words, partial(self._shared_job, kept))
+        return shares(users, to_do, task.kinds, task.words, partial(self._shared_job, names))
 
     def _shared_job(
-        self, kept: Collection[str], kind: Kind, name: str, first: PlannedStep, shared: SharedJob
+        self,
+        names: Collection[str],
+        kind: Kind,
+        name: str,
+        first: PlannedStep,
+        shared_job: SharedJob,
     ) -> PlannedJob:
         """Return the job that does shared work; `first` is one of its users."""
-        values = kind.settings.model_validate(dict(shared.settings)).model_dump(mode="json")
+        values = kind.settings.model_validate(dict(shared_job.settings)).model_dump(mode="json")
         step = PlannedStep(
             kind=kind,
             name=name,
@@ -490,13 +497,13 @@ class _JobBuilder:
             settings=complete_settings(kind, values, {}),
             request=self._drafter.task.shared_requests.get(kind.name)
             or shared_job_request(first.request),
-            base=shared.base,
-            data=shared.data,
-            images=shared.images,
+            base=shared_job.base,
+            data=shared_job.data,
+            images=shared_job.images,
         )
         prepared = self._drafter.prepare_step(step, ())
         job = self._build_job(prepared, self._dependencies.link_inputs(prepared.inputs, first.name))
-        return job._replace(needs=tuple(need for need in job.needs if need in kept))
+        return job._replace(needs=tuple(need for need in job.needs if need in names))
 
 
 def resources_of(request: JobRequest, role: Role, *, has_entry: bool) -> Resources:

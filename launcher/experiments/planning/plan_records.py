@@ -34,7 +34,7 @@ def plan_json(
     preview: Preview,
     tree: WorkTree | None = None,
     *,
-    refused: Sequence[str] = (),
+    refusals: Sequence[str] = (),
     savings: Sequence[SharedWorkSavings] = (),
 ) -> dict[str, Json]:
     """Return the whole plan as JSON (schema 1).
@@ -44,7 +44,7 @@ def plan_json(
         compared_jobs: its jobs, compared with the queue.
         preview: what is expected of them.
         tree: the working tree, if there is one.
-        refused: the reasons for which `run` would refuse it.
+        refusals: the reasons for which `run` would refuse it.
         savings: by jobs that do shared work.
     """
     return {
@@ -60,8 +60,8 @@ def plan_json(
             _job_record(compared, estimate)
             for compared, estimate in zip(compared_jobs, preview.estimates, strict=True)
         ],
-        "refused": bool(refused),
-        "refusals": list(refused),
+        "refused": bool(refusals),
+        "refusals": list(refusals),
         **preview.to_json(),
         "shared_work": [each.to_json() for each in savings],
         "warnings": [_problem_record(warning) for warning in plan.warnings],
@@ -84,20 +84,20 @@ def _words(job: PlannedJob) -> Sequence[str]:
     return job.argv if job.entry else program_words(job.settings, job.argv)
 
 
-def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]:
-    job, resources, terms = compared.job, compared.job.resources, compared.job.terms
+def _job_record(compared_job: ComparedJob, estimate: JobEstimate) -> dict[str, Json]:
+    job, resources, terms = compared_job.job, compared_job.job.resources, compared_job.job.terms
     settings: Mapping[str, Json] = job.settings
     return {
         **{name: getattr(job, name) for name in _FIRST_FIELDS},
         "words": job.words.to_json(),
         "settings": dict(settings),
         "needs": list(job.needs),
-        "after_any": list(compared.after_any),
-        "state": compared.state,
-        "reason": compared.reason,
-        "changes": list(compared.changes),
-        "other_code": compared.is_other_code,
-        "other_options": list(compared.options),
+        "after_any": list(compared_job.after_any),
+        "state": compared_job.state,
+        "reason": compared_job.reason,
+        "changes": list(compared_job.changes),
+        "other_code": compared_job.is_other_code,
+        "other_options": list(compared_job.options),
         "estimate": estimate.to_json(),
         "argv": list(job.argv),
         "inputs": [str(path) for path in job.inputs],
@@ -110,13 +110,16 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
             "signal": terms.warn_signal,
             "on": list(terms.on),
             # the others, null if they are not given
-            **{name: _given(getattr(terms, name), usual) for name, usual in _LATER_TERMS.items()},
+            **{
+                name: _choose_given(getattr(terms, name), usual)
+                for name, usual in _LATER_TERMS.items()
+            },
         },
         "hash": job.hash,
     }
 
 
-def _given(value: Json, usual: Json) -> Json:
+def _choose_given(value: Json, usual: Json) -> Json:
     return None if value == usual else value
 
 

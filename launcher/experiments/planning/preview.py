@@ -93,7 +93,7 @@ def preview_plan(
     history: RuntimeHistory,
     machine_state: MachineState,
     backends: Backends = NO_BACKENDS,
-    elsewhere: tuple[BackendPreview, ...] = (),
+    backend_previews: tuple[BackendPreview, ...] = (),
 ) -> Preview:
     """Return the preview of a plan.
 
@@ -102,7 +102,7 @@ def preview_plan(
         history: what was done before.
         machine_state: the machine and its queue.
         backends: the configured ones.
-        elsewhere: the requests of the plan to them.
+        backend_previews: the requests of the plan to them.
     """
     estimates = tuple(estimate_job(compared.job, history) for compared in compared_jobs)
     open_ones = [
@@ -115,7 +115,7 @@ def preview_plan(
         machine_state=machine_state,
         estimates=estimates,
         wave=first_wave(compared_jobs, machine_state, backends),
-        backends=elsewhere,
+        backends=backend_previews,
         kinds=_kind_sums(open_ones),
         longest_chain_s=_longest_chain(open_ones),
         disk=sum(sizes) if (sizes := [disk for disk in disks if disk is not None]) else None,
@@ -172,19 +172,19 @@ def kinds_to_run(plan: Plan, compared_jobs: Iterable[ComparedJob]) -> list[Kind]
 def refusals(
     plan: Plan,
     unsatisfiable: Mapping[str, int],
-    unset: Iterable[str],
-    uninstalled: Iterable[str] = (),
+    unset_variables: Iterable[str],
+    uninstalled_kinds: Iterable[str] = (),
 ) -> list[str]:
     """Return the reasons, in a few words each, why `run` would refuse a plan. Empty if it would queue it.
 
     Args:
         plan: the plan.
         unsatisfiable: why jobs of it can never start here, and how many those are.
-        unset: variables that its jobs ask for, and that the shell does not hold.
-        uninstalled: in a sentence each, packages that its jobs import and that are not there.
+        unset_variables: variables that its jobs ask for, and that the shell does not hold.
+        uninstalled_kinds: in a sentence each, packages that its jobs import and that are not there.
     """
     reasons = ["inputs are missing"] if plan.missing else []
     if unsatisfiable:
         reasons.append(f"{pluralize(sum(unsatisfiable.values()), 'job')} can never start here")
-    reasons += (f"{name} of pass_env is not set in this shell" for name in unset)
-    return [*reasons, *uninstalled]
+    reasons += (f"{name} of pass_env is not set in this shell" for name in unset_variables)
+    return [*reasons, *uninstalled_kinds]

@@ -177,7 +177,9 @@ def compare_with_queue(
         raise UsageError(
             f"{ACCEPT_CODE} keeps results, but {forced} runs all jobs again. Remove one of them."
         )
-    comparer = _Comparer(plan, rows, _DiskState(stamp, digests or FileDigests()), forced=forced)
+    comparer = _Comparer(
+        plan, rows, _DiskState(stamp, digests or FileDigests()), force_reason=forced
+    )
     left_out = [comparer.compare_left_out(job, accept_code=accept_code) for job in plan.left_out]
     jobs = tuple(comparer.compare_job(job, accept_code=accept_code) for job in plan.jobs)
     plan = replace(plan, jobs=tuple(each.job for each in jobs), left_out=tuple(left_out))
@@ -200,51 +202,51 @@ class _Comparer:
     """Compares jobs with the rows of their names; those that a job needs come before it."""
 
     def __init__(
-        self, plan: Plan, rows: Mapping[str, JobRow], disk: "_DiskState", *, forced: str
+        self, plan: Plan, rows: Mapping[str, JobRow], disk: "_DiskState", *, force_reason: str
     ) -> None:
-        self._plan, self._rows, self._disk, self._forced = plan, rows, disk, forced
+        self._plan, self._rows, self._disk, self._forced = plan, rows, disk, force_reason
         self._identities = KnownIdentities(plan, rows)
         self._earlier = _EarlierHashes(plan.kinds, rows)
         self._jobs: dict[str, ComparedJob] = {}
         self.files = _ProgramFiles(plan, disk.digests)
         self.accepted: set[str] = set()  # jobs whose result of other code is kept
 
-    def compare_left_out(self, planned: PlannedJob, *, accept_code: bool) -> PlannedJob:
+    def compare_left_out(self, planned_job: PlannedJob, *, accept_code: bool) -> PlannedJob:
         """Return a job that `phases` leaves out.
 
         Raises:
             UsageError: it was done with other settings, or is not done yet.
         """
-        job, row = self._identities.as_queued(planned), self._rows.get(planned.name)
-        is_other_code = row is not None and self._is_other_code(planned, job, row)
+        job, row = self._identities.as_queued(planned_job), self._rows.get(planned_job.name)
+        is_other_code = row is not None and self._is_other_code(planned_job, job, row)
         if row is not None and is_other_code and accept_code:
             self.accepted.add(job.name)
             row = replace(row, hash=job.hash)
         _refuse_other(job, row, is_other_code=is_other_code)
-        self._identities.decide(planned, job)
+        self._identities.decide(planned_job, job)
         return job
 
-    def compare_job(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
+    def compare_job(self, planned_job: PlannedJob, *, accept_code: bool) -> ComparedJob:
         """Return the comparison of a job with the queue.
 
         Raises:
             UsageError: it is running and was changed.
         """
-        compared = self._compare_job(planned, accept_code=accept_code)
+        compared = self._compare_job(planned_job, accept_code=accept_code)
         if compared.action is Action.RUN:
-            compared = compared._replace(job=self._identities.as_new(planned))
-        self._identities.decide(planned, compared.job)
-        self._jobs[planned.name] = compared
+            compared = compared._replace(job=self._identities.as_new(planned_job))
+        self._identities.decide(planned_job, compared.job)
+        self._jobs[planned_job.name] = compared
         return compared
 
-    def _compare_job(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
-        job, row = self._identities.as_queued(planned), self._rows.get(planned.name)
+    def _compare_job(self, planned_job: PlannedJob, *, accept_code: bool) -> ComparedJob:
+        job, row = self._identities.as_queued(planned_job), self._rows.get(planned_job.name)
         if row is None:
             return ComparedJob(job, Action.RUN, "new", "new")
         if row.state_reason.code is ReasonCode.PRUNED:
             return ComparedJob(job, Action.RUN, "changed", "pruned by its search", number=row.id)
         again = [need for need in job.needs if _may_change_dependents(self._jobs[need], self._plan)]
-        is_other, is_other_code = row.hash != job.hash, self._is_other_code(planned, job, row)
+        is_other, is_other_code = row.hash != job.hash, self._is_other_code(planned_job, job, row)
         definitions = other_definitions(job, row, self._plan.index) if is_other else ()
         known = row
         if is_other_code and accept_code:
@@ -254,10 +256,10 @@ class _Comparer:
             job,
             known,
             self._disk,
-            again=again,
-            forced=self._forced,
+            repeated_jobs=again,
+            force_reason=self._forced,
             definitions=definitions,
-            revisions=self._earlier.hash_with_queued_code(planned.identity).new_revisions
+            revisions=self._earlier.hash_with_queued_code(planned_job.identity).new_revisions
             if is_other_code
             else (),
         )
@@ -273,14 +275,14 @@ class _Comparer:
             other_definitions=definitions,
         )
 
-    def _is_other_code(self, planned: PlannedJob, job: PlannedJob, row: JobRow) -> bool:
+    def _is_other_code(self, planned_job: PlannedJob, job: PlannedJob, row: JobRow) -> bool:
         """Return whether a job was done with other code, and differs in nothing else.
 
         A setting that the queue has not stored and that has its default counts as code: the version that
         queued the job did not have the setting. Files of a program that are not declared as inputs count as code.
 
         Args:
-            planned: the job as it would be queued now.
+            planned_job: the job as it would be queued now.
             job: the same job with the stored code.
             row: the job of this name in the queue.
         """
@@ -288,7 +290,7 @@ class _Comparer:
             return False
         if row.hash == job.hash:
             return self.files.has_only_code_changes(job, row)
-        return row.hash == self._earlier.hash_with_queued_code(planned.identity).hash
+        return row.hash == self._earlier.hash_with_queued_code(planned_job.identity).hash
 
 
 def _may_change_dependents(need: ComparedJob, plan: Plan) -> bool:
@@ -312,8 +314,8 @@ def _compare_known(
     row: JobRow,
     disk: "_DiskState",
     *,
-    again: Sequence[str],
-    forced: str,
+    repeated_jobs: Sequence[str],
+    force_reason: str,
     definitions: Sequence[str],
     revisions: Sequence[str],
 ) -> ComparedJob:
@@ -333,7 +335,7 @@ def _compare_known(
         options = () if row.state is State.RUNNING else _other_options(job, row)
         return reuse_pending(job, row)._replace(options=options)
     if row.hash != job.hash:
-        changes = hash_changes(job, row, again, definitions, revisions=revisions)
+        changes = hash_changes(job, row, repeated_jobs, definitions, revisions=revisions)
         if row.state is State.RUNNING:
             raise UsageError(
                 f"{job.name} is running, but the task file has changed ({join_changes(changes)}). Wait for "
@@ -344,10 +346,10 @@ def _compare_known(
         return run(
             row.state, f"{row.state} before: {strip_state_prefix(row.reason.partition(chr(10))[0])}"
         )
-    if forced:
-        return run("forced", forced)
-    if again:
-        reason = f"{again[0]} runs again"
+    if force_reason:
+        return run("forced", force_reason)
+    if repeated_jobs:
+        reason = f"{repeated_jobs[0]} runs again"
         return run("changed", reason, (reason,))
     # as its entry names them, where it is a program's
     names = dict(zip(map(str, job.outputs), _listed_in(job, OUTPUTS), strict=False))
@@ -396,7 +398,7 @@ def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -
     changes = (
         ()
         if row.hash == job.hash
-        else hash_changes(job, row, (), other_definitions(job, row, None), but={WARM_START})
+        else hash_changes(job, row, (), other_definitions(job, row, None), left_out={WARM_START})
     )
     if not changes and row.state is State.DONE:
         return

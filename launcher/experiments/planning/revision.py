@@ -148,9 +148,9 @@ def _options(request: JobRequest) -> Iterator[str]:
     yield from others
 
 
-def _line(name: str, value: str, about: str) -> str:
+def _line(name: str, value: str, comment: str) -> str:
     line = f"  {name}: {value}"
-    return f"{line}  # {about}" if about and "\n" not in about else line
+    return f"{line}  # {comment}" if comment and "\n" not in comment else line
 
 
 def _request_of(row: JobRow) -> JobRequest:
@@ -237,11 +237,13 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     return JobValues(settings or {}, request, swept)
 
 
-def _with_swept_terms(row: JobRow, request: JobRequest, swept: SweptJob) -> JobRequest:
+def _with_swept_terms(row: JobRow, request: JobRequest, swept_job: SweptJob) -> JobRequest:
     """Return a request with the other values of the sweep in its options, unless the user changed these."""
     old, new = row.spec.terms, request.terms
     terms = {
-        name: text for name, text in swept.terms.items() if getattr(new, name) == getattr(old, name)
+        name: text
+        for name, text in swept_job.terms.items()
+        if getattr(new, name) == getattr(old, name)
     }
     return request._replace(terms=new.with_files(terms)) if terms else request
 
@@ -278,7 +280,7 @@ def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
 
 
 def _program(
-    node: Node | None, overrides: Overrides, where: SourceLocation, scope: Scope
+    node: Node | None, overrides: Overrides, place: SourceLocation, scope: Scope
 ) -> dict[str, Json] | None:
     """Return the command line, folder and variables of a program; None if they are invalid."""
     given: dict[str, GivenSetting] = {}
@@ -294,7 +296,7 @@ def _program(
         problems.add_error(node, "wrong-type", message)
     given |= overrides.settings.get(EVERY, {}) | overrides.settings.get(COMMAND.name, {})
     settled = (
-        resolve_settings(COMMAND, given, where, problems)
+        resolve_settings(COMMAND, given, place, problems)
         if check_variables(given, problems)
         else None
     )
@@ -381,7 +383,7 @@ def yaml_text(value: Json) -> str:
     """Return a setting's value as one line of YAML."""
     match value:
         case str():
-            return value if _is_plain(value) else f'"{"".join(map(_escaped, value))}"'
+            return value if _is_plain(value) else f'"{"".join(map(_escape, value))}"'
         case list() | tuple():
             return f"[{', '.join(map(yaml_text, value))}]"
         case dict():
@@ -390,7 +392,7 @@ def yaml_text(value: Json) -> str:
     return json.dumps(value)
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     """Return a character escaped for double quotes in YAML, which has no pairs of surrogates as JSON has."""
     if char in '"\\':
         return f"\\{char}"
@@ -541,40 +543,46 @@ def _with_consistent_hashes(revisions: dict[int, Revision]) -> dict[int, Revisio
     }
 
 
-def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Revision | None:
+def revise(
+    store: Store, row: JobRow, old_values: JobValues, new_values: JobValues
+) -> Revision | None:
     """Return the revision of a job, or None if nothing changes.
 
     Args:
         store: the queue.
         row: the job, which does not run.
-        before: its values, read back from its own text.
-        after: the requested values.
+        old_values: its values, read back from its own text.
+        new_values: the requested values.
 
     Raises:
         UsageError: dependent jobs need the job as it is, or the values are invalid.
     """
-    changed = [name for name in after.settings if after.settings[name] != before.settings.get(name)]
-    options = [*_changed_options(before.request, after.request)]
-    swept = after.swept
+    changed = [
+        name
+        for name in new_values.settings
+        if new_values.settings[name] != old_values.settings.get(name)
+    ]
+    options = [*_changed_options(old_values.request, new_values.request)]
+    swept = new_values.swept
     swept_changes = [] if swept is None else _swept_changes(row, swept)
     if not (changed or options or swept_changes):
         return None
     filled = () if swept is None else swept.settings
     changes = swept_changes + [
-        f"{name} {' → '.join(format_pair(before.settings.get(name), after.settings[name]))}"
+        f"{name} {' → '.join(format_pair(old_values.settings.get(name), new_values.settings[name]))}"
         for name in changed
         if name not in filled
     ]
     # `launcher priority` and `launcher note` change those of the row, not of its spec
-    spec = row.spec._replace(priority=after.request.priority, terms=after.request.terms)
+    spec = row.spec._replace(priority=new_values.request.priority, terms=new_values.request.terms)
     if swept is not None and swept_changes:
         spec = spec._replace(name=_swept_name(row, swept))
         changed = changed or [PARAMS]
     if options:
-        spec = spec._replace(resources=_resources(row, after.request))
+        spec = spec._replace(resources=_resources(row, new_values.request))
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
-        spec, hashes = _replace_command_line(store, row, spec, after)
+        spec, hashes = _replace_command_line(store, row, spec, new_values)
     if swept is not None and swept_changes:
         spec = spec._replace(settings={**spec.settings, **swept.stored})
     if spec.resources.gpus != row.spec.resources.gpus:
@@ -583,9 +591,9 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
     return Revision(row, spec, (*changes, *options), hashes, is_new_job)
 
 
-def _swept_changes(row: JobRow, swept: SweptJob) -> list[str]:
+def _swept_changes(row: JobRow, swept_job: SweptJob) -> list[str]:
     """Return the changed values of a sweep as text."""
-    before, after = row.spec.settings[PARAMS], swept.stored[PARAMS]
+    before, after = row.spec.settings[PARAMS], swept_job.stored[PARAMS]
     assert isinstance(after, dict)
     return [
         f"{name} {' → '.join(format_pair(before[name], value))}"
@@ -594,18 +602,18 @@ def _swept_changes(row: JobRow, swept: SweptJob) -> list[str]:
     ]
 
 
-def _swept_name(row: JobRow, swept: SweptJob) -> str:
+def _swept_name(row: JobRow, swept_job: SweptJob) -> str:
     """Return the name of a job with other values of its sweep; a job that is named by its number keeps its name."""
-    if swept.name is not None:
-        return f"{row.kind}/{swept.name}"
+    if swept_job.name is not None:
+        return f"{row.kind}/{swept_job.name}"
     base, at, _ = row.name.partition("@")
-    return variant_name(base, swept.variant) if at and not was_added(row) else row.name
+    return variant_name(base, swept_job.variant) if at and not was_added(row) else row.name
 
 
-def _changed_options(before: JobRequest, after: JobRequest) -> Iterator[str]:
+def _changed_options(old_request: JobRequest, new_request: JobRequest) -> Iterator[str]:
     for option in job_options().values():
         unset = option.default or "unset"
-        texts = [option_text(option, request) or unset for request in (before, after)]
+        texts = [option_text(option, request) or unset for request in (old_request, new_request)]
         if texts[0] != texts[1]:
             yield f"{option.name} {texts[0]} → {texts[1]}"
 
@@ -636,7 +644,7 @@ def _signature(row: JobRow, gpus: int) -> str:
 
 
 def _replace_command_line(
-    store: Store, row: JobRow, spec: Spec, after: JobValues
+    store: Store, row: JobRow, spec: Spec, new_values: JobValues
 ) -> tuple[Spec, tuple[tuple[JobRow, str], ...]]:
     """Return the spec of a program with another command line, and the new hashes of the jobs after it.
 
@@ -645,9 +653,9 @@ def _replace_command_line(
     Raises:
         UsageError: other jobs have used its results.
     """
-    argv = _command_words(after)
-    spec = spec._replace(argv=argv, signature=program_cost(after.settings, argv))
-    settings = after.settings
+    argv = _command_words(new_values)
+    spec = spec._replace(argv=argv, signature=program_cost(new_values.settings, argv))
+    settings = new_values.settings
     if was_added(row) and not (settings["cwd"] or settings["env"]):
         settings = {name: settings[name] for name in (INPUTS, OUTPUTS) if settings[name]}
     spec = spec._replace(settings=settings)
@@ -656,8 +664,10 @@ def _replace_command_line(
         spec = spec._replace(outputs=outputs)
     if not row.hash:
         return spec, ()
-    change = json.dumps(after.settings, sort_keys=True)
-    if row.state is State.DONE and after.swept is not None:  # another job, on which none depends
+    change = json.dumps(new_values.settings, sort_keys=True)
+    if (
+        row.state is State.DONE and new_values.swept is not None
+    ):  # another job, on which none depends
         return spec._replace(hash=_digest(row.hash, change)), ()
     dependants = store.job_control.transitive_dependents(row.id)
     _refuse_used_results(row, dependants)

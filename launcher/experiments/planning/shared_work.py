@@ -77,27 +77,27 @@ def shares(
 
 def _build_shared_job(
     kind: Kind,
-    repeated: Mapping[Hashable, Sequence[_WorkUser]],
-    taken: Collection[str],
+    users_by_work: Mapping[Hashable, Sequence[_WorkUser]],
+    taken_names: Collection[str],
     complete: Complete,
 ) -> SharedJobPlan:
     """Return the job that does some parts once.
 
     Args:
         kind: of the job.
-        repeated: the parts, with those that do each of them.
-        taken: names of other jobs.
+        users_by_work: the parts, with those that do each of them.
+        taken_names: names of other jobs.
         complete: makes the planned job.
     """
     sharing = cast(SharesWork, kind)
-    parts = [_part(part, users) for part, users in repeated.items()]
+    parts = [_part(part, users) for part, users in users_by_work.items()]
     shared = sharing.shared_job(parts)
-    first = next(iter(repeated.values()))[0].prepared.step
-    name = _free_name(f"{kind.name}/{shared.name}", taken)
+    first = next(iter(users_by_work.values()))[0].prepared.step
+    name = _free_name(f"{kind.name}/{shared.name}", taken_names)
     return SharedJobPlan(
         job=complete(kind, name, first, shared),
-        users=frozenset(user.name for users in repeated.values() for user in users),
-        savings=_savings(kind, shared, [*zip(parts, repeated.values(), strict=True)]),
+        users=frozenset(user.name for users in users_by_work.values() for user in users),
+        savings=_savings(kind, shared, [*zip(parts, users_by_work.values(), strict=True)]),
     )
 
 
@@ -107,17 +107,17 @@ def _part(part: Hashable, users: Sequence[_WorkUser]) -> SharedPart:
     return SharedPart(part=part, passes=passes, draft=first.draft, makers=first.makers)
 
 
-def _free_name(name: str, taken: Collection[str]) -> str:
+def _free_name(name: str, taken_names: Collection[str]) -> str:
     number = 1
     free = name
-    while free in taken:
+    while free in taken_names:
         number += 1
         free = f"{name}@{number}"
     return free
 
 
 def _savings(
-    kind: Kind, shared: SharedJob, parts: Sequence[tuple[SharedPart, Sequence[_WorkUser]]]
+    kind: Kind, shared_job: SharedJob, parts: Sequence[tuple[SharedPart, Sequence[_WorkUser]]]
 ) -> SharedWorkSavings:
     sharing = cast(SharesWork, kind)
     alike = sum(min(user.passes, part.passes) for part, users in parts for user in users)
@@ -125,12 +125,12 @@ def _savings(
     return SharedWorkSavings(
         kind=kind.name,
         unit=sharing.unit,
-        items=_sum(volume.items for volume in shared.volumes),
+        items=_sum(volume.items for volume in shared_job.volumes),
         passes=alike,
         saved=alike - once,
         size=_sum(
             None if volume.pass_bytes is None else volume.pass_bytes * part.passes
-            for volume, (part, _) in zip(shared.volumes, parts, strict=True)
+            for volume, (part, _) in zip(shared_job.volumes, parts, strict=True)
         ),
         most_bytes=sharing.most_bytes,
     )

@@ -192,25 +192,25 @@ def _accept_results(
 
 
 def _predecessor_numbers(
-    compared: ComparedJob, numbers: Mapping[str, int]
+    compared_job: ComparedJob, numbers: Mapping[str, int]
 ) -> tuple[list[int], list[int]]:
     """Return the jobs that must be done before one, and those that must have ended, by their numbers."""
-    return [numbers[need] for need in compared.job.needs], [
-        numbers[name] for name in compared.after_any
+    return [numbers[need] for need in compared_job.job.needs], [
+        numbers[name] for name in compared_job.after_any
     ]
 
 
 def _build_new_job(
-    compared: ComparedJob, folders: RunPaths, needs: list[int], awaited: list[int]
+    compared_job: ComparedJob, folders: RunPaths, needs: list[int], awaited_jobs: list[int]
 ) -> NewJob:
-    code = ReasonCode.NEW if compared.number is None else ReasonCode.CHANGED
-    reason = Reason(code=code, text=compared.reason)
-    spec = spec_of(compared.job, folders, shared=compared.shared)
-    return NewJob(spec=spec, dependencies=needs, after_any=awaited, reason=reason)
+    code = ReasonCode.NEW if compared_job.number is None else ReasonCode.CHANGED
+    reason = Reason(code=code, text=compared_job.reason)
+    spec = spec_of(compared_job.job, folders, shared_settings=compared_job.shared)
+    return NewJob(spec=spec, dependencies=needs, after_any=awaited_jobs, reason=reason)
 
 
-def spec_of(job: PlannedJob, folders: RunPaths, *, shared: tuple[str, ...] = ()) -> Spec:
-    """Return a planned job as the queue keeps it; `shared` names jobs that do work of it."""
+def spec_of(job: PlannedJob, folders: RunPaths, *, shared_settings: tuple[str, ...] = ()) -> Spec:
+    """Return a planned job as the queue keeps it; `shared_settings` names jobs that do work of it."""
     return Spec(
         name=job.name,
         kind=job.kind,
@@ -227,7 +227,7 @@ def spec_of(job: PlannedJob, folders: RunPaths, *, shared: tuple[str, ...] = ())
         settings=job.settings,
         words=job.words.to_json(),
         needs=job.needs,
-        after_any=(*job.after_any, *shared),
+        after_any=(*job.after_any, *shared_settings),
         outputs=tuple(map(str, job.outputs)),
         sources=job.sources,
         log_link=_log_link(job, folders.run_folder),

@@ -10,8 +10,8 @@ from enum import Enum
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from launcher.experiments.results.averages import lacks_ended_jobs
 from launcher.experiments.results.metric import Metric, read_metric
-from launcher.experiments.results.over import lacks_ended_jobs
 from launcher.experiments.results.returned_rows import FAILED, INCOMPLETE, PRUNED, TRIAL
 from launcher.experiments.results.table import DATA, POOLED, Row, RunResults
 from launcher.system.errors import pluralize

@@ -36,7 +36,7 @@ def job_cells(
     models: ModelIndex,
     attempt: AttemptRow | None,
     *,
-    superseded: bool,
+    is_superseded: bool,
 ) -> tuple[Any, ...]:
     """Return the cells of a job.
 
@@ -46,7 +46,7 @@ def job_cells(
         number: ID of the job's row.
         models: Models of its run.
         attempt: Its newest attempt.
-        superseded: Whether a newer job of the run has its name.
+        is_superseded: Whether a newer job of the run has its name.
     """
     spec = job.spec_without_sources
     parts = models.columns(spec.model) if spec.model else {}
@@ -60,7 +60,7 @@ def job_cells(
         shlex.join(hide_secrets(spec.argv)), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
         resources.gpus if resources.may_need_gpu else 0, resources.vram, spec.terms.group or None,
         job.attempts, job.failures, iso_time(job.submitted), iso_time_or_none(began), iso_time_or_none(job.ended),
-        None if began is None or ended is None else ended - began, job.hash, int(superseded),
+        None if began is None or ended is None else ended - began, job.hash, int(is_superseded),
     )  # fmt: skip
 
 
@@ -118,27 +118,27 @@ def score_rows(
 
 
 def program_rows(
-    returned: Iterable[ReturnedValues],
+    returned_values: Iterable[ReturnedValues],
     kinds: Mapping[str, Kind],
     rows: Mapping[int, int],
-    counted: Collection[int],
+    counted_jobs: Collection[int],
     trial_marks: Mapping[int, str],
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per program or function: its parameters and the last reported numbers.
 
     Args:
-        returned: Returned values of the jobs of a run.
+        returned_values: Returned values of the jobs of a run.
         kinds: Installed kinds of the jobs, by name.
         rows: Job number → ID of its row.
-        counted: The jobs that count, one per name.
+        counted_jobs: The jobs that count, one per name.
         trial_marks: Job → its value in the column of trials that are not complete.
     """
-    programs = [each for each in returned if each.job.kind in {PROGRAM, FUNCTION}]
+    programs = [each for each in returned_values if each.job.kind in {PROGRAM, FUNCTION}]
     number_of = {each.job.name: each.job.id for each in programs}
     for row in returned_rows(programs, kinds, trial_marks=trial_marks).rows:
         job, cells = number_of[row[JOB]], {key: cell for key, cell in row.items() if key != JOB}
         own = {"row": row[JOB], "test": rows[job], "maker": rows[job], POOLED: 0}
-        yield {**own, **flatten_row(cells), SUPERSEDED: int(job not in counted)}
+        yield {**own, **flatten_row(cells), SUPERSEDED: int(job not in counted_jobs)}
 
 
 def _label(row: Row) -> str:
@@ -192,7 +192,7 @@ def error_rows(
     home: Home,
     attempts: Iterable[AttemptRow],
     rows: Mapping[int, int],
-    known: Collection[tuple[int, int]],
+    known_attempts: Collection[tuple[int, int]],
 ) -> Iterator[tuple[Any, ...]]:
     """Yield job, attempt, error and end of the log of each unsuccessful ended attempt.
 
@@ -200,11 +200,15 @@ def error_rows(
         home: Queue folder.
         attempts: Attempts of jobs.
         rows: Job number → ID of its row.
-        known: (row of a job, attempt) that are in the database: an ended log does not change.
+        known_attempts: (row of a job, attempt) that are in the database: an ended log does not change.
     """
     for attempt in attempts:
         row, outcome = rows[attempt.job], None if attempt.is_done else attempt.outcome
-        if not outcome or outcome.get("ending") == "done" or (row, attempt.number) in known:
+        if (
+            not outcome
+            or outcome.get("ending") == "done"
+            or (row, attempt.number) in known_attempts
+        ):
             continue
         log = home.attempt(attempt.job, attempt.number).error_log
         lines = last_lines(log, LINES, MOST_BYTES)

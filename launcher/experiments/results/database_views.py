@@ -69,24 +69,24 @@ def _names(database: "Database", source: str) -> list[str]:
     return [str(name) for (name,) in rows]
 
 
-def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
+def _results(swept_names: Sequence[str], measured_names: Sequence[str]) -> str:
     """Return the query of all results, one row each, with the swept settings of the models.
 
     If a run does not sweep a setting that another run sweeps, all of its models have the same value.
     """
-    swept = [name for name in swept if name not in TABLES["scores"].columns]
+    swept_names = [name for name in swept_names if name not in TABLES["scores"].columns]
     settings = [
-        f"coalesce({f'scores.{quote_name(name)}' if name in measured else 'NULL'},"
+        f"coalesce({f'scores.{quote_name(name)}' if name in measured_names else 'NULL'},"
         " (SELECT value FROM settings WHERE settings.job = scores.maker"
         f" AND settings.name = {_quote_text(name)})) AS {quote_name(name)}"
-        for name in swept
+        for name in swept_names
     ]
     columns = [
         "runs.name AS run",
         *(f"scores.{quote_name(name)}" for name in (MODEL, *PARTS)),
         *settings,
         *(f"scores.{quote_name(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
-        *(f"scores.{quote_name(name)}" for name in measured if name not in swept),
+        *(f"scores.{quote_name(name)}" for name in measured_names if name not in swept_names),
         "scores.test",
         "scores.maker",
         "scores.row AS name",

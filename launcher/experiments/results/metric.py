@@ -46,7 +46,7 @@ class Metric(NamedTuple):
         digits: int | None = None,
         *,
         brackets: bool = False,
-        rounded: bool = False,
+        is_rounded: bool = False,
     ) -> str:
         """Return the number with its deviation and interval.
 
@@ -55,10 +55,10 @@ class Metric(NamedTuple):
             digits: Number of decimals. None means four significant digits; all numbers of a mean then have the
                 same number of decimals.
             brackets: Write the interval as "[0.88, 0.92]", for programs, instead of "(0.88 to 0.92)".
-            rounded: Round all numbers to two significant digits of the uncertainty: the deviation, otherwise
+            is_rounded: Round all numbers to two significant digits of the uncertainty: the deviation, otherwise
                 half of the interval. Without an uncertainty, `digits` is used.
         """
-        supported = _supported_decimals(self, factor) if rounded else None
+        supported = _supported_decimals(self, factor) if is_rounded else None
         if supported is not None:
             digits = supported
         elif digits is None and factor == 1 and self.sd is not None:

@@ -122,20 +122,24 @@ def split_direction(text: str, spelling: str) -> tuple[str, Direction | None]:
     return (text, None) if direction is None else (metric, direction)
 
 
-def unknown_direction(spelling: str, words: Sequence[str], unknown: Collection[str]) -> UsageError:
+def unknown_direction(
+    spelling: str, words: Sequence[str], unknown_names: Collection[str]
+) -> UsageError:
     """Return the error about metrics whose direction is unknown.
 
     Args:
         spelling: How a message spells their list: `--search {}`.
         words: The metrics as typed, some with a direction.
-        unknown: Those whose direction is unknown.
+        unknown_names: Those whose direction is unknown.
     """
     low, high = (
-        spelling.format(",".join(f"{word}:{each}" if word in unknown else word for word in words))
+        spelling.format(
+            ",".join(f"{word}:{each}" if word in unknown_names else word for word in words)
+        )
         for each in Direction
     )
-    names = " and ".join(map(repr, unknown))
-    subject = f"the name {names} does" if len(unknown) == 1 else f"the names {names} do"
+    names = " and ".join(map(repr, unknown_names))
+    subject = f"the name {names} does" if len(unknown_names) == 1 else f"the names {names} do"
     return UsageError(
         f"{spelling.format(','.join(words))}: {subject} not say whether low or high values are better. "
         f"Write {low} or {high}."

@@ -54,14 +54,14 @@ class ModelIndex:
     """The models of a run by their IDs."""
 
     def __init__(
-        self, specs: Sequence[Spec], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
+        self, specs: Sequence[Spec], kinds: Mapping[str, Kind], model_specs: Sequence[Spec] = ()
     ) -> None:
         """Index the jobs of a run.
 
         Args:
             specs: Specifications of the jobs.
             kinds: Installed kinds of the jobs, by name.
-            among: Jobs of other runs; settings that differ from them also count as swept.
+            model_specs: Jobs of other runs; settings that differ from them also count as swept.
         """
         self._kinds = kinds
         self._of_id = {
@@ -78,7 +78,7 @@ class ModelIndex:
             if not (name := named_setting(part)) or any(map(partial(self._names, name), makers))
         }
         self.parts = (*self._of_id, SEED)  # columns of the parts of a model
-        others = [spec for spec in among if spec.role in MAKERS and spec.model]
+        others = [spec for spec in model_specs if spec.role in MAKERS and spec.model]
         self._by_kind = swept_settings([*makers, *others], kinds)
         named = {name for spec in makers for name in self._column_settings(spec).values()} | {SEED}
         named |= {column for column, part in self._of_id.items() if part == OF_METHODS}
@@ -232,6 +232,6 @@ def test_name(kind: Kind | None, spec: Spec) -> str:
     return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
 
 
-def unused_name(name: str, taken: set[str]) -> str:
+def unused_name(name: str, taken_names: set[str]) -> str:
     """Return the name of a setting's column, which differs from the columns of the plugin package."""
-    return f"setting_{name}" if name in taken else name
+    return f"setting_{name}" if name in taken_names else name

@@ -9,13 +9,13 @@ MOST_NAMES = 8  # printed names of a note
 MOST_NOTES = 5  # sentences that are printed; `launcher show` has those of each job
 
 
-def left_out_note(returned: Collection[ReturnedValues]) -> str:
+def left_out_note(returned_values: Collection[ReturnedValues]) -> str:
     """Return how many printed names of jobs are no results, or which, if no job has a number; '' if there are none."""
-    names = list(dict.fromkeys(name for each in returned for name in each.left_out))
+    names = list(dict.fromkeys(name for each in returned_values for name in each.left_out))
     if not names:
         return ""
     cure = "To count one: launcher add --numbers NAME"
-    if any(each.numbers.metrics for each in returned):
+    if any(each.numbers.metrics for each in returned_values):
         verb = "is" if len(names) == 1 else "are"
         counted = pluralize(len(names), "printed name")
         return f"{counted} {verb} left out of the results. To see why: launcher show JOB. {cure}"
@@ -26,10 +26,10 @@ def left_out_note(returned: Collection[ReturnedValues]) -> str:
     )
 
 
-def number_notes(returned: Iterable[ReturnedValues]) -> list[str]:
+def number_notes(returned_values: Iterable[ReturnedValues]) -> list[str]:
     """Return why numbers of jobs do not count: each sentence once, with its job or the number of its jobs."""
     jobs: dict[str, list[str]] = {}
-    for each in returned:
+    for each in returned_values:
         for fault in each.faults:
             jobs.setdefault(fault, []).append(each.job.name)
     # faults of many jobs first

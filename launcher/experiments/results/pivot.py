@@ -105,18 +105,18 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Metric]:
     return {name: metric for name, metric in metrics if metric is not None}
 
 
-def flatten_record(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_record(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all values of a record, nested ones as `outer.inner`; a number with its interval is one value."""
     for key, value in record.items():
         if isinstance(value, Mapping) and read_metric(value) is None:
-            yield from flatten_record(value, f"{above}{key}.")
+            yield from flatten_record(value, f"{prefix}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{prefix}{key}", value
 
 
-def metric_names(measured: Iterable[ResultMetrics]) -> list[str]:
+def metric_names(results: Iterable[ResultMetrics]) -> list[str]:
     """Return the names of all metrics, in order of their first appearance."""
-    return list(dict.fromkeys(name for row in measured for name in row.metrics))
+    return list(dict.fromkeys(name for row in results for name in row.metrics))
 
 
 def pivot(

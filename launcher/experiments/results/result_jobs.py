@@ -80,21 +80,21 @@ def result_jobs(
 
 
 def _newest_with_result(
-    home: Home, jobs: Sequence[JobRow], done: Mapping[int, AttemptRow]
+    home: Home, jobs: Sequence[JobRow], done_attempts: Mapping[int, AttemptRow]
 ) -> ResultJob:
     """Return the newest job of a name, and the job with the result that counts.
 
     Args:
         home: Queue folder.
         jobs: Jobs with the same name.
-        done: Job → its newest done attempt, for jobs that are not done now.
+        done_attempts: Job → its newest done attempt, for jobs that are not done now.
     """
     newest_first = sorted(jobs, key=lambda job: job.id, reverse=True)
     newest = newest_first[0]
     for job in newest_first:
         if job.state is State.DONE:
             return ResultJob(job, newest)
-        attempt = done.get(job.id)
+        attempt = done_attempts.get(job.id)
         if attempt is not None and (before := _as_last_done(home, job, attempt)) is not None:
             return ResultJob(before, newest)
     return ResultJob(newest, newest)
@@ -115,13 +115,13 @@ def _as_last_done(home: Home, job: JobRow, attempt: AttemptRow) -> JobRow | None
     )
 
 
-def _drop_stale_results(chosen: list[ResultJob]) -> list[ResultJob]:
+def _drop_stale_results(selected_jobs: list[ResultJob]) -> list[ResultJob]:
     """Return the jobs without older results of tests whose model was made again since."""
-    if not any(each.is_older for each in chosen):
-        return chosen
+    if not any(each.is_older for each in selected_jobs):
+        return selected_jobs
     made = {
         each.job.spec_without_sources.model: each.job.ended or 0.0
-        for each in chosen
+        for each in selected_jobs
         if each.has_result and each.job.spec_without_sources.role in MAKERS
     }
 
@@ -130,13 +130,15 @@ def _drop_stale_results(chosen: list[ResultJob]) -> list[ResultJob]:
         later = made.get(spec.model, 0.0) > (each.job.ended or 0.0)
         return each.is_older and spec.role == Role.TEST and later
 
-    return [ResultJob(each.newest, each.newest) if is_stale(each) else each for each in chosen]
+    return [
+        ResultJob(each.newest, each.newest) if is_stale(each) else each for each in selected_jobs
+    ]
 
 
-def unfinished_states(chosen: Iterable[ResultJob]) -> dict[str, str]:
+def unfinished_states(selected_jobs: Iterable[ResultJob]) -> dict[str, str]:
     """Return model ID, or name of an output folder → the worst state of its jobs without a result."""
     states: dict[str, str] = {}
-    for each in chosen:
+    for each in selected_jobs:
         spec = each.newest.spec_without_sources
         of = made_folder_name(spec) if spec.role == Role.FOLDER else spec.model or ""
         if of and not each.has_result:
@@ -184,15 +186,17 @@ class ResultCounts(NamedTuple):
         }
 
 
-def count_results(chosen: Iterable[ResultJob], *, tests: bool) -> ResultCounts:
+def count_results(selected_jobs: Iterable[ResultJob], *, tests: bool) -> ResultCounts:
     """Count the jobs in a table of results.
 
     Args:
-        chosen: Jobs of a run.
+        selected_jobs: Jobs of a run.
         tests: Count only tests and folders, as in the table of a plugin package, instead of all jobs.
     """
     of_table = [
-        each for each in chosen if not tests or each.job.spec_without_sources.role in RESULT_ROLES
+        each
+        for each in selected_jobs
+        if not tests or each.job.spec_without_sources.role in RESULT_ROLES
     ]
 
     def states(jobs: Iterable[ResultJob]) -> Mapping[str, int]:
@@ -222,8 +226,8 @@ def _older_note(number: int, jobs: int, text: str) -> str:
     return f"{number:,} of {pluralize(jobs, 'job')} {what}; {results}"
 
 
-def _missing_notes(missing: Mapping[str, int], jobs: int) -> Iterable[str]:
-    if number := sum(missing.values()):
+def _missing_notes(missing_counts: Mapping[str, int], jobs: int) -> Iterable[str]:
+    if number := sum(missing_counts.values()):
         verb = "have" if number > 1 else "has"
         text = f"{number:,} of {pluralize(jobs, 'job')} {verb} no result"
-        yield f"{text}: {states_text(missing)}"
+        yield f"{text}: {states_text(missing_counts)}"

@@ -130,17 +130,17 @@ def _has_log_numbers(spec: Spec) -> bool:
     return not spec.entry or spec.kind == FUNCTION
 
 
-def _sources(stored: Json) -> tuple[str, Mapping[str, str]]:
+def _sources(stored_record: Json) -> tuple[str, Mapping[str, str]]:
     """Return the sources of numbers that a program did not report, and those of each number if there are several."""
-    if not isinstance(stored, Mapping):
-        return str(stored or ""), {}
-    sources = {name: str(source) for name, source in stored.items()}
+    if not isinstance(stored_record, Mapping):
+        return str(stored_record or ""), {}
+    sources = {name: str(source) for name, source in stored_record.items()}
     return ", ".join(dict.fromkeys(sources.values())), sources
 
 
-def with_sources(rows: Iterable[Row], returned: Iterable[ReturnedValues]) -> list[Row]:
+def with_sources(rows: Iterable[Row], returned_values: Iterable[ReturnedValues]) -> list[Row]:
     """Return rows for JSON: numbers from several sources have an object in the place of a word."""
-    by_job = {each.job.name: each.sources for each in returned if each.sources}
+    by_job = {each.job.name: each.sources for each in returned_values if each.sources}
     return [
         {**row, READ_FROM: {**sources}}
         if READ_FROM in row and (sources := by_job.get(str(row.get(JOB))))
@@ -150,23 +150,23 @@ def with_sources(rows: Iterable[Row], returned: Iterable[ReturnedValues]) -> lis
 
 
 def returned_rows(
-    returned: Iterable[ReturnedValues],
+    returned_values: Iterable[ReturnedValues],
     kinds: Mapping[str, Kind],
-    among: Sequence[Spec] = (),
+    model_specs: Sequence[Spec] = (),
     newest_jobs: Iterable[JobRow] = (),
     trial_marks: Mapping[int, str] = MappingProxyType({}),
 ) -> RunResults:
     """Return one row per job with its returned values and the settings that differ between jobs.
 
     Args:
-        returned: Returned values of the jobs of a run.
+        returned_values: Returned values of the jobs of a run.
         kinds: Installed kinds of the jobs, by name.
-        among: Jobs of other runs; settings that differ from them are also columns.
+        model_specs: Jobs of other runs; settings that differ from them are also columns.
         newest_jobs: Current jobs of the run. Those without a result that are similar to one with a result become
             absent rows.
         trial_marks: Job → its value in the column of trials that are not complete.
     """
-    telling = [each for each in returned if each.numbers.metrics or each.texts]
+    telling = [each for each in returned_values if each.numbers.metrics or each.texts]
     similar = {each.job.id: _similarity_key(each.job) for each in telling}
     absent = _similar_without_result(similar, newest_jobs)
     specs = [each.job.spec_without_sources for each in telling]
@@ -180,7 +180,8 @@ def returned_rows(
     )
     taken = {JOB, DATA, READ_FROM, NUMBER_FAULTS, LEFT_OUT, *marks, *parts, *told}
     columns = {
-        name: unused_name(name, taken) for name in _varying_settings(every, among, kinds, parts)
+        name: unused_name(name, taken)
+        for name in _varying_settings(every, model_specs, kinds, parts)
     }
     rows = [
         {
@@ -282,15 +283,20 @@ def _data_of(job: JobRow, kinds: Mapping[str, Kind]) -> str:
 
 
 def _varying_settings(
-    specs: Sequence[Spec], among: Sequence[Spec], kinds: Mapping[str, Kind], parts: Sequence[str]
+    specs: Sequence[Spec],
+    model_specs: Sequence[Spec],
+    kinds: Mapping[str, Kind],
+    parts: Sequence[str],
 ) -> list[str]:
     """Return the settings that are columns: settings that differ between jobs, swept settings, and the seed.
 
     An option that all jobs make of swept values alike, such as `--name y{seed}`, is none.
     """
-    telling = {name for those in swept_settings([*specs, *among], kinds).values() for name in those}
+    telling = {
+        name for those in swept_settings([*specs, *model_specs], kinds).values() for name in those
+    }
     telling |= {name for spec in specs for name in swept_values(spec.settings)} | {SEED}
-    hidden = _names_filled_alike([*specs, *among])
+    hidden = _names_filled_alike([*specs, *model_specs])
     names = dict.fromkeys(name for spec in specs for name in settings_of(spec) if name in telling)
     return [name for name in names if name not in parts and name not in hidden]
 
@@ -310,14 +316,14 @@ def _names_filled_alike(specs: Sequence[Spec]) -> set[str]:
 
 def _row(
     spec: Spec,
-    returned: ReturnedValues,
+    returned_values: ReturnedValues,
     models: ModelIndex,
     columns: Mapping[str, str],
     marks: Collection[str],
 ) -> Row:
-    row = _identifying_columns(spec, returned.numbers.data, models, columns)
-    metrics = {name: metric.to_json() for name, metric in returned.numbers.metrics.items()}
-    cells = {**metrics, **returned.texts}
+    row = _identifying_columns(spec, returned_values.numbers.data, models, columns)
+    metrics = {name: metric.to_json() for name, metric in returned_values.numbers.metrics.items()}
+    cells = {**metrics, **returned_values.texts}
     reserved = _RESERVED_NAMES.union(marks)
     return row | {f"{name}_" if name in reserved else name: cell for name, cell in cells.items()}
 

@@ -192,15 +192,15 @@ def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
 
 
 def _with_model_columns(
-    row: Row, models: ModelIndex, swept: Mapping[str, str], under: Mapping[str, str]
+    row: Row, models: ModelIndex, swept_names: Mapping[str, str], column_names: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return a row with the columns of its model and of its test's conditions.
 
     Args:
         row: Row of a plugin package.
         models: Models of the run.
-        swept: Setting → column, for settings that differ between trainings.
-        under: Setting → column, for settings of conditions.
+        swept_names: Setting → column, for settings that differ between trainings.
+        column_names: Setting → column, for settings of conditions.
     """
     model = row.get(MODEL)
     if not isinstance(model, str):
@@ -208,8 +208,8 @@ def _with_model_columns(
     parts = models.columns(model)
     conditions = _conditions(row)
     return {
-        **{swept.get(name, name): value for name, value in parts.items()},
-        **{column: conditions.get(name) for name, column in under.items()},
+        **{swept_names.get(name, name): value for name, value in parts.items()},
+        **{column: conditions.get(name) for name, column in column_names.items()},
         **row,
     }
 
@@ -227,7 +227,7 @@ def rows_of(
     store: Store,
     jobs: Sequence[JobRow],
     kinds: Mapping[str, Kind],
-    among: Sequence[Spec] = (),
+    model_specs: Sequence[Spec] = (),
     newest_jobs: Sequence[JobRow] | None = None,
     trial_marks: Mapping[int, str] = MappingProxyType({}),
 ) -> RunResults:
@@ -238,16 +238,16 @@ def rows_of(
         store: Queue.
         jobs: Jobs of the run.
         kinds: of the jobs, by name, those that are installed.
-        among: jobs of other runs; settings in which the run differs from them are columns, too.
+        model_specs: jobs of other runs; settings in which the run differs from them are columns, too.
         newest_jobs: as of `results_of`; those without a result become absent rows.
         trial_marks: as of `returned_rows`.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.
     """
-    models = ModelIndex([job.spec_without_sources for job in jobs], kinds, among)
+    models = ModelIndex([job.spec_without_sources for job in jobs], kinds, model_specs)
     results = results_of(jobs, models, newest_jobs)
     if results.rows:
         return results
     returned = read_returned_values(home, store, jobs, kinds)
-    return returned_rows(returned, kinds, among, newest_jobs or (), trial_marks)
+    return returned_rows(returned, kinds, model_specs, newest_jobs or (), trial_marks)

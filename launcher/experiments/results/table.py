@@ -47,7 +47,7 @@ class RunResults(NamedTuple):
         return names_of(self.rows, self.columns)
 
     @property
-    def varying(self) -> tuple[str, ...]:
+    def varying_columns(self) -> tuple[str, ...]:
         """The identifying columns whose value is not equal in all rows."""
         return tuple(
             name
@@ -69,7 +69,7 @@ class RunResults(NamedTuple):
     def verdicts(self) -> list[str]:
         """The verdict of each row that has one, with the values that identify the row."""
         found = [row for row in self.rows if row.get(VERDICT)]
-        varying = [name for name in self.varying if name not in COUNTS]
+        varying = [name for name in self.varying_columns if name not in COUNTS]
         named = (
             ", ".join(f"{name}={row[name]}" for name in varying if row.get(name) is not None)
             for row in found

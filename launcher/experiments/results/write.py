@@ -194,10 +194,10 @@ class _RunWriter(NamedTuple):
         with_results: Iterable[JobRow],
         kinds: Mapping[str, Kind],
         models: ModelIndex,
-        returned: Iterable[ReturnedValues],
-        superseded: Collection[int],
+        returned_values: Iterable[ReturnedValues],
+        superseded_jobs: Collection[int],
         tables: Collection[str],
-        agreeing: Collection[str],
+        agreeing_tables: Collection[str],
     ) -> int:
         """Write jobs with their attempts, settings, numbers and errors; return how many rows changed.
 
@@ -206,10 +206,10 @@ class _RunWriter(NamedTuple):
             with_results: The same jobs with the settings of their last done attempt, to which their numbers belong.
             kinds: Installed kinds of the jobs, by name.
             models: Models of the run.
-            returned: Returned values of the jobs.
-            superseded: Jobs that a newer job of the same name has superseded.
+            returned_values: Returned values of the jobs.
+            superseded_jobs: Jobs that a newer job of the same name has superseded.
             tables: Tables to write.
-            agreeing: Tables that agree with the stored jobs.
+            agreeing_tables: Tables that agree with the stored jobs.
         """
         numbers, store = self.numbers, self.store
         outdated = _changed_jobs(self.connection, self.run, jobs, numbers)
@@ -225,7 +225,7 @@ class _RunWriter(NamedTuple):
                     numbers[job.id],
                     models,
                     newest.get(job.id),
-                    superseded=job.id in superseded,
+                    is_superseded=job.id in superseded_jobs,
                 )
                 for job in jobs
             ),
@@ -233,7 +233,7 @@ class _RunWriter(NamedTuple):
             "settings": setting_rows([settled.get(job.id, job) for job in jobs], numbers, kinds),
             "metrics": (
                 (numbers[job.id], name, metric.value, metric.low, metric.high)
-                for job, told, *_ in returned
+                for job, told, *_ in returned_values
                 for name, metric in told.metrics.items()
             ),
             "errors": error_rows(self.home, attempts, numbers, known),
@@ -242,7 +242,7 @@ class _RunWriter(NamedTuple):
         for name in (name for name in rows if name in tables):
             listed = [*rows[name]]
             if name in _OF_RESULTS:
-                of = outdated if name in agreeing else {*numbers.values()}
+                of = outdated if name in agreeing_tables else {*numbers.values()}
                 _delete_others(self.connection, name, self.run, of, listed)
             changed += upsert(self.connection, name, listed)
         return changed
@@ -391,25 +391,27 @@ def _replace_rows(
     return len(gone) + upsert(connection, name, cells, columns)
 
 
-def _add_setting_columns(database: "Database", table: "Table", named: Mapping[str, str]) -> None:
+def _add_setting_columns(
+    database: "Database", table: "Table", column_names: Mapping[str, str]
+) -> None:
     """Add missing columns of settings without a type: a column of numbers would convert the text 007."""
     programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
     query = f"SELECT DISTINCT name FROM settings WHERE swept = 1 OR job IN ({programs})"
     settings = {name for (name,) in database.execute(query)}
     settings -= {name for (name,) in database.execute("SELECT DISTINCT name FROM metrics")}
-    for name, column in named.items():
+    for name, column in column_names.items():
         if name in settings and column not in table.columns_dict:
             table.add_column(column, EXACT)
 
 
-def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+def _columns_of(names: Iterable[str], existing_columns: Iterable[str]) -> dict[str, str]:
     """Return name → column; a name that differs only in letter case gets a number, because SQLite ignores case.
 
     Args:
         names: Names of the values in rows.
-        there: Existing columns of the table.
+        existing_columns: Existing columns of the table.
     """
-    known = {column.casefold(): column for column in there}
+    known = {column.casefold(): column for column in existing_columns}
     columns: dict[str, str] = {}
     for name in names:
         free, number = replace_surrogates(name), 1
@@ -458,12 +460,12 @@ def query_all_runs(
 
 
 def _agree(
-    connection: sqlite3.Connection, path: Path, sql: str, updated: Collection[tuple[str, str]]
+    connection: sqlite3.Connection, path: Path, sql: str, updated_keys: Collection[tuple[str, str]]
 ) -> bool:
     """Whether the tables that a query reads agree with the jobs of each updated run."""
-    if not updated:
+    if not updated_keys:
         return True
-    marks = {mark for run, (mark, _) in _marks(connection).items() if run in updated}
+    marks = {mark for run, (mark, _) in _marks(connection).items() if run in updated_keys}
     agreeing = {_read_mark(mark)[1] for mark in marks} - {_EVERY}
     if not agreeing:
         return True

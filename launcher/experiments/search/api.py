@@ -111,7 +111,7 @@ class Search(NamedTuple):
     def cancel(self) -> None:
         """End the search, and cancel its jobs."""
         with open_queue() as (home, store):
-            store.searches.end(self.number, CANCELLED, failed=False)
+            store.searches.end(self.number, CANCELLED, has_failed=False)
             store.job_control.cancel(store.searches.open_jobs([self.number]), time.time())
             wake(home)
 
@@ -252,7 +252,7 @@ def _read_repeat(repeat: object) -> str | None:
     )
 
 
-def _read_values(name: str, values: object, where: str = "sweep") -> str:
+def _read_values(name: str, values: object, option: str = "sweep") -> str:
     """Return the values of a name as they are typed on a command line.
 
     Raises:
@@ -264,7 +264,7 @@ def _read_values(name: str, values: object, where: str = "sweep") -> str:
     if isinstance(values, tuple | Mapping) or not isinstance(values, Iterable):
         own = own_spelling(repr_of(values))
         if not isinstance(values, tuple) or (own is not None and not own.is_list):
-            raise UsageError(f"{where}: {name}: {_values_advice(values, own)}")
+            raise UsageError(f"{option}: {name}: {_values_advice(values, own)}")
     assert isinstance(values, Iterable)
     texts = [text_of(value) for value in values]
     choice_of(name, [value_of(text) for text in texts])

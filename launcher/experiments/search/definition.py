@@ -402,7 +402,7 @@ def _check_import(install: str) -> None:
 
 
 def check_continuation(
-    old: SearchDefinition, new: SearchDefinition, where: str, folder: str
+    old: SearchDefinition, new: SearchDefinition, place: str, folder: str
 ) -> None:
     """Refuse a search that has the name of another one.
 
@@ -411,7 +411,7 @@ def check_continuation(
     Args:
         old: The other one.
         new: The search.
-        where: How a message names it.
+        place: How a message names it.
         folder: In which the other one was added.
 
     Raises:
@@ -424,7 +424,7 @@ def check_continuation(
         another = "`name:`" if new.plan is not None else "--name or --run"
         has = "has other" if what == _NAMES else "has another"
         raise UsageError(
-            f"{where} {has} {what}: {before or 'none'}, not {now or 'none'}. To start a second "
+            f"{place} {has} {what}: {before or 'none'}, not {now or 'none'}. To start a second "
             f"search, write another {another}."
         )
 
@@ -464,9 +464,9 @@ def _changed_settings(old: SearchDefinition, new: SearchDefinition) -> dict[str,
     }
 
 
-def _was_moved(before: str, now: str, folder: str) -> bool:
+def _was_moved(old_folder: str, now: str, folder: str) -> bool:
     """Return whether two command lines differ only in paths of files that are in another folder now."""
-    old, new = before.split(" "), now.split(" ")
+    old, new = old_folder.split(" "), now.split(" ")
     return len(old) == len(new) and all(
         was == word or (Path(was).name == Path(word).name and not Path(folder, was).exists())
         for was, word in zip(old, new, strict=True)
@@ -488,15 +488,15 @@ def _program_text(definition: SearchDefinition) -> str:
     return " ".join(map(str, template.get("settings", {}).get("argv", definition.spec.argv)))
 
 
-def close_metric(metric: str, printed: Sequence[str], empty: Collection[str] = ()) -> str:
+def close_metric(metric: str, printed_names: Sequence[str], empty: Collection[str] = ()) -> str:
     """Return what to print about a metric that no job reported, or one of `empty`, which it reported as null."""
     if metric in empty:
         return (
             f"the first trial reported null for the metric {metric!r}. Choose another metric, or data for which it "
             "is defined"
         )
-    if not printed:
+    if not printed_names:
         return f"no trial reported the metric {metric!r}, nor any other number"
-    close = nearest(metric, printed)
+    close = nearest(metric, printed_names)
     hint = f". Did you mean {close!r}?" if close else ""
-    return f"no trial reported the metric {metric!r}. The first one reported: {', '.join(printed[:9])}{hint}"
+    return f"no trial reported the metric {metric!r}. The first one reported: {', '.join(printed_names[:9])}{hint}"

@@ -148,7 +148,7 @@ class SearchProcess:
         rows = self._retry_killed(rows)
         self._record_ended(rows)
         if why := self._fault():
-            self._end(row, why, failed=True)
+            self._end(row, why, has_failed=True)
             self._look_within(0.0)
             return True
         trials = by_number(rows)
@@ -158,7 +158,7 @@ class SearchProcess:
             rows = self._fill(row, rows)
             if self._is_over(by_number(rows)):
                 is_useless = not any(end.results for end in self._ends.values())
-                self._end(row, self._summary(), failed=is_useless)
+                self._end(row, self._summary(), has_failed=is_useless)
                 return self._flush(row)
         wait_s = self._next_standing_at - time.monotonic()
         if wait_s > 0:
@@ -173,7 +173,7 @@ class SearchProcess:
     def _has_changed(self, rows: Sequence[TrialRow]) -> bool:
         """Whether a trial is new, or one whose end is known has another one now: its owner retried or deleted a job."""
         trials = by_number(rows)
-        return len(self._known(trials)) > self._asked or any(
+        return len(self._list_numbers(trials)) > self._asked or any(
             number not in trials or not has_ended(trials[number], self._definition)
             for number in self._ends
         )
@@ -197,7 +197,7 @@ class SearchProcess:
         for number, group in trials.items():
             if has_ended(group, self._definition):
                 self._ends[number] = end_of(group, self._jobs.results(group))
-        self._asked = len(self._known(trials))
+        self._asked = len(self._list_numbers(trials))
         for number in range(self._asked):
             self._study.add(self._record(number, trials.get(number, [])))
         self._writer = JournalWriter(
@@ -327,7 +327,7 @@ class SearchProcess:
             trials = by_number(rows)
             pending = self._next_repeat(trials)
             if pending is None and (
-                self._is_exhausted or len(self._known(trials)) >= self._definition.trials
+                self._is_exhausted or len(self._list_numbers(trials)) >= self._definition.trials
             ):
                 return rows
             opened = [row for rows in trials.values() for row in rows if row.state in OPEN_STATES]
@@ -335,7 +335,7 @@ class SearchProcess:
                 return rows
             waits = any(row.state is not State.RUNNING for row in opened)
             if not self._room.fits(
-                self._jobs.template(), self._jobs.context, opened=len(opened), waits=waits
+                self._jobs.template(), self._jobs.context, opened_count=len(opened), waits=waits
             ):
                 self._look_within(ROOM_S)
                 return rows
@@ -353,7 +353,7 @@ class SearchProcess:
         """Look at the queue after at most some seconds, also if it has not changed."""
         self._next_look_at = min(self._next_look_at, time.monotonic() + span_s)
 
-    def _known(self, trials: Mapping[int, Sequence[TrialRow]]) -> range:
+    def _list_numbers(self, trials: Mapping[int, Sequence[TrialRow]]) -> range:
         """Return the numbers of all trials so far, also of deleted ones."""
         return range(max(trials, default=-1) + 1)
 
@@ -364,18 +364,18 @@ class SearchProcess:
                 return rows[0]
         return None
 
-    def _add(self, pending: TrialRow | None, trials: Mapping[int, Sequence[TrialRow]]) -> bool:
+    def _add(self, trial: TrialRow | None, trials: Mapping[int, Sequence[TrialRow]]) -> bool:
         """Queue the next job. Return whether the search is still open.
 
         Raises:
             Exhausted: all values were tried.
         """
-        if pending is not None:
-            repeat = missing_repeats(trials[pending.number], self._definition)[0]
-            chosen = {name: pending.values[name] for name in self._definition.space}
-            new = NewTrial(pending.number, repeat, chosen, pending.attributes, pending.told)
+        if trial is not None:
+            repeat = missing_repeats(trials[trial.number], self._definition)[0]
+            chosen = {name: trial.values[name] for name in self._definition.space}
+            new = NewTrial(trial.number, repeat, chosen, trial.attributes, trial.told)
         else:
-            number = len(self._known(trials))
+            number = len(self._list_numbers(trials))
             if number != self._asked:  # its owner has added one
                 return False
             self._asked += 1
@@ -384,7 +384,7 @@ class SearchProcess:
         return self._jobs.queue(new)
 
     def _is_over(self, trials: Mapping[int, Sequence[TrialRow]]) -> bool:
-        asked = len(self._known(trials))
+        asked = len(self._list_numbers(trials))
         if asked < self._definition.trials and not self._is_exhausted:
             return False
         return all(has_ended(rows, self._definition) for rows in trials.values())
@@ -430,7 +430,7 @@ class SearchProcess:
             self._ended_in_order(),
             definition.objectives,
             max(definition.trials, len(self._ends)),
-            running=len(self._store.searches.open_jobs([self._number])),
+            running_count=len(self._store.searches.open_jobs([self._number])),
             mean_s=sum(recent) / len(recent) if recent else None,
         )
         rows = self._store.searches.trials(self._number)
@@ -439,14 +439,14 @@ class SearchProcess:
         if last or record != row.progress:
             self._store.searches.set_progress(self._number, record)
 
-    def _end(self, row: SearchRow, why: str, *, failed: bool) -> None:
+    def _end(self, row: SearchRow, why: str, *, has_failed: bool) -> None:
         self._record_standing(row, last=True)
         if self._writer is not None:
             self._writer.flush()
-        if failed:
+        if has_failed:
             end_failed(self._home, self._store, self._number, why)
         else:
-            self._store.searches.end(self._number, why, failed=False)
+            self._store.searches.end(self._number, why, has_failed=False)
 
     def _flush(self, row: SearchRow) -> bool:
         """Write the rest of the journal; return whether the search continues, which it does not."""

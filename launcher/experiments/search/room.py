@@ -20,7 +20,7 @@ class Room:
         """Begin with a queue."""
         self._home, self._store = home, store
 
-    def fits(self, spec: Spec, context: Context, *, opened: int, waits: bool) -> bool:
+    def fits(self, spec: Spec, context: Context, *, opened_count: int, waits: bool) -> bool:
         """Return whether a job should be queued now.
 
         One job waits in line if none of the search runs, if it may run on a cluster, or if others wait for the same
@@ -29,10 +29,10 @@ class Room:
         Args:
             spec: The job.
             context: Where it runs.
-            opened: Jobs of the search that wait or run.
+            opened_count: Jobs of the search that wait or run.
             waits: Whether one of them waits.
         """
-        if not opened or not runs_here(spec.terms):
+        if not opened_count or not runs_here(spec.terms):
             return not waits
         state = read_machine_state(
             self._home,

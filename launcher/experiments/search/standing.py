@@ -24,10 +24,10 @@ class Standing(NamedTuple):
 
 
 def best_trials(
-    ended: Sequence[EndedTrial], objectives: Sequence[Objective]
+    ended_trials: Sequence[EndedTrial], objectives: Sequence[Objective]
 ) -> tuple[EndedTrial, ...]:
     """Return the best complete trial, the first of equal ones; of several metrics the Pareto front."""
-    complete = [each for each in ended if each.outcome is TrialOutcome.COMPLETE]
+    complete = [each for each in ended_trials if each.outcome is TrialOutcome.COMPLETE]
     signs = [1.0 if each.lower else -1.0 for each in objectives]
     costs = {
         each.number: tuple(sign * value for sign, value in zip(signs, each.results, strict=True))
@@ -48,32 +48,32 @@ def best_trials(
 
 
 def standing_of(
-    ended: Sequence[EndedTrial],
+    ended_trials: Sequence[EndedTrial],
     objectives: Sequence[Objective],
     total: int,
     *,
-    running: int,
+    running_count: int,
     mean_s: float | None,
 ) -> Standing:
     """Return how far a search is.
 
     Args:
-        ended: Its ended trials.
+        ended_trials: Its ended trials.
         objectives: Its metrics.
         total: Trials that it may have.
-        running: Jobs that run at once.
+        running_count: Jobs that run at once.
         mean_s: Mean time of a trial, None if unknown.
     """
-    left = total - len(ended)
-    outcomes = Counter(each.outcome for each in ended)
+    left = total - len(ended_trials)
+    outcomes = Counter(each.outcome for each in ended_trials)
     return Standing(
         total,
-        len(ended),
+        len(ended_trials),
         outcomes[TrialOutcome.PRUNED],
         outcomes[TrialOutcome.FAILED],
         outcomes[TrialOutcome.UNSTABLE] + outcomes[TrialOutcome.UNKNOWN],
-        best_trials(ended, objectives),
-        None if mean_s is None else left * mean_s / max(1, running),
+        best_trials(ended_trials, objectives),
+        None if mean_s is None else left * mean_s / max(1, running_count),
     )
 
 

@@ -179,7 +179,7 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         self,
         inner: optuna.samplers.BaseSampler,
         space: Space,
-        tried: set[tuple[Value | None, ...]],
+        tried_points: set[tuple[Value | None, ...]],
         rng: random.Random,
         trial_of: Callable[[int], FrozenTrial],
     ) -> None:
@@ -188,11 +188,11 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         Args:
             inner: The sampler that chooses.
             space: The allowed values.
-            tried: Combinations that were tried.
+            tried_points: Combinations that were tried.
             rng: Chooses if the sampler only repeats values.
             trial_of: Returns a trial with the notes of the sampler.
         """
-        self._inner, self._space, self._tried, self._rng = inner, space, tried, rng
+        self._inner, self._space, self._tried, self._rng = inner, space, tried_points, rng
         self._trial_of = trial_of
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -230,7 +230,7 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         for name, distribution in search_space.items():
             if name not in chosen:
                 chosen[name] = self._inner.sample_independent(study, trial, name, distribution)
-        return {name: _rounded(self._space[name], chosen[name]) for name in self._space}
+        return {name: _round_value(self._space[name], chosen[name]) for name in self._space}
 
     def _choose_untried(self) -> dict[str, Any]:
         size = size_of(self._space)
@@ -297,7 +297,7 @@ class SearchStudy:
         """Add the next trial as the queue has it."""
         params, distributions = {}, {}
         for name, value in record.values.items():
-            fitting = self._fitting(name, value)
+            fitting = self._find_distribution(name, value)
             if fitting is not None:
                 params[name] = category_of(self.definition.space[name], value)
                 distributions[name] = fitting
@@ -335,7 +335,7 @@ class SearchStudy:
         seed = _seed(self.definition.seed, number)
         inner = self._sampler(seed)
         self.study.sampler = DistinctSampler(
-            inner, self.definition.space, self._tried, random.Random(seed), self._frozen
+            inner, self.definition.space, self._tried, random.Random(seed), self._freeze_trial
         )
         trial = self.study.ask(self._distributions)
         assert trial.number == number, "trials are asked in order"
@@ -343,11 +343,11 @@ class SearchStudy:
         self._tried.add(key_of(trial.params, space))
         values = {name: value_of_category(space[name], each) for name, each in trial.params.items()}
         is_needed = self.definition.sampler == CMAES  # it continues from its notes
-        return values, self._frozen(number).system_attrs if is_needed else {}
+        return values, self._freeze_trial(number).system_attrs if is_needed else {}
 
     def report(self, number: int, steps: Iterable[tuple[int, float]]) -> None:
         """Record steps of a running trial."""
-        trial, known = self._trial_id(number), self._frozen(number).intermediate_values
+        trial, known = self._trial_id(number), self._freeze_trial(number).intermediate_values
         new = [(step, value) for step, value in steps if step not in known]
         self._note_finite(new)
         for step, value in new:
@@ -364,7 +364,7 @@ class SearchStudy:
         A trial without any finite step is pruned as soon as another trial had one at its last step or before it. A single
         step is not enough: some programs report an infinite number first.
         """
-        trial = self._frozen(number)
+        trial = self._freeze_trial(number)
         values, first = trial.intermediate_values, self._first_finite_step
         if values and not any(map(math.isfinite, values.values())):
             return len(values) >= LEAST_INFINITE and first is not None and first <= max(values)
@@ -396,7 +396,7 @@ class SearchStudy:
             return {name: part for name, part in found.items() if math.isfinite(part)}
         return {}
 
-    def _fitting(self, name: str, value: Value) -> BaseDistribution | None:
+    def _find_distribution(self, name: str, value: Value) -> BaseDistribution | None:
         """Return the distribution of a value, which may be outside the range of today. None if none fits."""
         domain = self.definition.space.get(name)
         if domain is None:
@@ -425,7 +425,7 @@ class SearchStudy:
     def _trial_id(self, number: int) -> int:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
 
-    def _frozen(self, number: int) -> FrozenTrial:
+    def _freeze_trial(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._trial_id(number))
 
 
@@ -476,7 +476,7 @@ def _distribution(domain: Range | Choice) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.last, log=domain.log, step=domain.step)
 
 
-def _rounded(domain: Range | Choice, value: Any) -> Value:
+def _round_value(domain: Range | Choice, value: Any) -> Value:
     if isinstance(domain, Choice):
         return value  # type: ignore[no-any-return]
     return domain.round(value)

@@ -189,7 +189,7 @@ def _started_specs(definition: SearchDefinition, context: Context) -> list[Spec]
         assert definition.spec is not None
         return [definition.spec]
     # the planner, which a search of `launcher add` does not need
-    from launcher.experiments.search.planned import specs_of_trial
+    from launcher.experiments.search.trial_plans import specs_of_trial
 
     return specs_of_trial(definition, context.environment)
 

@@ -61,7 +61,7 @@ class TrialJobs:
                 self._queue_program(new, record)
             else:
                 # the planner, which a search of `launcher add` does not need
-                from launcher.experiments.search.planned import queue_planned
+                from launcher.experiments.search.trial_plans import queue_planned
 
                 values = all_values(self._definition, new)
                 queue_planned(self._store, self._definition, values, self.context, record)

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from itertools import groupby
 from typing import NamedTuple
 
-from launcher.experiments.results.over import mean_of
+from launcher.experiments.results.averages import mean_of
 from launcher.experiments.results.pivot import metrics_of_result
 from launcher.experiments.search.definition import Objective, SearchDefinition
 from launcher.queue.jobs.states import OPEN_STATES, ReasonCode, State
@@ -121,21 +121,21 @@ def end_of(rows: Sequence[TrialRow], results: Mapping[int, JobResult]) -> EndedT
     return EndedTrial(rows[0].number, _outcome(rows, known), means, missing, ended)
 
 
-def _outcome(rows: Sequence[TrialRow], known: Sequence[Sequence[float]]) -> TrialOutcome:
+def _outcome(rows: Sequence[TrialRow], known_values: Sequence[Sequence[float]]) -> TrialOutcome:
     """Return how the jobs of a trial ended together.
 
     Args:
         rows: Its jobs, which have ended.
-        known: Numbers of the jobs that have finite ones.
+        known_values: Numbers of the jobs that have finite ones.
     """
     if any(map(is_pruned, rows)):
         return TrialOutcome.PRUNED
-    if len(known) == len(rows):
+    if len(known_values) == len(rows):
         return TrialOutcome.UNKNOWN if is_mixed(rows) else TrialOutcome.COMPLETE
-    lacking = len(rows) - len(known)
+    lacking = len(rows) - len(known_values)
     if lacking == sum(map(_ended_for_another_reason, rows)):
         return TrialOutcome.UNKNOWN
-    return TrialOutcome.UNSTABLE if known else TrialOutcome.FAILED
+    return TrialOutcome.UNSTABLE if known_values else TrialOutcome.FAILED
 
 
 def _ended_for_another_reason(row: TrialRow) -> bool:

@@ -263,7 +263,7 @@ def key_of_text(text: str) -> str:
 
 
 def _checked_range(
-    named: str, text: str, low: str, high: str, step: str | None, *, log: bool
+    name: str, text: str, low: str, high: str, step: str | None, *, log: bool
 ) -> Range:
     first, last = Decimal(low), Decimal(high)
     width = None if step is None else Decimal(step)
@@ -273,19 +273,19 @@ def _checked_range(
         fault, remedy = f"a bound is larger than {LARGEST}", "Write smaller numbers"
     elif last < first:
         fault = "the range has no values"
-        remedy = f"Write the smaller number first: {named}{high}..{low}"
+        remedy = f"Write the smaller number first: {name}{high}..{low}"
     elif last == first:
         fault, remedy = "the range has one value", "Write two different bounds"
     elif log and first <= 0:
         least = min(Decimal("1e-6"), last / 1000)
         fault = "a logarithmic range begins above 0"
-        remedy = f"Write {named}{least:.0e}..{high}:log" if last > 0 else "Remove :log"
+        remedy = f"Write {name}{least:.0e}..{high}:log" if last > 0 else "Remove :log"
     elif log and width is not None:
         fault, remedy = "a logarithmic range has no step", "Remove one of them"
     elif width is not None and not 0 < width <= last - first:
         fault, remedy = "the step does not fit", f"Write a step above 0, at most {last - first}"
     if fault:
-        raise InvalidDomain(f"{named}{text}", fault, remedy)
+        raise InvalidDomain(f"{name}{text}", fault, remedy)
     number = int if whole else float
     return Range(
         number(low),

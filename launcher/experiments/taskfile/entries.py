@@ -135,7 +135,7 @@ class PlainEntry(EntryBase):
     variants: tuple[PlainVariant, ...]
 
     @property
-    def swept(self) -> tuple[str, ...]:
+    def swept_names(self) -> tuple[str, ...]:
         """The names of its swept values."""
         return tuple(name for name, _ in self.variants[0].swept)
 

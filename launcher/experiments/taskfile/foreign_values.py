@@ -112,30 +112,30 @@ class OwnSpelling(NamedTuple):
         """
         named = f"{name}{equals}"
 
-        def listed(text: str) -> str:
+        def spell_list(text: str) -> str:
             return text if equals == "=" else f"[{text.replace(',', ', ')}]"
 
         if not self.text:
             ranges = f"Write {named}LOW..HIGH, {named}LOW..HIGH:log"
-            return f"{ranges} or {named}{listed('VALUE,VALUE')}"
+            return f"{ranges} or {named}{spell_list('VALUE,VALUE')}"
         if self.other:
-            values = f"{named}{listed(self.other)}"
+            values = f"{named}{spell_list(self.other)}"
             return f"Write {named}{self.text} for a range, or {values} for these values"
-        return f"Write {named}{listed(self.text) if self.is_list else self.text}"
+        return f"Write {named}{spell_list(self.text) if self.is_list else self.text}"
 
 
 def own_spelling(text: str) -> OwnSpelling | None:
     """Return how values are written here that a text has in the spelling of another program; None for other texts."""
     text = text.strip()
     if match := _BETWEEN.fullmatch(text):
-        return _between(match)
+        return _parse_between(match)
     # also words that Python does not read, such as 007 and 3d
     if (match := _WORDS.fullmatch(text)) and ".." not in text:
         return OwnSpelling(",".join(match[1].replace(",", " ").split()), is_list=True)
     if not _CALLED.match(text):
         return None
     for code in (text, f"dict({text})"):
-        if (node := _parsed(code)) is not None:
+        if (node := _parse_expression(code)) is not None:
             with contextlib.suppress(ArithmeticError, ValueError):  # numbers of hundreds of digits
                 return _spelling(_Source(code), node)
     return None
@@ -158,7 +158,7 @@ def repr_of(values: object) -> str:
     return f"tune.{'log' if is_log else ''}{kind}({low!r}, {high!r})"
 
 
-def _between(match: re.Match[str]) -> OwnSpelling | None:
+def _parse_between(match: re.Match[str]) -> OwnSpelling | None:
     low, high, step = match["low"], match["high"], match["step"]
     is_log = bool(match["before"] or match["after"])
     if match["dots"] and (not is_log or match[0] == f"{low}..{high}{LOG}"):
@@ -186,14 +186,14 @@ class _Source(NamedTuple):
                 return value
             case ast.Constant(value=value):
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
-                return self._typed(node) if is_number else str(value).lower()
+                return self._read_typed_text(node) if is_number else str(value).lower()
             case ast.Name(id=name):
                 return name
             case ast.Attribute(value=value, attr=name):
                 return f"{self.word(value)}.{name}"
-        return self._typed(node)
+        return self._read_typed_text(node)
 
-    def _typed(self, node: ast.expr) -> str:
+    def _read_typed_text(self, node: ast.expr) -> str:
         return ast.get_source_segment(self.text, node) or ast.unparse(node)
 
     def number(self, node: ast.expr) -> str | None:
@@ -214,7 +214,7 @@ class _Call(NamedTuple):
     keywords: Mapping[str, ast.expr]
 
 
-def _parsed(text: str) -> ast.expr | None:
+def _parse_expression(text: str) -> ast.expr | None:
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -308,7 +308,7 @@ def _of_bounds(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None
     log = log or call.name.startswith(("log", "qlog", "intlog", "suggestlog", "reverselog"))
     log = log or any("log" in scale.lower() or scale == "true" for scale in scales)
     if call.name in {"linspace", "logspace", "geomspace"}:
-        return _spaced(call.name, float(low), float(high), int(float(step or 50)))
+        return _spell_spaced_numbers(call.name, float(low), float(high), int(float(step or 50)))
     full = f"{call.module}.{call.name}" if call.module else call.name
     if log and (full in _EXPONENTS or float(low) <= 0) and float(high) < LARGEST_EXPONENT:
         low, high = (f"{math.exp(float(each)):.{DIGITS}g}" for each in (low, high))
@@ -329,7 +329,7 @@ def _of_bounds(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None
     return OwnSpelling(f"{low}..{high}..{step}" if has_step else f"{low}..{high}")
 
 
-def _spaced(name: str, low: float, high: float, count: int) -> OwnSpelling:
+def _spell_spaced_numbers(name: str, low: float, high: float, count: int) -> OwnSpelling:
     """Return the numbers of NumPy between two bounds."""
     if name == "linspace" and count > 1:
         return OwnSpelling(f"{low:g}..{high:g}..{(high - low) / (count - 1):.12g}")

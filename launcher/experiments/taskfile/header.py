@@ -30,7 +30,11 @@ WARM_START = "warm_start"  # the setting with which a kind starts from its own e
 
 
 def read_scope(
-    root: MappingNode, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
+    root: MappingNode,
+    scope: Scope,
+    overrides: Overrides,
+    reuse: Reuse,
+    shared_keys: Collection[str],
 ) -> Scope:
     """Return the scope of a file's entries without its matrix.
 
@@ -39,7 +43,7 @@ def read_scope(
         scope: Scope with its kinds and problems.
         overrides: Overrides of the command line.
         reuse: Reuse of earlier results or weights.
-        shared: Names of kinds whose jobs are created automatically; `resources` may contain them.
+        shared_keys: Names of kinds whose jobs are created automatically; `resources` may contain them.
     """
     warm = _warm_start_defaults(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
     forced = {**warm, **overrides.settings}
@@ -49,7 +53,7 @@ def read_scope(
         forced_resources=tuple(overrides.resources),
         forced_labels=overrides.labels,
     )
-    scope = read_resources(root.find_value("resources"), scope, shared)
+    scope = read_resources(root.find_value("resources"), scope, shared_keys)
     return _with_defaults(root.find_value("defaults"), scope)
 
 

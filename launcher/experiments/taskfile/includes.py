@@ -162,13 +162,13 @@ def without_follow_up_problems(problems: Problems) -> list[Problem]:
 
 
 def _is_at_missing_variable(
-    place: SourceLocation | None, lacking: Sequence[SourceLocation]
+    place: SourceLocation | None, missing_places: Sequence[SourceLocation]
 ) -> bool:
     return place is not None and any(
         (place.file, place.line) == (variable.file, variable.line)
         # a value starts at most a quote and a few words before its variable
         and place.column <= variable.column < place.column + place.length
-        for variable in lacking
+        for variable in missing_places
     )
 
 

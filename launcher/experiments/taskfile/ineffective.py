@@ -67,14 +67,14 @@ def report_ineffective(entries: Sequence[Entry], problems: Problems) -> None:
 
 
 def _report_equal_models(
-    entries: Iterable[Entry], refused: Collection[SourceLocation], problems: Problems
+    entries: Iterable[Entry], refused_places: Collection[SourceLocation], problems: Problems
 ) -> None:
     """Report two models of an entry that differ only in swept settings without effect; once for each such setting."""
     first: dict[tuple[SourceLocation, str, VariantName], tuple[VariantName, Mapping[str, str]]] = {}
     reported: set[tuple[SourceLocation, str]] = set()
     for entry in entries:
         for name, variant in _named_variants(entry):
-            idle = _idle_in_sweep(entry, variant, refused)
+            idle = _idle_in_sweep(entry, variant, refused_places)
             decisive = tuple(
                 pair for pair in variant.name if not _is_usual(entry.kind, variant, idle, pair[0])
             )
@@ -104,7 +104,7 @@ def _is_usual(kind: Kind, variant: Variant, idle: Mapping[str, str], name: str) 
 
 
 def _idle_in_sweep(
-    entry: Entry, variant: Variant, refused: Collection[SourceLocation]
+    entry: Entry, variant: Variant, refused_places: Collection[SourceLocation]
 ) -> Mapping[str, str]:
     """Return the swept settings without effect on a model, each with the reason, except those in refused sweeps."""
     labels = variant.labels_settings
@@ -113,7 +113,7 @@ def _idle_in_sweep(
         name: reason
         for name, reason in variant.settings.idle.items()
         if name in variant.settings.given
-        and variant.settings.given[name].key.place not in refused
+        and variant.settings.given[name].key.place not in refused_places
         # the file's matrix may also change the model that this one starts from
         and (starts_new or name not in variant.file_swept_names)
         and (labels is None or name not in labels.given or name in labels.idle)

@@ -123,9 +123,9 @@ _COMMON = {
 }
 
 
-def _name_word(about: str, letters: str = WORD) -> Mapping[str, Word]:
+def _name_word(meaning: str, letters: str = WORD) -> Mapping[str, Word]:
     takes = {"type": ["string", "number", "null"], "maxLength": LONGEST_NAME}
-    return {"name": Word("", {**pattern(letters, about), **takes})}
+    return {"name": Word("", {**pattern(letters, meaning), **takes})}
 
 
 def _whole_number(**limits: int) -> Form:
@@ -200,7 +200,7 @@ def words_of(kind: Kind) -> Mapping[str, Word]:
 
 def settings_among(
     pairs: Iterable[tuple[ScalarNode, Node]],
-    of: KnownSettings,
+    known_settings: KnownSettings,
     what: str,
     problems: Problems,
     *,
@@ -211,7 +211,7 @@ def settings_among(
 
     Args:
         pairs: Keys and their values.
-        of: Valid settings.
+        known_settings: Valid settings.
         what: Completes "'modle' is not …".
         problems: List to which problems are added.
         nearby: Further valid words, which a message does not list.
@@ -223,6 +223,8 @@ def settings_among(
         if not hint and (key.text in OLD_WORDS or key.text in TOP):
             hint = "it is not a setting; write it at the top of the file"
         hint = hint or (hints or {}).get(key.text, "")
-        return of.unknown_key_problem(key, what, hint, nearby=nearby if len(of.kinds) > 1 else ())
+        return known_settings.unknown_key_problem(
+            key, what, hint, nearby=nearby if len(known_settings.kinds) > 1 else ()
+        )
 
-    return of.read_given(pairs, problems, refuse, TWO_NAMES)
+    return known_settings.read_given(pairs, problems, refuse, TWO_NAMES)

@@ -166,8 +166,8 @@ class _LegacyTranslator:
             self._note_old_name(key, f"is now defaults: {{{now.text}: …}}")
             self._add_to_section("defaults", now, node)
 
-    def _note_old_name(self, key: ScalarNode, said: str, hint: str = "") -> None:
-        self.problems.add_warning(key, _OLD_NAME_CODE, f"{key.text} {said}", hint)
+    def _note_old_name(self, key: ScalarNode, old_name: str, hint: str = "") -> None:
+        self.problems.add_warning(key, _OLD_NAME_CODE, f"{key.text} {old_name}", hint)
 
     def _translate_renamed(self, key: ScalarNode, node: Node) -> None:
         today = _RENAMED[key.text]

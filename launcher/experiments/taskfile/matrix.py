@@ -146,11 +146,13 @@ def _read_kind_sweeps(
     return _read_sweeps(said, scope.kinds.values(), scope.problems)
 
 
-def _read_sweeps(said: GivenSettings, kinds: Iterable[Kind], problems: Problems) -> list[Sweep]:
+def _read_sweeps(
+    given_sweeps: GivenSettings, kinds: Iterable[Kind], problems: Problems
+) -> list[Sweep]:
     """Read the values of each setting; report a setting that cannot change a result once."""
     sweeps = []
     settings = [kind.settings for kind in kinds]
-    for name, each in said.items():
+    for name, each in given_sweeps.items():
         sweep = read_sweep(each, problems)
         if sweep is None:
             continue
@@ -173,11 +175,11 @@ def read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]
     return []
 
 
-def read_sweep(said: GivenSetting, problems: Problems) -> Sweep | None:
+def read_sweep(given_sweep: GivenSetting, problems: Problems) -> Sweep | None:
     """Read the values of one setting; return None and report the error if there are none."""
-    node, sound = said.node, True
+    node, sound = given_sweep.node, True
     if isinstance(node, MappingNode):
-        values = [said._replace(node=value, label=name.text) for name, value in node.pairs]
+        values = [given_sweep._replace(node=value, label=name.text) for name, value in node.pairs]
         for name, _ in node.pairs:
             if not is_variant_value(name.text):
                 message = (
@@ -186,10 +188,12 @@ def read_sweep(said: GivenSetting, problems: Problems) -> Sweep | None:
                 problems.add_error(name, "matrix", message)
                 sound = False
     else:
-        values = [] if is_null(node) else [said._replace(node=each) for each in as_list(node)]
+        values = (
+            [] if is_null(node) else [given_sweep._replace(node=each) for each in as_list(node)]
+        )
     if not values:
-        message = f"matrix: {said.key.text} has no values"
-        problems.add_error(node, "matrix", message, f"write {said.key.text}: [1, 2, 3]")
+        message = f"matrix: {given_sweep.key.text} has no values"
+        problems.add_error(node, "matrix", message, f"write {given_sweep.key.text}: [1, 2, 3]")
     bundles = tuple((value,) for value in values)
     sound &= _have_distinct_names(bundles, problems)
     return bundles if values and sound else None
@@ -209,7 +213,8 @@ def _read_combinations(node: SequenceNode, product: Product, problems: Problems)
         elif made:
             order = [value.name for value in (bundles or made)[0]]
             bundles += [
-                tuple(sorted(bundle, key=lambda swept: order.index(swept.name))) for bundle in made
+                tuple(sorted(bundle, key=lambda setting: order.index(setting.name)))
+                for bundle in made
             ]
         sound &= bool(made)
     return [tuple(bundles)] if sound and _have_distinct_names(bundles, problems) else []
@@ -298,17 +303,18 @@ def _comparable(value: Json) -> str:
 
 
 def _without_forced(
-    sweeps: Iterable[Sweep], forced: GivenSettings, problems: Problems
+    sweeps: Iterable[Sweep], forced_settings: GivenSettings, problems: Problems
 ) -> list[Sweep]:
     """Return the sweeps without settings set on the command line, with distinct combinations."""
     left = []
     for sweep in sweeps:
         for swept in sweep[0]:
-            if swept.key.text in forced:
+            if swept.key.text in forced_settings:
                 message = f"--set replaces this sweep of {swept.key.text}"
                 problems.add_warning(swept.key, "matrix", message)
         kept = [
-            tuple(swept for swept in bundle if swept.key.text not in forced) for bundle in sweep
+            tuple(swept for swept in bundle if swept.key.text not in forced_settings)
+            for bundle in sweep
         ]
         once = {
             tuple(_comparable(plain_value(swept.node)) for swept in bundle): bundle
@@ -331,10 +337,10 @@ def combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Give
     return [tuple(itertools.chain.from_iterable(bundles)) for bundles in chosen]
 
 
-def value_label(swept: GivenSetting, value: Json) -> str:
+def value_label(swept_setting: GivenSetting, value: Json) -> str:
     """Return the text of a swept value in an ID: its label, or the value as read."""
-    if swept.label is not None:
-        return swept.label
+    if swept_setting.label is not None:
+        return swept_setting.label
     return variant_value(_value_text(value))
 
 

@@ -159,7 +159,7 @@ def _unswept_name_problems(
     sections = [node for key, node in root.pairs if key.text in kinds and not kinds[key.text].entry]
     if len(programs) < sum(len(as_list(node)) for node in sections):
         return []  # an entry that could not be read may define them
-    swept = {name for entry in programs for name in entry.swept}
+    swept = {name for entry in programs for name in entry.swept_names}
     return [problem for name, problem in overrides.unmatched.items() if name not in swept]
 
 
@@ -169,7 +169,10 @@ def _report_unused_settings(
     """Report each setting on the command line that no job of the file has."""
     used_kinds: dict[str, Kind] = {}
     used = {
-        (EVERY, name) for entry in entries if isinstance(entry, PlainEntry) for name in entry.swept
+        (EVERY, name)
+        for entry in entries
+        if isinstance(entry, PlainEntry)
+        for name in entry.swept_names
     }
     for entry in entries:
         labels = entry.labels_kind if isinstance(entry, TrainEntry) else None
@@ -183,7 +186,7 @@ def _report_unused_settings(
             what = f"{layer} job" if layer else "job"
             message = f"{name} has no effect here: no {what} of this file has this setting"
             having = [kind.name for kind in kinds.values() if name in kind.settings.model_fields]
-            hint = "remove it" if layer else f"it is a setting of {_listed(having)}"
+            hint = "remove it" if layer else f"it is a setting of {_list_words(having)}"
             problems.add_warning(said.key, "no-effect", message, hint)
     for key, _ in (pair for fields in overrides.resources for pair in fields.pairs):
         if key.text in kinds and key.text not in used_kinds:
@@ -191,7 +194,7 @@ def _report_unused_settings(
             problems.add_warning(key, "no-effect", message, "remove it")
 
 
-def _listed(words: Sequence[str]) -> str:
+def _list_words(words: Sequence[str]) -> str:
     more = len(words) - MOST_LISTED
     return ", ".join(words[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 

@@ -152,13 +152,13 @@ class _ValueSampler(NamedTuple):
 
 
 def sweeps_of_program(
-    words: Mapping[str, Node], forced: GivenSettings, problems: Problems
+    words: Mapping[str, Node], forced_settings: GivenSettings, problems: Problems
 ) -> list[Sweep] | None:
     """Read the sweeps of a program; return None and report the errors if they are invalid.
 
     Args:
         words: Words of its entry, which may include `matrix`, `flags`, `random`, `count` and `seed`.
-        forced: Values of the command line.
+        forced_settings: Values of the command line.
         problems: List to which problems are added.
     """
     before = len(problems)
@@ -173,7 +173,7 @@ def sweeps_of_program(
             if said.key.text in swept:
                 message = f"{said.key.text!r} is given in matrix and in random"
                 problems.add_error(said.key, "random", message, "remove one of them")
-    sweeps = [_with_forced(sweep, forced, problems) for sweep in sweeps]
+    sweeps = [_with_forced(sweep, forced_settings, problems) for sweep in sweeps]
     flagged = frozenset() if problems.has_errors(before) else flag_names(words)
     for said in (said for sweep in sweeps for said in _flatten_sweep(sweep)):
         if said.key.text in flagged and not isinstance(plain_value(said.node), bool):
@@ -209,11 +209,11 @@ def _flag_sweeps(
             )
 
 
-def _with_forced(sweep: Sweep, forced: GivenSettings, problems: Problems) -> Sweep:
+def _with_forced(sweep: Sweep, forced_settings: GivenSettings, problems: Problems) -> Sweep:
     """Return a sweep with its values replaced by those of the command line, with distinct combinations."""
     for swept in sweep[0]:
         name = swept.key.text
-        values = _read_words(forced[name], problems) if name in forced else None
+        values = _read_words(forced_settings[name], problems) if name in forced_settings else None
         if values is None or not _are_words(values, problems):
             continue
         problems.add_warning(swept.key, "matrix", f"--set replaces this sweep of {name}")
@@ -238,15 +238,15 @@ def _read_free_matrix(node: Node, problems: Problems) -> list[Sweep]:
     return read_matrix(node, product, problems)
 
 
-def _read_words(said: GivenSetting, problems: Problems) -> Sweep | None:
+def _read_words(given_sweep: GivenSetting, problems: Problems) -> Sweep | None:
     """Read the values of one name as words; None, with the error reported, if there are none."""
-    sweep = read_sweep(_as_words(said), problems)
+    sweep = read_sweep(_as_words(given_sweep), problems)
     return None if sweep is None else label_paths(sweep)
 
 
-def _as_words(said: GivenSetting) -> GivenSetting:
+def _as_words(given_sweep: GivenSetting) -> GivenSetting:
     """Return the values of a name; a number with an unusual spelling, such as 1e3 or 0.10, becomes a text."""
-    return said._replace(node=_as_word(said.node))
+    return given_sweep._replace(node=_as_word(given_sweep.node))
 
 
 def _as_word(node: Node) -> Node:
@@ -362,7 +362,9 @@ def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
     return None
 
 
-def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
+def _read_whole_number(
+    node: Node | None, word: str, parent_node: Node, problems: Problems
+) -> int | None:
     """Return the integer value of a word; report it if it is invalid."""
     value = node.value if isinstance(node, ScalarNode) else None
     least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, _LARGEST_SEED)
@@ -370,7 +372,7 @@ def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problem
         return value
     limits = f"from 1 to {most:,}" if word == "count" else "from 0"
     problems.add_error(
-        at if node is None else node, "random", f"{word}: expected a number {limits}"
+        parent_node if node is None else node, "random", f"{word}: expected a number {limits}"
     )
     return None
 
@@ -419,7 +421,7 @@ def are_quoted(name: Node | None, own: GivenSettings, problems: Problems) -> boo
 def swept_programs(
     kind: Kind,
     name: ScalarNode | None,
-    settled: ResolvedSettings,
+    resolved_settings: ResolvedSettings,
     own: GivenSettings,
     sweeps: Sequence[Sweep],
     problems: Problems,
@@ -433,7 +435,7 @@ def swept_programs(
     Args:
         kind: Kind of the program.
         name: Name of its entry, which may contain braces; None for no name.
-        settled: Its settings with braces in their texts.
+        resolved_settings: Its settings with braces in their texts.
         own: Settings of the entry itself, in which braces are replaced.
         sweeps: Sweeps of its matrix.
         problems: List to which problems are added.
@@ -480,13 +482,13 @@ def swept_programs(
             )
         written = None if name is None else name.text
         texts = {term: node.text for term, node in terms.items()}
-        filled = _fill_settings(kind, settled, own, these, written, texts)
+        filled = _fill_settings(kind, resolved_settings, own, these, written, texts)
         variants.append(PlainVariant(full, pairs, filled, _fill_terms(texts, these)))
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
 
 
 def swept_command(
-    asked: Sequence[str],
+    asked_words: Sequence[str],
     name: str | None,
     argv: Sequence[str],
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -498,7 +500,7 @@ def swept_command(
     """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`, and the warnings.
 
     Args:
-        asked: `lr=0.1,0.01` and `seed=1..3`, as typed.
+        asked_words: `lr=0.1,0.01` and `seed=1..3`, as typed.
         name: Name of the job, which may contain braces; None for no name.
         argv: Program and arguments with braces.
         settings: `inputs`, `outputs`, `cwd` and `env` with braces, if they are given.
@@ -510,7 +512,7 @@ def swept_command(
         TaskFileError: contains all mistakes with their locations in the command line.
     """
     options = [
-        *(("--sweep", each) for each in asked),
+        *(("--sweep", each) for each in asked_words),
         *(("--sweep-flag", each) for each in flags),
         *(("--input", each) for each in settings.get(INPUTS, ())),
         *(("--output", each) for each in settings.get(OUTPUTS, ())),
@@ -522,7 +524,7 @@ def swept_command(
     typed = [word for option in options for word in option]
     words, problems = _prompt_nodes([*typed, "--", *argv]), Problems()
     pairs: dict[str, tuple[ScalarNode, Node]] = {}
-    for word in words[1 : 2 * len(asked) : 2]:
+    for word in words[1 : 2 * len(asked_words) : 2]:
         key, values = _read_pair(word, problems)
         if key.text in pairs:
             problems.add_error(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
@@ -590,13 +592,13 @@ def has_template(settings: Mapping[str, Any]) -> bool:
 
 
 def change_swept_values(
-    settings: Mapping[str, Any], given: GivenSettings, problems: Problems
+    settings: Mapping[str, Any], given_settings: GivenSettings, problems: Problems
 ) -> SweptJob | None:
     """Return a job of a sweep with some other values; None, with the errors reported, if one is invalid.
 
     Args:
         settings: Its settings, which have a template.
-        given: The other values.
+        given_settings: The other values.
         problems: List to which problems are added.
     """
     template, params = settings[TEMPLATE], settings[PARAMS]
@@ -606,7 +608,7 @@ def change_swept_values(
         for name, text in template["texts"].items()
     }
     before = len(problems)
-    for name, said in ((name, _as_words(said)) for name, said in given.items()):
+    for name, said in ((name, _as_words(said)) for name, said in given_settings.items()):
         ((said,),) = label_paths(((said,),))
         if not _are_words(((said,),), problems):
             continue
@@ -626,9 +628,9 @@ def change_swept_values(
         name = variant_name(_fill_names(name, dict(pairs)), rest)
     texts = {value.name: value.text for value in chosen}
     stored = {**template, "texts": texts, "labels": dict(pairs)}
-    filled = _filled(written, chosen)
+    filled = _fill_braces(written, chosen)
     patterns = [text for text in map(str, written.get(INPUTS, ())) if is_pattern_or_outputs(text)]
-    for said in given.values():
+    for said in given_settings.values():
         if any(f"{{{said.key.text}}}" in text for text in patterns):
             message = f"{said.key.text} is part of a pattern in inputs"
             problems.add_error(said.key, "set", message, "queue a new sweep with the value")
@@ -682,12 +684,15 @@ def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:
     return GivenSetting(words[0], SequenceNode(words[0].source, 0, 0, words))
 
 
-def _command(variant: PlainVariant, kept: Iterable[str]) -> SweptCommandLine:
+def _command(variant: PlainVariant, kept_words: Iterable[str]) -> SweptCommandLine:
     values = variant.settings.values
     argv = values["argv"]
     assert isinstance(argv, list)
     return SweptCommandLine(
-        variant.name, tuple(map(str, argv)), {name: values[name] for name in kept}, variant.terms
+        variant.name,
+        tuple(map(str, argv)),
+        {name: values[name] for name in kept_words},
+        variant.terms,
     )
 
 
@@ -698,7 +703,7 @@ def _prompt_nodes(words: Iterable[str]) -> tuple[ScalarNode, ...]:
     nodes = []
     for text in quoted:
         (word,) = shlex.split(text)
-        start = column - (text == word)  # an unquoted word counts as the content of quotes
+        start = column - (text == word)  # a quoted word begins one column later, behind its quote
         nodes.append(ScalarNode(source, 0, start, len(text), word, plain=False))
         column += len(text) + 1
     return tuple(nodes)
@@ -729,14 +734,14 @@ def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, Sequen
     return key, SequenceNode(word.source, 0, key.column, tuple(values))
 
 
-def _read_range(name: str, node: ScalarNode, problems: Problems, pointed: str) -> list[str]:
+def _read_range(name: str, node: ScalarNode, problems: Problems, marked_text: str) -> list[str]:
     """Return the numbers of `1..3` or `0.1..0.5..0.1`, ends included; report an invalid range.
 
     Args:
         name: Name of the values.
         node: The range.
         problems: List to which problems are added.
-        pointed: All values with decimal points in place of commas; '' if they cannot be meant so.
+        marked_text: All values with decimal points in place of commas; '' if they cannot be meant so.
     """
     text, ends = node.text, _RANGE.fullmatch(node.text)
     if ends is None:
@@ -754,8 +759,8 @@ def _read_range(name: str, node: ScalarNode, problems: Problems, pointed: str) -
         elif last < first:
             message = f"{text} ends before it begins"
             hint = f"write the smaller number first: {ends[2]}..{ends[1]}"
-            if pointed:
-                hint = f"write {name}={pointed}{'..STEP' * (pointed.count('..') == 1)}"
+            if marked_text:
+                hint = f"write {name}={marked_text}{'..STEP' * (marked_text.count('..') == 1)}"
         elif ends[3] is None and not whole:
             message = f"{text} has no step, and its numbers are not whole"
             hint = "add a step: lr=0.1..0.5..0.1"
@@ -779,14 +784,16 @@ def _flatten_sweep(sweep: Sweep) -> Iterator[GivenSetting]:
     return (said for bundle in sweep for said in bundle)
 
 
-def _value(said: GivenSetting, flags: Collection[str]) -> _Value:
-    value, name = plain_value(said.node), said.key.text
-    return _Value(name, _text(said), value_label(said, value), value, is_flag=name in flags)
+def _value(given_sweep: GivenSetting, flags: Collection[str]) -> _Value:
+    value, name = plain_value(given_sweep.node), given_sweep.key.text
+    return _Value(
+        name, _text(given_sweep), value_label(given_sweep, value), value, is_flag=name in flags
+    )
 
 
-def _text(said: GivenSetting) -> str:
-    assert isinstance(said.node, ScalarNode), "a program's values are words"
-    return said.node.text
+def _text(given_sweep: GivenSetting) -> str:
+    assert isinstance(given_sweep.node, ScalarNode), "a program's values are words"
+    return given_sweep.node.text
 
 
 def _texts(own: GivenSettings) -> Iterator[Node]:
@@ -800,7 +807,7 @@ def _texts(own: GivenSettings) -> Iterator[Node]:
 
 def _names_in_braces(
     node: Node,
-    swept: Collection[str],
+    swept_names: Collection[str],
     own: GivenSettings,
     problems: Problems,
     *,
@@ -819,12 +826,12 @@ def _names_in_braces(
         name = brace["name"]
         if brace[0] in ("{{", "}}") or name in FILLED_AT_START:
             continue
-        if name in swept:
+        if name in swept_names:
             yield name
             continue
         if name == SWEEP:
             if node.text == brace[0] and "argv" in own and node in as_list(own["argv"].node):
-                yield from swept
+                yield from swept_names
                 continue
             message, hint = (
                 f"{{{SWEEP}}} stands for several arguments",
@@ -836,8 +843,8 @@ def _names_in_braces(
             message, hint = "these braces contain no name", _BRACES_TWICE
         else:
             message = f"no value is named {name!r}"
-            hint = did_you_mean(nearest(name, swept)) or _BRACES_TWICE
-        notes = (list_known_names(name, swept),) if name else ()
+            hint = did_you_mean(nearest(name, swept_names)) or _BRACES_TWICE
+        notes = (list_known_names(name, swept_names),) if name else ()
         place = node.part_place(brace.start(), len(brace[0]))
         problems.add_error(place, _CODE, subject + message, hint, *notes)
 
@@ -853,14 +860,14 @@ def _fill_names(text: str, values: Mapping[str, str]) -> str:
 
 def _fill_settings(
     kind: Kind,
-    settled: ResolvedSettings,
+    resolved_settings: ResolvedSettings,
     own: GivenSettings,
     values: Sequence[_Value],
     name: str | None,
     terms: Mapping[str, str],
 ) -> ResolvedSettings:
     """Return the settings of a program with some values, the values themselves, and their template."""
-    written = {key: settled.values[key] for key in own if key in settled.values}
+    written = {key: resolved_settings.values[key] for key in own if key in resolved_settings.values}
     template: dict[str, Json] = {
         "name": name,
         "settings": written,
@@ -870,7 +877,9 @@ def _fill_settings(
     }
     template |= {"terms": dict(terms)} if terms else {}
     return replace_values(
-        kind, settled, {**_filled(written, values), PARAMS: _params(values), TEMPLATE: template}
+        kind,
+        resolved_settings,
+        {**_fill_braces(written, values), PARAMS: _params(values), TEMPLATE: template},
     )
 
 
@@ -889,18 +898,18 @@ def _params(values: Iterable[_Value]) -> dict[str, Json]:
     return {value.name: value.value for value in values}
 
 
-def _filled(written: Mapping[str, Json], values: Sequence[_Value]) -> dict[str, Json]:
+def _fill_braces(template: Mapping[str, Json], values: Sequence[_Value]) -> dict[str, Json]:
     """Return settings with names in braces replaced by values."""
     texts = {value.name: value.text for value in values}
     words = {f"{{{value.name}}}": value.argument for value in values}
     words[f"{{{SWEEP}}}"] = [word for value in values for word in value.option]
     return {
-        name: _fill_braces(value, texts, words if name == "argv" else {})
-        for name, value in written.items()
+        name: _fill_value(value, texts, words if name == "argv" else {})
+        for name, value in template.items()
     }
 
 
-def _fill_braces(value: Json, texts: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> Json:
+def _fill_value(value: Json, texts: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> Json:
     """Return a setting with names replaced by their values.
 
     Args:
@@ -915,10 +924,10 @@ def _fill_braces(value: Json, texts: Mapping[str, str], words: Mapping[str, Sequ
             filled: list[Json] = []
             for item in value:
                 own = words.get(item) if isinstance(item, str) else None
-                filled += [_fill_braces(item, texts, {})] if own is None else own
+                filled += [_fill_value(item, texts, {})] if own is None else own
             return filled
         case dict():
-            return {name: _fill_braces(inner, texts, {}) for name, inner in value.items()}
+            return {name: _fill_value(inner, texts, {}) for name, inner in value.items()}
     return value
 
 

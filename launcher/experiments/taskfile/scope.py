@@ -76,13 +76,13 @@ class Scope:
         every = {**weaker, **entry, **stronger}
         return {name: said for name, said in every.items() if name in names}
 
-    def swept_in_file(self, kind: Kind, given: GivenSettings) -> dict[str, GivenSetting]:
+    def swept_in_file(self, kind: Kind, given_settings: GivenSettings) -> dict[str, GivenSetting]:
         """Return the file's sweeps that apply to an entry: those without a stronger value."""
         return {
-            name: given[name]
+            name: given_settings[name]
             for layer in (EVERY, kind.name)
             for name, swept in self.file_combination.get(layer, {}).items()
-            if name in given and given[name].key is swept.key
+            if name in given_settings and given_settings[name].key is swept.key
         }
 
     def request_of(self, kind: Kind) -> JobRequest:
@@ -105,10 +105,10 @@ def _readable_by(kind: Kind, layer: Layer) -> GivenSettings:
     return {**given, **converted} if converted else given
 
 
-def with_current_names(asked: MappingNode, problems: Problems) -> MappingNode:
+def with_current_names(resources: MappingNode, problems: Problems) -> MappingNode:
     """Return resources by their current names; note old names and report duplicates."""
     pairs: dict[str, tuple[ScalarNode, Node]] = {}
-    for key, node in asked.pairs:
+    for key, node in resources.pairs:
         name = old_option_names().get(key.text, key.text)
         if name != key.text:
             problems.add_warning(key, "old-name", f"{key.text} is now called {name}")
@@ -116,24 +116,24 @@ def with_current_names(asked: MappingNode, problems: Problems) -> MappingNode:
             report_duplicate_key(key, name, TWO_NAMES, problems)
         else:
             pairs[name] = (key.with_text(name), node)
-    return replace(asked, pairs=tuple(pairs.values()))
+    return replace(resources, pairs=tuple(pairs.values()))
 
 
-def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Scope:
+def read_resources(node: Node | None, scope: Scope, shared_keys: Iterable[str]) -> Scope:
     """Return the scope with the requests of all jobs and of single kinds.
 
     Args:
         node: Node of `resources`.
         scope: Scope of the file.
-        shared: Names of kinds whose jobs are created automatically; `resources` may contain them.
+        shared_keys: Names of kinds whose jobs are created automatically; `resources` may contain them.
     """
     if node is None:
         return scope
     if not isinstance(node, MappingNode):
         return replace(scope, requests={EVERY: read_request(node, JobRequest(), scope)})
-    kinds = {*scope.kinds, *shared}
+    kinds = {*scope.kinds, *shared_keys}
     general = tuple(pair for pair in node.pairs if pair[0].text not in kinds)
-    request = read_request(replace(node, pairs=general), JobRequest(), scope, also=kinds)
+    request = read_request(replace(node, pairs=general), JobRequest(), scope, other_keys=kinds)
     requests = {
         key.text: read_request(value, request, scope)
         for key, value in node.pairs
@@ -143,21 +143,21 @@ def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Sc
 
 
 def read_request(
-    node: Node, above: JobRequest, scope: Scope, also: Iterable[str] = ()
+    node: Node, parent_request: JobRequest, scope: Scope, other_keys: Iterable[str] = ()
 ) -> JobRequest:
-    """Read a mapping of job options that overrides the inherited request; the keys in `also` are valid too."""
+    """Read a mapping of job options that overrides the inherited request; the keys in `other_keys` are valid too."""
     problems = scope.problems
     if not isinstance(node, MappingNode):
         problems.add_error(node, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
-        return above
-    request = above
+        return parent_request
+    request = parent_request
     values: dict[str, object] = {}
     today = with_current_names(node, problems)
     # `gpus` is applied last
     for key, value in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         option = job_options().get(key.text)
         if option is None:
-            problems.append(unknown_key(key, "a resource", job_options(), nearby=also))
+            problems.append(unknown_key(key, "a resource", job_options(), nearby=other_keys))
             continue
         try:
             values[option.name] = _value(option, value, scope.now)

@@ -106,14 +106,14 @@ def _refuse_keys(search: MappingNode, problems: Problems) -> None:
             problems.add_error(key, SEARCH, f"search: unknown key {key.text!r}", hint, *notes)
 
 
-def _with_matrix(node: MappingNode, key: ScalarNode, chosen: ChosenValues) -> MappingNode:
+def _with_matrix(node: MappingNode, key: ScalarNode, chosen_values: ChosenValues) -> MappingNode:
     """Return an entry with one combination of values instead of its search."""
     values = tuple(
         (
             replace(key, text=name, length=len(name)),
-            _as_only_value(key, text, chosen.labels.get(name)),
+            _as_only_value(key, text, chosen_values.labels.get(name)),
         )
-        for name, text in chosen.texts.items()
+        for name, text in chosen_values.texts.items()
     )
     matrix = MappingNode(key.source, key.line, key.column, values)
     others = tuple(pair for pair in node.pairs if pair[0].text != SEARCH)

@@ -316,12 +316,12 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
 
 
 def _make_unknown_key_reporter(
-    of: KnownSettings, scope: Scope, *, is_inside: bool
+    known_settings: KnownSettings, scope: Scope, *, is_inside: bool
 ) -> Callable[[ScalarNode], Problem]:
     """Return a function that returns the problem of a key, inside or outside of `settings`, that is not known."""
 
     def refuse(key: ScalarNode) -> Problem:
-        kind, names = of.kinds[0], set(of.names)
+        kind, names = known_settings.kinds[0], set(known_settings.names)
         if not is_inside:
             names |= {*words_of(kind), *(() if kind.entry else job_options())} - {"settings"}
         others = scope.kinds.values()
@@ -333,9 +333,9 @@ def _make_unknown_key_reporter(
             names,
             elsewhere,
             hint=hint,
-            where=of.listing_command,
-            old=of.current_by_old_name,
-            constants=of.constants,
+            place=known_settings.listing_command,
+            old=known_settings.current_by_old_name,
+            constants=known_settings.constants,
         )
 
     return refuse
@@ -447,10 +447,10 @@ def _read_method(raw: _RawEntry) -> MethodEntry | None:
     return MethodEntry(**raw.common, base=base, methods=tuple(methods))
 
 
-def _read_scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry | None:
+def _read_scoring(raw: _RawEntry, word: str, named_nodes: Sequence[Node]) -> ScoringEntry | None:
     """Return tests or benchmarks of the named models on the data of a word."""
     kind, scope = raw.kind, raw.scope
-    models = all_or_none(raw.read_model(node) for node in named)
+    models = all_or_none(raw.read_model(node) for node in named_nodes)
     node = raw.require_word(word)
     if node is not None and not as_list(node):
         scope.problems.add_error(node, "wrong-type", "expected at least one data ID")
@@ -489,7 +489,7 @@ def _read_plain(raw: _RawEntry) -> PlainEntry | None:
     sweeps = [] if kind.entry else sweeps_of_program(raw.words, forced, problems)
     if sweeps is None:
         return None
-    sound, name = _read_given_name(raw, swept=bool(sweeps))
+    sound, name = _read_given_name(raw, is_swept=bool(sweeps))
     if not sound or not (kind.entry or check_variables(raw.effective_settings, problems)):
         return None
     settled = resolve_settings(kind, raw.effective_settings, raw.place, problems)
@@ -528,12 +528,12 @@ def _filled_terms(raw: _RawEntry) -> dict[str, ScalarNode]:
     }
 
 
-def _read_given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, ScalarNode | None]:
+def _read_given_name(raw: _RawEntry, *, is_swept: bool = False) -> tuple[bool, ScalarNode | None]:
     """Return whether an entry's name is valid, and the name, None if there is none.
 
     Args:
         raw: Entry.
-        swept: Whether values replace names in braces; the final names are then known only later.
+        is_swept: Whether values replace names in braces; the final names are then known only later.
     """
     node = raw.find_word("name")
     if node is None:
@@ -541,7 +541,7 @@ def _read_given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, Scal
     is_name, required = _is_name, _NAME_REQUIRED
     if not raw.kind.entry:
         is_name, required = _is_program_name, _PROGRAM_NAME_REQUIRED
-    if isinstance(node, ScalarNode) and (swept or is_name(node.text)):
+    if isinstance(node, ScalarNode) and (is_swept or is_name(node.text)):
         return True, node
     raw.scope.problems.add_error(node, "name", required)
     return False, None
@@ -557,12 +557,12 @@ def _is_program_name(text: str) -> bool:
     return not set("{}") & set(text) and len(text.encode()) <= LONGEST_NAME
 
 
-def check_variables(given: GivenSettings, problems: Problems) -> bool:
+def check_variables(given_settings: GivenSettings, problems: Problems) -> bool:
     """Return whether a program's variables have valid names and texts as values; report others.
 
     A plain number or boolean is refused, because YAML may change its text: 1.50 would be 1.5, and yes true.
     """
-    node = given["env"].node if "env" in given else None
+    node = given_settings["env"].node if "env" in given_settings else None
     if not isinstance(node, MappingNode):
         return True
     sound = True
@@ -638,7 +638,7 @@ def _with_ineffective(variants: Iterable[Variant], kind: Kind, data: DataId) -> 
 
 
 def _settings_of_no_poison(
-    raw: _RawEntry, own: GivenSettings, chosen: GivenSettings
+    raw: _RawEntry, own: GivenSettings, given_settings: GivenSettings
 ) -> Iterator[UnusedSetting]:
     """Yield the given settings that only a poison of a training would use, without those reported elsewhere."""
     kind, scope = raw.kind, raw.scope
@@ -654,14 +654,14 @@ def _settings_of_no_poison(
     }
     for name, said in given.items():
         if name not in reported:
-            yield UnusedSetting(said, name in chosen)
+            yield UnusedSetting(said, name in given_settings)
 
 
 def _follow_training(
-    labeller: Kind, given: GivenSettings, training: ResolvedSettings
+    labeller: Kind, given_settings: GivenSettings, training: ResolvedSettings
 ) -> GivenSettings:
     """Return the settings of a poison that are not given and take the values of the training."""
-    values = {name: plain_value(said.node) for name, said in given.items()}
+    values = {name: plain_value(said.node) for name, said in given_settings.items()}
     leaders = labeller.settings.followed(values).items()
     return {name: training.given[leader] for name, leader in leaders if leader in training.given}
 
@@ -687,10 +687,10 @@ def _folder_variant(raw: _RawEntry, variant: Variant) -> FolderVariant | None:
 
 
 def _node_of_setting(
-    name: str, value: str, settled: ResolvedSettings, entry: SourceLocation
+    name: str, value: str, resolved_settings: ResolvedSettings, entry: SourceLocation
 ) -> ScalarNode:
     """Return the node of a setting, or its default with the location of the entry."""
-    node = settled.given[name].node if name in settled.given else None
+    node = resolved_settings.given[name].node if name in resolved_settings.given else None
     if isinstance(node, ScalarNode):
         return node
     source = SourceFile(file=entry.file, lines=())
@@ -698,13 +698,13 @@ def _node_of_setting(
 
 
 def _read_conditions(
-    kind: Kind, given: GivenSettings, place: SourceLocation, scope: Scope
+    kind: Kind, given_settings: GivenSettings, place: SourceLocation, scope: Scope
 ) -> tuple[ResolvedSettings, ...]:
     """Return the settings of a test per condition; empty if a setting is invalid."""
     swept = {
-        name: given[name]
+        name: given_settings[name]
         for name in kind.settings.conditions
-        if name in given and isinstance(given[name].node, SequenceNode)
+        if name in given_settings and isinstance(given_settings[name].node, SequenceNode)
     }
     values = [[said._replace(node=node) for node in as_list(said.node)] for said in swept.values()]
     count = math.prod(map(len, values))
@@ -716,7 +716,7 @@ def _read_conditions(
         return ()
     settled = all_or_none(
         resolve_settings(
-            kind, {**given, **dict(zip(swept, chosen, strict=True))}, place, scope.problems
+            kind, {**given_settings, **dict(zip(swept, chosen, strict=True))}, place, scope.problems
         )
         for chosen in itertools.product(*values)
     )

@@ -128,7 +128,7 @@ class KnownSettings(NamedTuple):
             self.names,
             nearby=nearby,
             hint=hint,
-            where=self.listing_command,
+            place=self.listing_command,
             old=self.current_by_old_name,
             constants=self.constants,
         )
@@ -143,44 +143,44 @@ def report_duplicate_key(key: ScalarNode, name: str, how: str, problems: Problem
     problems.add_error(key, "duplicate-key", message, "remove one of them")
 
 
-def known_settings(kinds: Iterable[Kind], where: str = "") -> KnownSettings:
-    """Return the settings of some kinds. For several kinds, `where` names the command that lists all of them."""
+def known_settings(kinds: Iterable[Kind], place: str = "") -> KnownSettings:
+    """Return the settings of some kinds. For several kinds, `place` names the command that lists all of them."""
     those = tuple(kinds)
     names, old, constants = dict[str, object](), dict[str, str](), dict[str, str]()
     for kind in reversed(those):  # the first kind defines an old name
         names |= kind.settings.model_fields
         old |= kind.settings.aliases
         constants |= kind.constants if isinstance(kind, NamesConstants) else {}
-    listing = (len(those) > 1 and where) or all_settings(*those)
+    listing = (len(those) > 1 and place) or all_settings(*those)
     return KnownSettings(those, names, old, listing, constants)
 
 
 def validation_problems(
-    kind: Kind, error: ValidationError, given: GivenSettings, where: SourceLocation
+    kind: Kind, error: ValidationError, given_settings: GivenSettings, place: SourceLocation
 ) -> Iterable[Problem]:
     """Yield a problem for each setting that pydantic refuses.
 
     Args:
         kind: Kind of the settings.
         error: Error of pydantic.
-        given: Values in the file.
-        where: Location of the entry, for problems without a better location.
+        given_settings: Values in the file.
+        place: Location of the entry, for problems without a better location.
     """
     by_name: dict[str, list[Any]] = {}
     for detail in error.errors(include_url=False):
         by_name.setdefault(str(detail["loc"][0]) if detail["loc"] else "", []).append(detail)
     lacking = [name for name, errors in by_name.items() if errors[0]["type"] == "missing"]
-    lacking = [f"'{name}'" for name in lacking if name not in given]
+    lacking = [f"'{name}'" for name in lacking if name not in given_settings]
     if lacking:
         message = f"{kind.name} needs a value for {' and '.join(lacking)}"
         hint = "write it here or under defaults"
-        yield Problem(code="missing-setting", message=message, place=where, hint=hint)
+        yield Problem(code="missing-setting", message=message, place=place, hint=hint)
     for name, errors in by_name.items():
-        if name in given:
-            yield _validation_problem(name, errors, given[name].node)
+        if name in given_settings:
+            yield _validation_problem(name, errors, given_settings[name].node)
         elif errors[0]["type"] != "missing":
             message = f"{name}: {_error_text(errors[0])}" if name else _error_text(errors[0])
-            yield Problem(code="setting", message=message, place=where)
+            yield Problem(code="setting", message=message, place=place)
 
 
 def _validation_problem(name: str, errors: Sequence[Any], node: Node) -> Problem:
@@ -200,7 +200,9 @@ def _validation_problem(name: str, errors: Sequence[Any], node: Node) -> Problem
             hint=did_you_mean(unknown.suggestion),
             notes=(unknown.listing, *([unknown.advice] if unknown.advice else ())),
         )
-    wanted = list(dict.fromkeys(_expected(error) for error in errors if error["type"] in _EXPECTED))
+    wanted = list(
+        dict.fromkeys(_describe_expected(error) for error in errors if error["type"] in _EXPECTED)
+    )
     if wanted:
         message = f"{name}: expected {' or '.join(wanted)}, got {_format_value(plain_value(node))}"
     else:
@@ -229,10 +231,14 @@ def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
 
 def fault_text(error: Mapping[str, Any]) -> str:
     """Return the expected value of a failed validation, in the words of task files."""
-    return f"expected {_expected(error)}" if error["type"] in _EXPECTED else _error_text(error)
+    return (
+        f"expected {_describe_expected(error)}"
+        if error["type"] in _EXPECTED
+        else _error_text(error)
+    )
 
 
-def _expected(error: Mapping[str, Any]) -> str:
+def _describe_expected(error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     length = context.get("min_length", context.get("max_length", 0))
     words = _join_quoted(context.get("expected", ""))
@@ -248,12 +254,12 @@ def _error_text(error: Mapping[str, Any]) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _quoted_words(expected: str) -> list[str]:
-    return re.findall(r"'([^']*)'", expected)
+def _quoted_words(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
 
 
-def _join_quoted(expected: str) -> str:
-    return ", ".join(_quoted_words(expected)) or expected
+def _join_quoted(text: str) -> str:
+    return ", ".join(_quoted_words(text)) or text
 
 
 def _format_value(value: Any) -> str:
@@ -313,22 +319,22 @@ def format_pair(first: Json, second: Json) -> tuple[str, str]:
 
 
 def resolve_settings(
-    kind: Kind, given: GivenSettings, where: SourceLocation, problems: Problems
+    kind: Kind, given_settings: GivenSettings, place: SourceLocation, problems: Problems
 ) -> ResolvedSettings | None:
     """Complete and check a kind's settings; on failure add to `problems` and return None.
 
     Args:
-        kind: Kind of the settings, which include every key of `given`.
-        given: Values in the file merged with defaults.
-        where: Location of the entry, for problems without a better location.
+        kind: Kind of the settings, which include every key of `given_settings`.
+        given_settings: Values in the file merged with defaults.
+        place: Location of the entry, for problems without a better location.
         problems: List to which problems are added.
     """
-    values = {name: _value_as_written(said.node) for name, said in given.items()}
+    values = {name: _value_as_written(said.node) for name, said in given_settings.items()}
     try:
         try:
             made = kind.settings.model_validate(values)
         except ValidationError as error:
-            as_text = _plain_texts(error, given)
+            as_text = _plain_texts(error, given_settings)
             if not as_text:
                 raise
             made = kind.settings.model_validate(values | as_text)
@@ -336,34 +342,34 @@ def resolve_settings(
         reported = {problem.message for problem in problems if problem.code == "missing-setting"}
         problems += [
             complaint
-            for complaint in validation_problems(kind, error, given, where)
+            for complaint in validation_problems(kind, error, given_settings, place)
             if complaint.message not in reported
         ]  # a setting that every entry lacks is missing in the defaults: report it once
         return None
     except UsageError as error:  # a check of the plugin package
-        problems.add_error(where, "setting", str(error))
+        problems.add_error(place, "setting", str(error))
         return None
     dumped = made.model_dump(mode="json")
-    return complete_settings(kind, dumped, given)
+    return complete_settings(kind, dumped, given_settings)
 
 
 def complete_settings(
-    kind: Kind, values: Mapping[str, Json], given: GivenSettings
+    kind: Kind, values: Mapping[str, Json], given_settings: GivenSettings
 ) -> ResolvedSettings:
     """Return complete and checked settings."""
     decisive, idle = kind.settings.decisive(values), kind.settings.without_effect(values)
-    return ResolvedSettings(values, given, json.dumps(decisive, sort_keys=True), idle)
+    return ResolvedSettings(values, given_settings, json.dumps(decisive, sort_keys=True), idle)
 
 
 def unknown_key(
     key: ScalarNode,
     what: str,
     words: Iterable[str],
-    elsewhere: Sequence[str] = (),
+    other_sections: Sequence[str] = (),
     *,
     nearby: Iterable[str] = (),
     hint: str = "",
-    where: str = ALL_WORDS,
+    place: str = ALL_WORDS,
     old: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None,
 ) -> Problem:
@@ -373,10 +379,10 @@ def unknown_key(
         key: Key as written.
         what: Completes "'modle' is not …": "a setting of train".
         words: Valid keys.
-        elsewhere: Kinds that have the setting.
+        other_sections: Kinds that have the setting.
         nearby: Further valid words, which the message does not list.
         hint: Remedy, if a better one is known.
-        where: Command that lists all of `words`.
+        place: Command that lists all of `words`.
         old: Earlier names of some of `words` → current names.
         constants: Former settings → the constants that replaced them, with their values.
     """
@@ -393,14 +399,14 @@ def unknown_key(
         hint = "put quotes around an ID that contains a comma"
     elif colon and before in names:
         hint = f"write a space after ':', as in {before}: …"
-    elif not hint and elsewhere:
-        hint = f"it is a setting of {' and '.join(elsewhere)}"
+    elif not hint and other_sections:
+        hint = f"it is a setting of {' and '.join(other_sections)}"
     return Problem(
         code="unknown-key",
         message=f"{key.text!r} is not {what}",
         place=key.place,
         hint=hint,
-        notes=(list_known_names(key.text, names, where),),
+        notes=(list_known_names(key.text, names, place),),
     )
 
 
@@ -413,7 +419,7 @@ def _value_as_written(node: Node) -> Any:  # the border to pydantic: any YAML va
     return {key.text: _value_as_written(value) for key, value in node.pairs}
 
 
-def _plain_texts(error: ValidationError, given: GivenSettings) -> dict[str, Json]:
+def _plain_texts(error: ValidationError, given_settings: GivenSettings) -> dict[str, Json]:
     """Return the written texts of settings that expect texts and got plain numbers."""
     wanting = {
         detail["loc"]
@@ -421,7 +427,7 @@ def _plain_texts(error: ValidationError, given: GivenSettings) -> dict[str, Json
         if detail["type"] == "string_type"
     }
     texts: dict[str, Json] = {}
-    for name, said in given.items():
+    for name, said in given_settings.items():
         node = said.node
         if (name,) in wanting and isinstance(node, ScalarNode) and node.value is not None:
             texts[name] = node.text
@@ -450,18 +456,18 @@ def default_value(field: FieldInfo) -> Json:
 
 
 def replace_values(
-    kind: Kind, settled: ResolvedSettings, values: Mapping[str, Json]
+    kind: Kind, resolved_settings: ResolvedSettings, values: Mapping[str, Json]
 ) -> ResolvedSettings:
     """Return a kind's settings with some values replaced by those of a plan."""
     if not values:
-        return settled
-    return complete_settings(kind, {**settled.values, **values}, settled.given)
+        return resolved_settings
+    return complete_settings(kind, {**resolved_settings.values, **values}, resolved_settings.given)
 
 
-def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
+def differences(old_settings: Mapping[str, Json], new_settings: Mapping[str, Json]) -> list[str]:
     """Return short texts about the settings in which two jobs differ."""
     return [
-        f"{name}: {' and '.join(format_pair(before.get(name), value))}"
-        for name, value in after.items()
-        if before.get(name) != value
+        f"{name}: {' and '.join(format_pair(old_settings.get(name), value))}"
+        for name, value in new_settings.items()
+        if old_settings.get(name) != value
     ]

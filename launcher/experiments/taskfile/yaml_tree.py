@@ -182,18 +182,18 @@ class _TreeBuilder:
             message = f"{comment!r} is a comment, not part of the value"
             self.problems.add_warning(place, "comment", message, _COMMENT_HINT)
 
-    def _close(self, done: _OpenNode) -> Node:
-        mark = done.event.start_mark
-        if isinstance(done.event, yaml.SequenceStartEvent):
-            return SequenceNode(self.source, mark.line, mark.column, tuple(done.nodes))
+    def _close(self, open_node: _OpenNode) -> Node:
+        mark = open_node.event.start_mark
+        if isinstance(open_node.event, yaml.SequenceStartEvent):
+            return SequenceNode(self.source, mark.line, mark.column, tuple(open_node.nodes))
         pairs: dict[str, tuple[ScalarNode, Node]] = {}
         merged: list[tuple[ScalarNode, Node]] = []
-        written = zip(done.nodes[::2], done.nodes[1::2], strict=True)
-        for key, node in _calls_joined(written) if done.event.flow_style else written:
+        written = zip(open_node.nodes[::2], open_node.nodes[1::2], strict=True)
+        for key, node in _calls_joined(written) if open_node.event.flow_style else written:
             if not isinstance(key, ScalarNode):
                 self.problems.add_error(key, "yaml-key", "a key must be a single word")
             elif key.plain and key.text == "<<":
-                merged += self._merged(key, node)
+                merged += self._iterate_merged(key, node)
             elif key.text in pairs:
                 note = f"first given in line {pairs[key.text][0].line + 1}"
                 self.problems.add_error(
@@ -205,7 +205,7 @@ class _TreeBuilder:
             pairs.setdefault(key.text, (key, node))
         return MappingNode(self.source, mark.line, mark.column, tuple(pairs.values()))
 
-    def _merged(self, key: ScalarNode, node: Node) -> Iterator[tuple[ScalarNode, Node]]:
+    def _iterate_merged(self, key: ScalarNode, node: Node) -> Iterator[tuple[ScalarNode, Node]]:
         for item in as_list(node):
             if isinstance(item, MappingNode):
                 yield from item.pairs

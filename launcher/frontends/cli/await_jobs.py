@@ -34,7 +34,7 @@ class WaitGoal(StrEnum):
 
 
 def wait_until(
-    followed: JobTracker,
+    tracker: JobTracker,
     goal: WaitGoal = WaitGoal.ENDED,
     *,
     first_failure: bool = False,
@@ -43,7 +43,7 @@ def wait_until(
     """Come back when all jobs have reached a goal, except those that are held because others failed.
 
     Args:
-        followed: The jobs.
+        tracker: The jobs.
         goal: What to wait for.
         first_failure: Also come back when one of them has ended and is not done.
         timeout_s: Longest wait in seconds.
@@ -52,17 +52,17 @@ def wait_until(
         MachineError: it takes longer, the queue is stopped, or, inside a job, the awaited jobs can never start
             (see `JobWait`).
     """
-    may_return_early = first_failure or goal is not WaitGoal.ENDED or bool(followed.open_searches)
+    may_return_early = first_failure or goal is not WaitGoal.ENDED or bool(tracker.open_searches)
     is_limited = timeout_s is not None or may_return_early
     with (
-        _shown_progress(followed) as show,
-        JobWait(followed.home, followed.open_jobs, is_limited=is_limited) as wait,
+        _shown_progress(tracker) as show,
+        JobWait(tracker.home, tracker.open_jobs, is_limited=is_limited) as wait,
     ):
-        _wait_until(followed, goal, wait, show, first_failure=first_failure, timeout_s=timeout_s)
+        _wait_until(tracker, goal, wait, show, first_failure=first_failure, timeout_s=timeout_s)
 
 
 @contextmanager
-def _shown_progress(followed: JobTracker) -> Iterator[Callable[[str], None]]:
+def _shown_progress(tracker: JobTracker) -> Iterator[Callable[[str], None]]:
     """Draw how many jobs have ended, in a terminal. The context is a function that prints a message if there is one."""
     if not sys.stderr.isatty():
         yield lambda message: print_stderr(message) if message else None
@@ -70,12 +70,12 @@ def _shown_progress(followed: JobTracker) -> Iterator[Callable[[str], None]]:
     # the screens, which a script never needs
     from launcher.frontends.cli.wait_line import wait_line
 
-    with wait_line(followed) as draw:
+    with wait_line(tracker) as draw:
         yield draw
 
 
 def _wait_until(
-    followed: JobTracker,
+    tracker: JobTracker,
     goal: WaitGoal,
     wait: JobWait,
     show: Callable[[str], None],
@@ -84,23 +84,23 @@ def _wait_until(
     timeout_s: float | None,
 ) -> None:
     began = time.monotonic()
-    held = {job for job in followed.open_jobs if followed.rows[job].state is State.HELD}
-    show(_held_note(followed, held))
-    for poll, changes in enumerate(followed.events_until_ended()):
+    held = {job for job in tracker.open_jobs if tracker.rows[job].state is State.HELD}
+    show(_held_note(tracker, held))
+    for poll, changes in enumerate(tracker.events_until_ended()):
         wait.check()
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
-            held &= followed.open_jobs
-            show(_held_note(followed, held))
+            held &= tracker.open_jobs
+            show(_held_note(tracker, held))
         show("")
         if changes or not poll:
-            jobs = followed.rows.values()
+            jobs = tracker.rows.values()
             states = {job.state for job in jobs if not job.is_held_by_failures}
             if goal is WaitGoal.RUNNING and jobs and states <= {State.RUNNING, *ENDED_STATES}:
                 return
             if first_failure and states & FAILED_STATES:
                 return
-        is_open = followed.open_jobs or followed.open_searches
+        is_open = tracker.open_jobs or tracker.open_searches
         if timeout_s is not None and is_open and time.monotonic() - began > timeout_s:
             wanted = "ended" if goal is WaitGoal.ENDED else "started"
             raise MachineError(
@@ -169,23 +169,25 @@ def print_paused_groups(store: Store, rows: Iterable[JobRow]) -> None:
         )
 
 
-def _held_note(followed: JobTracker, jobs: Collection[int]) -> str:
+def _held_note(tracker: JobTracker, jobs: Collection[int]) -> str:
     """Return the note about held jobs; '' if there are none."""
     if not jobs:
         return ""
     does = "does" if len(jobs) == 1 else "do"
     what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
-    return f"note: {what}: {format_job_names([followed.rows[job] for job in jobs])}"
+    return f"note: {what}: {format_job_names([tracker.rows[job] for job in jobs])}"
 
 
-def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, follow: bool) -> int:
+def await_jobs(
+    home: Home, store: Store, jobs: Collection[int], first_event: int, *, follow: bool
+) -> int:
     """Wait until jobs have ended. Return the exit code of the command.
 
     Args:
         home: Queue folder.
         store: Its database.
         jobs: Numbers of the jobs.
-        since: The last event before they were queued.
+        first_event: The last event before they were queued.
         follow: Print their output.
 
     Raises:
@@ -195,10 +197,12 @@ def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, f
     rows = store.read.jobs_by_id(jobs)
     try:
         if follow:
-            _follow(home, store, rows, since)
+            _follow(home, store, rows, first_event)
         else:
             print_paused_groups(store, rows)
-            tracker = JobTracker(home, store, rows, since=since, is_scheduler_alive=False)
+            tracker = JobTracker(
+                home, store, rows, first_event=first_event, is_scheduler_alive=False
+            )
             wait_until(tracker)
     except KeyboardInterrupt:
         _print_remaining(store.read.jobs_by_id(jobs), follow=follow)
@@ -210,7 +214,7 @@ def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, f
     return 0 if [row.state for row in ended] == [State.DONE] * len(jobs) else 1
 
 
-def _follow(home: Home, store: Store, rows: Sequence[JobRow], since: int) -> None:
+def _follow(home: Home, store: Store, rows: Sequence[JobRow], first_event: int) -> None:
     """Print the output of jobs until they have ended. A job may end before it starts, or before this call."""
     # the screens of logs, which `launcher wait` never needs
     from launcher.frontends.screens.follow_logs import LogFollower
@@ -221,7 +225,7 @@ def _follow(home: Home, store: Store, rows: Sequence[JobRow], since: int) -> Non
     ]
     try:
         if followed:
-            LogFollower(home, store, followed, event=since, tail=None).follow()
+            LogFollower(home, store, followed, event=first_event, tail=None).follow()
     except UsageError:
         now = store.read.jobs_by_id(row.id for row in followed)
         if len(now) < len(followed) or any(row.state in OPEN_STATES for row in now):

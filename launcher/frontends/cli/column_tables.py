@@ -42,7 +42,7 @@ def default_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]
         named = [name for name in results.columns if name in results.names]
         shown = dict.fromkeys([*named, *asked, *metrics, *results.names])
         return [name for name in shown if name not in _COUNTED or name in first]
-    varying = {*results.varying, *_ALWAYS} - {POOLED}
+    varying = {*results.varying_columns, *_ALWAYS} - {POOLED}
     varying -= {*_COUNTED} - {*first}
     named = [name for name in results.columns if name in varying and name in results.names]
     verdicts = [VERDICT] if any(row.get(VERDICT) for row in results.rows) else []
@@ -87,20 +87,20 @@ def flat_table(
         ):
             return cell_text(cell)
         known = metric if intervals else metric._replace(low=None, high=None)
-        return known.text(brackets=latex, rounded=latex)
+        return known.text(brackets=latex, is_rounded=latex)
 
     shown = (read_metric(row.get(name)) for row in results.rows for name in names)
     notes = [line(note) for note in footnotes(shown)] if latex else []
     table = table_of_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
-    def fitting(index: int, column: Column) -> Column:
+    def fit_column(index: int, column: Column) -> Column:
         """Return a column with its drop rank: columns equal in all rows are dropped first, then those on the right."""
         alike = len(table.rows) > 1 and len({row[index] for row in table.rows}) == 1
         drop = 0 if names[index] in _ALWAYS else index + alike * len(names)
         least = 0 if column.right else _SHORTEST_TEXT
         return column._replace(drop=drop, least=least, middle=not column.right)
 
-    columns = [fitting(index, column) for index, column in enumerate(table.columns)]
+    columns = [fit_column(index, column) for index, column in enumerate(table.columns)]
     less = partial(flat_table, results, names, intervals=False) if intervals else None
     return table._replace(columns=columns, narrower=less, notes=notes)
 
@@ -114,14 +114,14 @@ def answer_table(cells: Sequence[Sequence[Any]]) -> TextTable:
     table = table_from_cells(cells)
     last = len(table.columns) - 1
 
-    def fitting(index: int, column: Column) -> Column:
+    def fit_column(index: int, column: Column) -> Column:
         is_empty = all(row[index] == ABSENT for row in table.rows)
         least = 0 if column.right else _SHORTEST_TEXT
         return column._replace(
             drop=index + is_empty * len(table.columns), least=least, rows=int(index != last)
         )
 
-    columns = [fitting(index, column) for index, column in enumerate(table.columns)]
+    columns = [fit_column(index, column) for index, column in enumerate(table.columns)]
     return table._replace(columns=columns, left_out=hidden_columns_note)
 
 
@@ -141,7 +141,7 @@ def pivot_table(
         if metric is None:
             return ABSENT
         known = metric if intervals else Metric(metric.value, note=metric.note, why=metric.why)
-        return known.text(brackets=latex, rounded=latex)
+        return known.text(brackets=latex, is_rounded=latex)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
     head = "" if pivot.data == (head,) else head

@@ -104,14 +104,14 @@ def command_file(source: str) -> CommandFile:
     if advice := _OTHER_FILES.get(Path(name).suffix):
         how = advice.format(shlex.quote(name))
         raise UsageError(f"--from {name}: expected a list of commands, one per line. {how}")
-    with _opened(source) as stream:
+    with _open_source(source) as stream:
         # enough of an overlong line is read to detect it
         readline = partial(stream.readline, LONGEST_LINE + len(b"\r\n") + 1)
         return read_commands(iter(readline, b""), name)
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[BinaryIO]:
+def _open_source(source: str) -> Iterator[BinaryIO]:
     if source == STDIN:
         if sys.stdin.isatty():
             print_stderr("reading commands, one per line; Ctrl-D ends the input")
@@ -169,14 +169,16 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
     return CommandFile(file, tuple(commands), () if odd is None else (odd,))
 
 
-def _no_shell(file: str, number: int, text: str, at: int) -> Problem:
+def _no_shell(file: str, number: int, text: str, offset: int) -> Problem:
     """Return the warning that a program gets a shell operator as an argument."""
-    word = text[at:].split()[0]
+    word = text[offset:].split()[0]
     return Problem(
         code="no-shell",
         message=_NO_SHELL.format(word),
         severity=Severity.WARNING,
-        place=SourceLocation(file=file, line=number, column=at + 1, text=text, length=len(word)),
+        place=SourceLocation(
+            file=file, line=number, column=offset + 1, text=text, length=len(word)
+        ),
         hint=_A_SHELL,
     )
 
@@ -213,9 +215,9 @@ def _text(line: bytes, *, first: bool) -> str:
     return text.removeprefix(_BYTE_ORDER_MARK) if first else text
 
 
-def _decode_with_offset(content: bytes, at: int) -> tuple[str, int]:
+def _decode_with_offset(content: bytes, offset: int) -> tuple[str, int]:
     """Return a printable line, and the offset in it of the character for a byte."""
-    return content.decode(errors="replace"), len(content[:at].decode(errors="replace"))
+    return content.decode(errors="replace"), len(content[:offset].decode(errors="replace"))
 
 
 def split_line(text: str) -> tuple[list[str], int | None]:

@@ -153,11 +153,11 @@ def search(text: str) -> list[Hit]:
 
 
 def _hits(
-    page: Document, patterns: Sequence[re.Pattern[str]], meant: Collection[tuple[str, str]]
+    page: Document, patterns: Sequence[re.Pattern[str]], meanings: Collection[tuple[str, str]]
 ) -> Iterator[Hit]:
     """Give the sections of a page that contain one of the patterns, the first of which is the strictest."""
     for heading, lines in _sections(page.text):
-        in_other_words = (page.topic, heading) in meant
+        in_other_words = (page.topic, heading) in meanings
         for words in patterns:
             found = [line for line in lines if words.search(line)]
             in_heading = bool(words.search(heading))

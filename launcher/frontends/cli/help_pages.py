@@ -27,7 +27,7 @@ class HelpPage(click.Command):
         heading: str = "",
         place: int = 0,
         summary: str = "",
-        offered: Sequence[str] = (),
+        offered_states: Sequence[str] = (),
         other_names: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
@@ -42,14 +42,14 @@ class HelpPage(click.Command):
             heading: Heading of the command in `launcher --help`; '' for a subcommand.
             place: Place below this heading, counted in tens.
             summary: Text in `launcher --help`; '' for the first paragraph of the docstring.
-            offered: States of the jobs that completion offers first.
+            offered_states: States of the jobs that completion offers first.
             other_names: Words of the command line here → names of this command in other tools, with blanks between
                 them. Words in capitals stand for those of the user.
             settings: Keyword arguments of `click.Command`.
         """
         super().__init__(*arguments, **settings)
         self.sections = sections or {}
-        self.heading, self.place, self.offered = heading, place, offered
+        self.heading, self.place, self.offered = heading, place, offered_states
         self.summary = summary or " ".join((self.help or "").partition("\n\n")[0].split())
         self.other_names = other_names or {}
 

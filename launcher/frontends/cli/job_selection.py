@@ -252,20 +252,20 @@ def print_unchanged() -> None:
     print_stderr(f"{NOTHING_CHANGED} (dry run)")
 
 
-def confirm_changes(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
+def confirm_changes(jobs: Sequence[JobRow], question: str, *, is_needed: bool) -> None:
     """Show the jobs to change with their states, and ask for confirmation.
 
     Args:
         jobs: Jobs to change.
         question: Question with its question mark.
-        needed: Whether to raise an error without a terminal, instead of continuing.
+        is_needed: Whether to raise an error without a terminal, instead of continuing.
 
     Raises:
         UsageError: there is no terminal, and an answer is needed.
         click.exceptions.Exit: the answer is no, or Ctrl-C; prints that nothing was changed.
     """
     if not sys.stdin.isatty():
-        if needed:
+        if is_needed:
             raise UsageError(
                 f"{question} Without a terminal, add --yes to confirm or --dry-run to see the changes."
             )

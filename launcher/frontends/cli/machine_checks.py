@@ -53,19 +53,21 @@ def judge_clock(now: float, newest: float | None) -> Finding:
     return ok(summary)
 
 
-def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, str]) -> Finding:
+def judge_cores(
+    machine: int, allowed_cores: int, usable: int, environ: Mapping[str, str]
+) -> Finding:
     """Check how many CPU cores jobs can use.
 
     Args:
         machine: Number of cores of the machine.
-        allowed: Number of cores in the affinity of this process.
+        allowed_cores: Number of cores in the affinity of this process.
         usable: Number of cores by the CPU quota of the cgroup.
         environ: Environment, which may limit libraries.
     """
     why = []
-    if allowed < machine:
-        why.append(f"taskset or a cgroup allows {allowed}")
-    if usable < allowed:
+    if allowed_cores < machine:
+        why.append(f"taskset or a cgroup allows {allowed_cores}")
+    if usable < allowed_cores:
         why.append("a cgroup limits the CPU time")
     reasons = f": {', '.join(why)}" if why else ""
     summary = f"{usable} of {machine} usable{reasons}"

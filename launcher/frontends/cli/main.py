@@ -38,13 +38,13 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
-def _set_ascii(_context: click.Context, _option: click.Parameter, chosen: bool | None) -> None:
-    if chosen:
+def _set_ascii(_context: click.Context, _option: click.Parameter, is_chosen: bool | None) -> None:
+    if is_chosen:
         choose_characters(ascii_only=True)
 
 
-def _show_version(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
-    if chosen and not context.resilient_parsing:
+def _show_version(context: click.Context, _option: click.Parameter, is_chosen: bool) -> None:
+    if is_chosen and not context.resilient_parsing:
         click.echo(version_line("launcher", __version__))
         context.exit()
 

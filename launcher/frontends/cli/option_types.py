@@ -97,9 +97,9 @@ class States(click.ParamType[frozenset[State]]):
 
     name = "states"
 
-    def __init__(self, among: frozenset[State] = frozenset(State)) -> None:
+    def __init__(self, allowed_states: frozenset[State] = frozenset(State)) -> None:
         """Set the valid states."""
-        self._among = among
+        self._among = allowed_states
 
     def convert(
         self, value: str, param: click.Parameter | None, ctx: click.Context | None

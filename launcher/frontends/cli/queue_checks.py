@@ -217,12 +217,12 @@ def judge_home(queue: QueueHealth, disk: FilesystemInfo | None) -> Finding:
 
 
 def _check_each(
-    prefix: str, judge: Callable[[Asked], Finding], named: Mapping[str, Asked]
+    prefix: str, judge: Callable[[Asked], Finding], addresses: Mapping[str, Asked]
 ) -> dict[str, Finding]:
     """Run several checks in parallel, because each may wait for an answer."""
     with ThreadPoolExecutor(max_workers=8) as threads:
-        found = threads.map(judge, named.values())
-        return {f"{prefix} {name}": finding for name, finding in zip(named, found, strict=True)}
+        found = threads.map(judge, addresses.values())
+        return {f"{prefix} {name}": finding for name, finding in zip(addresses, found, strict=True)}
 
 
 def judge_backends(
@@ -310,11 +310,11 @@ def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -
     with contextlib.suppress(OSError, UsageError):
         exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
     targets = () if messages is None else messages.targets
-    judge = partial(_target, environ=environ, exposed=exposed)
+    judge = partial(_target, environ=environ, is_exposed=exposed)
     return _check_each("notify", judge, {target.name: target for target in targets})
 
 
-def _target(target: NotifyTarget, *, environ: Mapping[str, str], exposed: bool) -> Finding:
+def _target(target: NotifyTarget, *, environ: Mapping[str, str], is_exposed: bool) -> Finding:
     table = f"[notify.{target.name}]"
     if target.command:
         program = os.path.expanduser(target.command[0])  # noqa: PTH111  # the path is an argument of a command
@@ -325,7 +325,7 @@ def _target(target: NotifyTarget, *, environ: Mapping[str, str], exposed: bool) 
         problem = "" if sent.delivered else sent.text
     if problem:
         return trouble(problem, f"correct {table} of config.toml")
-    if exposed and target.url:
+    if is_exposed and target.url:
         return warning(
             "other users can read config.toml, which contains the address of this target",
             f"chmod 600 the file, or set url_file in {table} to a file of mode 600",
@@ -341,12 +341,12 @@ def read_unsent(home: Home | None) -> tuple[str, ...]:
     return ()
 
 
-def judge_unsent(unsent: Sequence[str]) -> Finding | None:
+def judge_unsent(unsent_targets: Sequence[str]) -> Finding | None:
     """Report abandoned messages."""
-    if not unsent:
+    if not unsent_targets:
         return None
     return warning(
-        f"{pluralize(len(unsent), 'message')} not sent; the last: {unsent[-1]}",
+        f"{pluralize(len(unsent_targets), 'message')} not sent; the last: {unsent_targets[-1]}",
         "list them with `launcher notify`, and test all targets with `launcher notify --test`",
     )
 

@@ -37,7 +37,7 @@ def table_of_tests(
     data: str = DATA,
     few: bool = False,
     brackets: bool = False,
-    rounded: bool = False,
+    is_rounded: bool = False,
     parts: Sequence[str] = (),
 ) -> TextTable:
     """Return the table of tests for users.
@@ -47,15 +47,15 @@ def table_of_tests(
         data: Column with the test data.
         few: Print accuracy, calibration and loss without their intervals.
         brackets: Use the titles and cells for LaTeX and pipes.
-        rounded: Round numbers with an interval to their uncertainty, as for LaTeX.
+        is_rounded: Round numbers with an interval to their uncertainty, as for LaTeX.
         parts: Further identifying columns.
     """
 
-    def number(title: str, key: str, of: Callable[[Row], str], drop: int) -> Column:
-        return Column(title, key=key, right=True, drop=drop, cell_of=of)
+    def number(title: str, key: str, read_cell: Callable[[Row], str], drop: int) -> Column:
+        return Column(title, key=key, right=True, drop=drop, cell_of=read_cell)
 
     def metric_column(title: str, key: str, drop: int = 0, **form: bool) -> Column:
-        form |= {"brackets": brackets, "rounded": rounded}
+        form |= {"brackets": brackets, "is_rounded": is_rounded}
         return number(title, key, lambda row: format_metric(row.get(key), **form), drop)
 
     balanced, threshold, scaled, seconds = (
@@ -92,11 +92,11 @@ def table_of_tests(
     return table._replace(notes=[line(note) for note in notes])
 
 
-def _added_measures(rows: Sequence[Row], known: Collection[str]) -> list[str]:
+def _added_measures(rows: Sequence[Row], known_columns: Collection[str]) -> list[str]:
     """Return the other measures of the rows, sorted. A measure is a value that may have an interval."""
     return [
         name
-        for name in sorted(set[str]().union(*rows).difference(known))
+        for name in sorted(set[str]().union(*rows).difference(known_columns))
         if _is_measure(next((row[name] for row in rows if row.get(name) is not None), None))
     ]
 
@@ -214,8 +214,8 @@ def _over_images(rows: Sequence[Row]) -> list[str]:
     listed = [
         (
             *_model_and_data(row),
-            format_metric(_of_images(row["balanced_accuracy"]), percent=True),
-            format_metric(_of_images(row["auc"])),
+            format_metric(_measures_of_images(row["balanced_accuracy"]), percent=True),
+            format_metric(_measures_of_images(row["auc"])),
         )
         for row in rows
         if any("images" in (row.get(name) or {}) for name in ("balanced_accuracy", "auc"))
@@ -223,7 +223,7 @@ def _over_images(rows: Sequence[Row]) -> list[str]:
     return _section_lines(title, ("model", "data", "balanced acc %", "AUC"), listed)
 
 
-def _of_images(measure: Row | None) -> Row | None:
+def _measures_of_images(measure: Row | None) -> Row | None:
     return None if measure is None else {**measure, **(measure.get("images") or {})}
 
 
@@ -280,7 +280,7 @@ def format_metric(
     percent: bool = False,
     interval: bool = True,
     brackets: bool = False,
-    rounded: bool = False,
+    is_rounded: bool = False,
 ) -> str:
     """Return a metric with three digits, or in per cent with one, and its interval; a dash for None.
 
@@ -292,4 +292,4 @@ def format_metric(
     if interval:
         metric = metric._replace(low=value["low"], high=value["high"], why=value.get("why"))
     form = (100, 1) if percent else (1, 3)
-    return metric.text(*form, brackets=brackets, rounded=rounded)
+    return metric.text(*form, brackets=brackets, is_rounded=is_rounded)

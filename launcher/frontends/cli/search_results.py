@@ -29,19 +29,19 @@ class RowJobs(NamedTuple):
     names: Mapping[tuple[object, ...], Sequence[str]]  # identifying values of a row → names of jobs
     columns: Sequence[str]
 
-    def of(self, row: Row) -> Sequence[str]:
+    def names_of(self, row: Row) -> Sequence[str]:
         """Return the names of the jobs of a row."""
         return self.names.get(_key(row, self.columns), ())
 
 
-def jobs_of_rows(single: RunResults, shown: RunResults) -> RowJobs:
+def jobs_of_rows(single: RunResults, results: RunResults) -> RowJobs:
     """Return which jobs belong to the rows of a table.
 
     Args:
         single: One row per job.
-        shown: The same rows, or means of them.
+        results: The same rows, or means of them.
     """
-    columns = [name for name in shown.columns if name not in COUNTS]
+    columns = [name for name in results.columns if name not in COUNTS]
     names: dict[tuple[object, ...], list[str]] = {}
     for row in single.rows:
         if JOB in row:

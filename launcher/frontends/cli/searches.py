@@ -54,7 +54,7 @@ def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[Sea
     if not plan.searches:
         return []
     # the planner of trials, which few files need
-    from launcher.experiments.search.planned import planned_search
+    from launcher.experiments.search.trial_plans import planned_search
 
     check_extra()
     text = Path(file).read_text(encoding="utf-8-sig")

@@ -17,13 +17,13 @@ _EVERY_S = 1.0  # between two drawings
 
 
 @contextmanager
-def wait_line(followed: JobTracker) -> Iterator[Callable[[str], None]]:
+def wait_line(tracker: JobTracker) -> Iterator[Callable[[str], None]]:
     """Draw the line on the standard error, below messages. It is removed at the end.
 
     The context is a function that prints a message, if it is not empty, and draws the line again when it is due.
 
     Args:
-        followed: The awaited jobs.
+        tracker: The awaited jobs.
     """
     next_at = time.monotonic() + _AFTER_S
     with live_area(live=True) as show:
@@ -33,20 +33,20 @@ def wait_line(followed: JobTracker) -> Iterator[Callable[[str], None]]:
             now = time.monotonic()
             if not message and now < next_at:
                 return
-            lines = [line(wait_text(followed))] if now >= next_at else []
+            lines = [line(wait_text(tracker))] if now >= next_at else []
             next_at = max(next_at, now + _EVERY_S) if lines else next_at
             show([line(message)] if message else [], lines)
 
         yield draw
 
 
-def wait_text(followed: JobTracker) -> str:
+def wait_text(tracker: JobTracker) -> str:
     """Return the line: the states of the jobs and, if none runs, why the first one waits."""
-    rows = followed.rows.values()
+    rows = tracker.rows.values()
     counts = Counter(row.state for row in rows)
     text = f"waiting: {tally(counts)}"
     first = min((row.id for row in rows if row.state is State.QUEUED), default=None)
     if first is not None and not counts[State.RUNNING]:
-        for row in followed.store.read.jobs_by_id([first]):  # its reason changes without an event
+        for row in tracker.store.read.jobs_by_id([first]):  # its reason changes without an event
             text += f". Job {first}: {why(row)}"
     return sanitize_terminal(text)

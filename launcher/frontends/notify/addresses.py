@@ -58,10 +58,10 @@ def _read_address_file(path: Path) -> str:
     return _check_address(lines[0], str(path))
 
 
-def _check_address(text: str, where: str) -> str:
+def _check_address(text: str, place: str) -> str:
     """Return a valid address; errors do not contain the address."""
     if "://" not in text or not text.isprintable():
-        raise UsageError(f"{where} does not contain an address such as ntfy://my-topic")
+        raise UsageError(f"{place} does not contain an address such as ntfy://my-topic")
     return text
 
 

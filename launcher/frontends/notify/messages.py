@@ -199,9 +199,9 @@ def _reason(failure: RunFailure | JobEnd) -> str:
     return short if isinstance(short, str) else strip_state_prefix(failure.reason.text)
 
 
-def _format_time(at: float, now: float) -> str:
-    local = datetime.fromtimestamp(at).astimezone()
-    return local.strftime("%H:%M" if abs(now - at) < _DAY_S else "%d %b %H:%M")
+def _format_time(timestamp: float, now: float) -> str:
+    local = datetime.fromtimestamp(timestamp).astimezone()
+    return local.strftime("%H:%M" if abs(now - timestamp) < _DAY_S else "%d %b %H:%M")
 
 
 def _truncate(text: str, most: int) -> str:

@@ -65,7 +65,7 @@ class NotificationState(NamedTuple):
 
 def with_events(
     state: NotificationState,
-    upto: int,
+    last_event: int,
     runs: Iterable[RunEvents],
     now: float,
     *,
@@ -77,13 +77,13 @@ def with_events(
         if run.id in known or run.open or run.since >= now - OLDEST_EVENT_S:
             known[run.id] = _merge_run(known.get(run.id), run)
     new = [end for end in job_ends if end.at >= now - OLDEST_EVENT_S]
-    return state._replace(cursor=upto, runs=known, job_ends=(*state.job_ends, *new))
+    return state._replace(cursor=last_event, runs=known, job_ends=(*state.job_ends, *new))
 
 
 def with_targets(
-    state: NotificationState, names: Iterable[str], changed: float
+    state: NotificationState, names: Iterable[str], change_time: float
 ) -> NotificationState:
-    """Return the state with the current targets; new targets are defined since `changed`.
+    """Return the state with the current targets; new targets are defined since `change_time`.
 
     Earlier events of a run count as sent to a new target.
     """
@@ -93,27 +93,30 @@ def with_targets(
     runs = {}
     for run in state.runs.values():
         happened = run.happened if run.open else (*run.happened, NotifyEvent.RUN_ENDED)
-        is_past = run.last_at < changed
+        is_past = run.last_at < change_time
         told = {**run.told, **{name: happened for name in new if is_past}}
         runs[run.id] = run._replace(told=told)
     job_ends = tuple(
-        end._replace(told=(*end.told, *new)) if end.at < changed else end for end in state.job_ends
+        end._replace(told=(*end.told, *new)) if end.at < change_time else end
+        for end in state.job_ends
     )
-    targets = {name: known.get(name, changed) for name in names}
+    targets = {name: known.get(name, change_time) for name in names}
     return state._replace(targets=targets, runs=runs, job_ends=job_ends)
 
 
-def _merge_run(before: RunEvents | None, run: RunEvents) -> RunEvents:
-    if before is None:
+def _merge_run(earlier_events: RunEvents | None, run: RunEvents) -> RunEvents:
+    if earlier_events is None:
         return run
-    happened = {*before.happened, *run.happened}
+    happened = {*earlier_events.happened, *run.happened}
     return run._replace(
-        since=before.since,
-        after=before.after,
+        since=earlier_events.since,
+        after=earlier_events.after,
         happened=tuple(event for event in _BY_IMPORTANCE if event in happened),
         # a run whose end was reported has started again
         told={
-            name: those for name, those in before.told.items() if NotifyEvent.RUN_ENDED not in those
+            name: those
+            for name, those in earlier_events.told.items()
+            if NotifyEvent.RUN_ENDED not in those
         },
     )
 
@@ -124,7 +127,7 @@ def due(
     settings: NotifySettings,
     now: float,
     *,
-    since: float = 0.0,
+    start_time: float = 0.0,
 ) -> tuple[NotifyEvent, ...]:
     """Return the events that a target must receive now, the most important first.
 
@@ -135,9 +138,9 @@ def due(
         target: Target of the message.
         settings: Settings of all targets.
         now: Seconds since 1970.
-        since: Time of the target's definition; earlier events are not sent.
+        start_time: Time of the target's definition; earlier events are not sent.
     """
-    if run.last_at < since:
+    if run.last_at < start_time:
         return ()
     if not run.open and not has_passed(run.last_at, RUN_END_DELAY_S, now):
         return ()
@@ -150,7 +153,7 @@ def due(
 
 
 def is_end_due(
-    end: JobEnd, target: NotifyTarget, settings: NotifySettings, *, since: float = 0.0
+    end: JobEnd, target: NotifyTarget, settings: NotifySettings, *, start_time: float = 0.0
 ) -> bool:
     """Return whether a target must receive the end of a job, or a hold.
 
@@ -160,12 +163,12 @@ def is_end_due(
         end: End of the job, or hold of its siblings.
         target: Target of the message.
         settings: Settings of all targets.
-        since: Time of the target's definition; earlier ends are not sent.
+        start_time: Time of the target's definition; earlier ends are not sent.
     """
     is_selected = end.notify.to is None or target.name in end.notify.to
     if not end.is_requested:
         is_selected = NotifyEvent.JOBS_HELD in settings.events_for_run(target, end.notify)
-    return is_selected and end.at >= since and target.name not in end.told
+    return is_selected and end.at >= start_time and target.name not in end.told
 
 
 def prune(state: NotificationState, settings: NotifySettings, now: float) -> NotificationState:
@@ -178,7 +181,7 @@ def prune(state: NotificationState, settings: NotifySettings, now: float) -> Not
         if run.open
         or not has_passed(run.last_at, RUN_END_DELAY_S, now)
         or any(
-            due(run, target, settings, now, since=since.get(target.name, 0.0))
+            due(run, target, settings, now, start_time=since.get(target.name, 0.0))
             for target in settings.targets
         )
     }
@@ -186,7 +189,7 @@ def prune(state: NotificationState, settings: NotifySettings, now: float) -> Not
         end
         for end in state.job_ends
         if any(
-            is_end_due(end, target, settings, since=since.get(target.name, 0.0))
+            is_end_due(end, target, settings, start_time=since.get(target.name, 0.0))
             for target in settings.targets
         )
     )
@@ -223,7 +226,7 @@ def mark_failed(
     sent_state: NotificationState,
     dead_letter: DeadLetter,
     *,
-    happened: float,
+    event_time: float,
     retry_s: float,
 ) -> NotificationState:
     """Return the state after a failed try. The next try is later; after `retry_s` the message is abandoned.
@@ -232,26 +235,26 @@ def mark_failed(
         state: State before the try.
         sent_state: State after a successful delivery.
         dead_letter: Record of the message if it is abandoned.
-        happened: Time of the last reported event.
+        event_time: Time of the last reported event.
         retry_s: Seconds after which the message is abandoned.
     """
     before = state.failing.get(dead_letter.target)
     tries = 1 if before is None else before.tries + 1
-    if tries >= LEAST_TRIES and has_passed(happened, retry_s, dead_letter.at):
+    if tries >= LEAST_TRIES and has_passed(event_time, retry_s, dead_letter.at):
         return sent_state._replace(given_up=(*state.given_up, dead_letter)[-MOST_DEAD_LETTERS:])
     next_at = dead_letter.at + exponential_backoff_s(FIRST_BACKOFF_S, tries - 1, LONGEST_BACKOFF_S)
-    failing = RetryState(dead_letter.title, happened, tries, next_at, dead_letter.why)
+    failing = RetryState(dead_letter.title, event_time, tries, next_at, dead_letter.why)
     return state._replace(failing={**state.failing, dead_letter.target: failing})
 
 
-def is_retry_due(failing: RetryState | None, now: float) -> bool:
+def is_retry_due(retry_state: RetryState | None, now: float) -> bool:
     """Return whether a retry is due. A wait longer than the longest pause means that the clock was set back."""
-    return failing is None or not now < failing.next <= now + LONGEST_BACKOFF_S
+    return retry_state is None or not now < retry_state.next <= now + LONGEST_BACKOFF_S
 
 
-def has_passed(since: float, span_s: float, now: float) -> bool:
+def has_passed(start_time: float, span_s: float, now: float) -> bool:
     """Return whether a time span has passed; true if the clock was set back before its start."""
-    return not since <= now < since + span_s
+    return not start_time <= now < start_time + span_s
 
 
 def write_notification_state(home: Home, state: NotificationState) -> None:

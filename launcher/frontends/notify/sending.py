@@ -50,7 +50,7 @@ def deliver(
     target: NotifyTarget,
     message: Message | None,
     environ: Mapping[str, str],
-    leaving: threading.Event | None = None,
+    stop_event: threading.Event | None = None,
 ) -> DeliveryResult:
     """Send a message and wait for the answer.
 
@@ -58,7 +58,7 @@ def deliver(
         target: Target of the message.
         message: Message; None only checks the address of a target that is not a command.
         environ: Environment of the process.
-        leaving: Stops the delivery if it is set.
+        stop_event: Stops the delivery if it is set.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -72,7 +72,7 @@ def deliver(
                 delivered=False, text=f"cannot be started: {what}{error.strerror or error}"
             )
         try:
-            trouble = _await_process(process, target, output, leaving or threading.Event())
+            trouble = _await_process(process, target, output, stop_event or threading.Event())
         finally:
             kill_child(process)
             code = process.wait()
@@ -116,20 +116,20 @@ def _await_process(
     process: subprocess.Popen[bytes],
     target: NotifyTarget,
     output: IO[bytes],
-    leaving: threading.Event,
+    stop_event: threading.Event,
 ) -> str:
     """Wait for the end of a process; return why it must be stopped, '' if it has ended."""
 
     def look() -> str | None:
         if has_ended(process):
             return ""
-        if leaving.is_set():
+        if stop_event.is_set():
             return "the sender was stopped"
         if os.fstat(output.fileno()).st_size > MOST_PRINTED:
             return f"it was killed: it printed more than {format_bytes(MOST_PRINTED)}"
         return None
 
-    trouble = wait_until(look, target.timeout_s, POLL_S, sleep=leaving.wait)
+    trouble = wait_until(look, target.timeout_s, POLL_S, sleep=stop_event.wait)
     return f"no answer in {format_seconds(target.timeout_s)}" if trouble is None else trouble
 
 

@@ -218,7 +218,7 @@ class NotifyService:
             return
         since = self._state.targets.get(target.name, 0.0)
         for run in self._state.runs.values():
-            if events := noted.due(run, target, settings, now, since=since):
+            if events := noted.due(run, target, settings, now, start_time=since):
                 break
         else:
             self._start_job_delivery(target, settings, since)
@@ -234,11 +234,11 @@ class NotifyService:
         self._deliver(target, message, run.last_at, mark)
 
     def _start_job_delivery(
-        self, target: NotifyTarget, settings: NotifySettings, since: float
+        self, target: NotifyTarget, settings: NotifySettings, start_time: float
     ) -> None:
         """Start sending the first end of a job, or hold, that a target has not received."""
         for end in self._state.job_ends:
-            if noted.is_end_due(end, target, settings, since=since):
+            if noted.is_end_due(end, target, settings, start_time=start_time):
                 break
         else:
             return
@@ -255,26 +255,26 @@ class NotifyService:
         self,
         target: NotifyTarget,
         message: Message,
-        happened: float,
+        event_time: float,
         mark: Callable[[NotificationState], NotificationState],
     ) -> None:
         logger.info("message=%r to=%s", message.title, target.name)
         answer = self._threads.submit(deliver, target, message, self._environ, self._leaving)
-        self._deliveries[target.name] = _Delivery(target.name, happened, mark, message, answer)
+        self._deliveries[target.name] = _Delivery(target.name, event_time, mark, message, answer)
 
-    def _record_delivery(self, sent: _Delivery) -> None:
+    def _record_delivery(self, delivery: _Delivery) -> None:
         """Record the result of a delivery."""
-        now, answer, title = self._clock(), sent.result.result(), sent.message.title
-        told = sent.mark(self._state)
+        now, answer, title = self._clock(), delivery.result.result(), delivery.message.title
+        told = delivery.mark(self._state)
         if answer.delivered:
-            logger.info("sent=%r to=%s", title, sent.target)
+            logger.info("sent=%r to=%s", title, delivery.target)
             notices = told
         else:
-            logger.warning("not sent=%r to=%s trouble=%r", title, sent.target, answer.text)
-            lost = DeadLetter(now, sent.target, title, answer.text)
+            logger.warning("not sent=%r to=%s trouble=%r", title, delivery.target, answer.text)
+            lost = DeadLetter(now, delivery.target, title, answer.text)
             retry_s = (self._settings or NotifySettings()).retry_s
             notices = noted.mark_failed(
-                self._state, told, lost, happened=sent.happened, retry_s=retry_s
+                self._state, told, lost, event_time=delivery.happened, retry_s=retry_s
             )
         try:
             self._save(notices)
@@ -284,17 +284,17 @@ class NotifyService:
 
 
 def serve(
-    service: NotifyService, leaving: Callable[[], bool], sleep: Callable[[float], object]
+    service: NotifyService, is_stopping: Callable[[], bool], sleep: Callable[[float], object]
 ) -> None:
     """Run the service until nothing is left to do.
 
     Args:
         service: Service to run.
-        leaving: Returns whether to stop now.
-        sleep: Sleeps for some seconds, or until `leaving` changes.
+        is_stopping: Returns whether to stop now.
+        sleep: Sleeps for some seconds, or until `is_stopping` changes.
     """
     troubles = ErrorThrottle()
-    while not leaving():
+    while not is_stopping():
         pause_s = EVENT_POLL_S
         try:
             pause_s = service.step()

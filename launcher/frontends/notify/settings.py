@@ -133,7 +133,7 @@ def _text(value: object, otherwise: str = "") -> str:
     return value.strip()
 
 
-def _matching(pattern: str) -> Callable[[object], str]:
+def _make_pattern_reader(pattern: str) -> Callable[[object], str]:
     """Return a reader of texts that contain a pattern."""
 
     def read(value: object) -> str:
@@ -171,11 +171,11 @@ _KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "retry": ('a time, such as "24h"', _span),
 }
 _TARGET_KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "url": ('an address of apprise, such as "ntfy://my-topic"', _matching("://")),
+    "url": ('an address of apprise, such as "ntfy://my-topic"', _make_pattern_reader("://")),
     "url_file": ("", _file),
     "url_env": (
         "the name of an environment variable that contains such an address",
-        _matching(r"\A[A-Za-z_][A-Za-z0-9_]*\Z"),
+        _make_pattern_reader(r"\A[A-Za-z_][A-Za-z0-9_]*\Z"),
     ),
     "command": ('a list of words, such as ["notify-send", "launcher"]', _command),
     "events": ("", read_events),

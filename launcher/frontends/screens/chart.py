@@ -10,7 +10,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _LEAST_HEIGHT, _LEAST_WIDTH = 3, 12  # with less room there is no curve
 _MIDDLE = 7  # rows from which the axis has a number in its middle
 FLAT = 0.005  # part of the values: noise of that size makes no mountains
-MOST = 1e300  # larger numbers have no place: the difference of two may have none
+MOST = 1e300  # larger numbers are left out: the difference of two of them may exceed the range of floats
 LEAST = 1e-300  # smaller ones are drawn as zero: a tenth of their difference may be none
 
 

@@ -68,17 +68,17 @@ class _CodeReader:
         return found
 
     def _code_at(
-        self, started: float, queued: float, records: Sequence[int], folder: str
+        self, start_time: float, queue_time: float, records: Sequence[int], folder: str
     ) -> _StartedCode:
         digests, edited = dict[str, str](), dict[str, str]()
         for record in records:
-            change = _last_change(self.changes.get(record, ()), started)
+            change = _last_change(self.changes.get(record, ()), start_time)
             changed = {} if change is None else change.files
             digests |= {**self._files(record), **changed}
-            if change is not None and change.at >= queued:
+            if change is not None and change.at >= queue_time:
                 edited |= {path: changed[path] for path in self._files(record) if path in changed}
         known = {path: digest for path, digest in digests.items() if digest != CHANGED_DIGEST}
-        return _StartedCode(folder, started, known, edited)
+        return _StartedCode(folder, start_time, known, edited)
 
     def _files(self, record: int) -> Mapping[str, str]:
         if record not in self._records:
@@ -99,8 +99,8 @@ def _roots_of(job: JobRow, folder: str) -> tuple[str, ...]:
     return code_roots(job.spec if spec.entry else spec, folder)
 
 
-def _last_change(changes: Sequence[CodeChange], at: float) -> CodeChange | None:
-    return next((each for each in reversed(changes) if each.at <= at), None)
+def _last_change(changes: Sequence[CodeChange], timestamp: float) -> CodeChange | None:
+    return next((each for each in reversed(changes) if each.at <= timestamp), None)
 
 
 def code_change_notes(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
@@ -129,11 +129,13 @@ def _unheld_texts(store: Store, jobs: Iterable[JobRow]) -> Mapping[int, str]:
     return unheld_texts(store, [job.id for job in jobs])
 
 
-def _change_text(changed: Mapping[str, str], folder: str) -> str:
-    path, digest = next(iter(changed.items()))
+def _change_text(changed_digests: Mapping[str, str], folder: str) -> str:
+    path, digest = next(iter(changed_digests.items()))
     name = _shown_name(path, folder)
-    if len(changed) > 1:
-        return f"{name} and {pluralize(len(changed) - 1, 'more file')} were changed {_QUEUED}"
+    if len(changed_digests) > 1:
+        return (
+            f"{name} and {pluralize(len(changed_digests) - 1, 'more file')} were changed {_QUEUED}"
+        )
     return f"{name} was {'deleted' if digest == MISSING_DIGEST else 'changed'} {_QUEUED}"
 
 

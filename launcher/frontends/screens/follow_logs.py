@@ -327,7 +327,7 @@ class LogFollower:
             file: which file of an attempt is printed, `LOG` or `STDERR`.
         """
         self._home, self._raw, self._file = home, raw, file
-        self._followed = JobTracker(home, store, jobs, since=event, is_scheduler_alive=False)
+        self._followed = JobTracker(home, store, jobs, first_event=event, is_scheduler_alive=False)
         self._is_alone = len(jobs) == 1
         names = {job.id: job.name for job in jobs}
         colour = uses_colour(sys.stdout)

@@ -340,8 +340,8 @@ def _bar(gauge: GpuView, width: int) -> TextLine:
     return TextLine((*spans, TextSpan(FREE * (width - drawn), TextStyle.DIM)))
 
 
-def _amount(used: int | None) -> str:
-    return "unknown memory" if used is None else format_bytes(used)
+def _amount(used_bytes: int | None) -> str:
+    return "unknown memory" if used_bytes is None else format_bytes(used_bytes)
 
 
 def gib(amount: int | None) -> str:
@@ -358,7 +358,7 @@ FRESH_S = 15.0  # older values from the scheduler may have changed
 
 
 def merge_recorded(
-    gpus: Sequence[GpuSnapshot], before: Sequence[GpuSnapshot], age_s: float = 0.0
+    gpus: Sequence[GpuSnapshot], earlier_gpus: Sequence[GpuSnapshot], age_s: float = 0.0
 ) -> list[GpuSnapshot]:
     """Return the GPUs with recorded data that the driver no longer reports.
 
@@ -366,11 +366,11 @@ def merge_recorded(
 
     Args:
         gpus: as they are now.
-        before: the scheduler's latest snapshot.
+        earlier_gpus: the scheduler's latest snapshot.
         age_s: age of that snapshot in seconds.
     """
-    by_uuid = {gpu.uuid: gpu for gpu in before}
-    by_place = {(gpu.index, gpu.mig): gpu for gpu in before}
+    by_uuid = {gpu.uuid: gpu for gpu in earlier_gpus}
+    by_place = {(gpu.index, gpu.mig): gpu for gpu in earlier_gpus}
     gpus_seen = []
     for gpu in gpus:
         nameless = gpu.uuid.startswith(NAMELESS)
@@ -436,7 +436,7 @@ def gpu_job_of(
     report: MemoryReport | None,
     *,
     pids: frozenset[int] = frozenset(),
-    reported: int | None = None,
+    reported_index: int | None = None,
 ) -> GpuJob:
     """Return an attempt as a job on a GPU.
 
@@ -444,7 +444,7 @@ def gpu_job_of(
         claim: the attempt.
         report: the report of its worker.
         pids: its processes there.
-        reported: bytes that it uses, from a better source than its worker.
+        reported_index: bytes that it uses, from a better source than its worker.
     """
     return GpuJob(
         job=claim.job,
@@ -452,7 +452,7 @@ def gpu_job_of(
         reserved=claim.vram,
         exclusive=claim.exclusive,
         pids=pids,
-        reported=reported or (None if report is None else report.used_bytes),
+        reported=reported_index or (None if report is None else report.used_bytes),
         peak=None if report is None else report.peak_bytes,
     )
 
@@ -462,13 +462,13 @@ def _root_processes(claim: Claim, attempt: Attempt) -> tuple[Identity | None, ..
     return claim.supervisor, recorded_program(attempt)
 
 
-def _fault(gpu: GpuSnapshot, recorded: GpuSnapshot | None, age_s: float) -> str:
+def _fault(gpu: GpuSnapshot, recorded_gpu: GpuSnapshot | None, age_s: float) -> str:
     """Return a GPU's fault, as the scheduler knows it where it does; an old one with its age."""
-    if recorded is None or not recorded.fault:
+    if recorded_gpu is None or not recorded_gpu.fault:
         return gpu.fault
     if age_s < FRESH_S or gpu.fault:
-        return recorded.fault
-    return f"{recorded.fault} (as the scheduler saw it {format_seconds(round(age_s))} ago)"
+        return recorded_gpu.fault
+    return f"{recorded_gpu.fault} (as the scheduler saw it {format_seconds(round(age_s))} ago)"
 
 
 def scheduler_snapshot(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:

@@ -28,17 +28,17 @@ _NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.SEARCH_ENDED, ReasonCode
 _LEAST = 0.01  # hours that are worth a number
 
 
-def draw(past: HistoryReport, width: int, sections: Sequence[str] = ()) -> list[TextLine]:
+def draw(history: HistoryReport, width: int, sections: Sequence[str] = ()) -> list[TextLine]:
     """Return the sections as tables.
 
     Args:
-        past: the history to show.
+        history: the history to show.
         width: columns of the screen.
         sections: names of sections to show in full; by default, the main sections in short.
     """
     lines: list[TextLine] = []
-    for section in sections or _default_sections(past):
-        rows = _section_rows(past, section)
+    for section in sections or _default_sections(history):
+        rows = _section_rows(history, section)
         left = 0 if sections else len(rows) - MOST[section]
         more = [line(f"{left:,} more: launcher history --by {section}", TextStyle.DIM)]
         shown = rows[: len(rows) - max(0, left)]
@@ -48,30 +48,30 @@ def draw(past: HistoryReport, width: int, sections: Sequence[str] = ()) -> list[
     return lines
 
 
-def headline(past: HistoryReport) -> str:
+def headline(history: HistoryReport) -> str:
     """Return all of it in one line."""
     amounts = ("done", "failed", "cancelled", "skipped", "gpu_seconds", "core_seconds")
-    sums = {name: sum(getattr(day, name) for day in past.days) for name in amounts}
+    sums = {name: sum(getattr(day, name) for day in history.days) for name in amounts}
     parts = [f"{sums['done']:,} done"]
     parts += [f"{sums[name]:,} {name}" for name in ("failed", "cancelled", "skipped") if sums[name]]
     parts += [f"{_hours(sums['gpu_seconds'])} GPU-hours"] if sums["gpu_seconds"] else []
     parts += [f"{_hours(sums['core_seconds'])} core-hours"] if sums["core_seconds"] else []
-    return " · ".join([*parts, f"on {pluralize(len(past.days), 'day')}"])
+    return " · ".join([*parts, f"on {pluralize(len(history.days), 'day')}"])
 
 
-def columns(past: HistoryReport, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
+def columns(history: HistoryReport, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
         (section, *(_plain(value) for key, value in _values(row) if key != "reason_code"))
-        for section in sections or _default_sections(past)
-        for row in _section_rows(past, section)
+        for section in sections or _default_sections(history)
+        for row in _section_rows(history, section)
     ]
 
 
-def history_to_json(past: HistoryReport, sections: Sequence[str] = ()) -> dict[str, Json]:
+def history_to_json(history: HistoryReport, sections: Sequence[str] = ()) -> dict[str, Json]:
     """Return all as JSON; a section that was not requested is left out."""
     return {
-        _PARTS[section]: [dict(_values(row)) for row in _section_rows(past, section)]
+        _PARTS[section]: [dict(_values(row)) for row in _section_rows(history, section)]
         for section in sections or SECTIONS
     }
 
@@ -83,13 +83,13 @@ def _values(row: HistoryRow) -> Iterator[tuple[str, Json]]:
         yield name, round(value, digits) if isinstance(value, float) else value
 
 
-def _default_sections(past: HistoryReport) -> Sequence[str]:
+def _default_sections(history: HistoryReport) -> Sequence[str]:
     """Return the sections that are shown by default: nodes only if there are several."""
-    return SECTIONS if len(past.nodes) > 1 else [name for name in SECTIONS if name != NODE]
+    return SECTIONS if len(history.nodes) > 1 else [name for name in SECTIONS if name != NODE]
 
 
-def _section_rows(past: HistoryReport, section: str) -> Sequence[HistoryRow]:
-    shown: Sequence[HistoryRow] = getattr(past, _PARTS[section])
+def _section_rows(history: HistoryReport, section: str) -> Sequence[HistoryRow]:
+    shown: Sequence[HistoryRow] = getattr(history, _PARTS[section])
     return shown
 
 
@@ -136,12 +136,12 @@ def _plain(value: Json) -> str:
 _TONES = {"failed": TextStyle.BAD, "cancelled": TextStyle.DIM, "skipped": TextStyle.WARN}
 
 
-def _name_column(title: str, of: Callable[[Any], Cell], least: int = 12) -> Column:
-    return Column(title, least=least, middle=True, cell_of=of)
+def _name_column(title: str, read_cell: Callable[[Any], Cell], least: int = 12) -> Column:
+    return Column(title, least=least, middle=True, cell_of=read_cell)
 
 
-def _number_column(title: str, of: Callable[[Any], Cell], drop: int = 0) -> Column:
-    return Column(title, right=True, drop=drop, cell_of=of)
+def _number_column(title: str, read_cell: Callable[[Any], Cell], drop: int = 0) -> Column:
+    return Column(title, right=True, drop=drop, cell_of=read_cell)
 
 
 def _count_column(name: str, drop: int = 0, title: str = "") -> Column:

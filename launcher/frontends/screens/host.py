@@ -65,21 +65,21 @@ def host_line(host: Host, width: int) -> TextLine:
     """Return the machine in one line; if the width is small, less important values are left out."""
     shown = TextLine(())
     for detailed, with_load in ((True, True), (False, True), (False, False)):
-        parts = [_cores(host, detailed=detailed)]
+        parts = [_cores(host, is_detailed=detailed)]
         if with_load and host.load is not None:
             slow = host.load > OVERLOADED * host.cores
             parts.append(
                 TextSpan(f"load {host.load:.1f}", TextStyle.WARN if slow else TextStyle.PLAIN)
             )
         if host.memory:
-            parts.append(_memory(host, detailed=detailed))
+            parts.append(_memory(host, is_detailed=detailed))
         shown = join_spans([*parts, *map(_disk, host.disks)])
         if width_of(shown.text) <= width:
             break
     return shown.truncate(width)
 
 
-def _cores(host: Host, *, detailed: bool) -> TextSpan:
+def _cores(host: Host, *, is_detailed: bool) -> TextSpan:
     if host.busy is None:
         reserved = min(host.cores, host.reserved + host.reserved_elsewhere)
         text = f"host: {reserved}/{host.cores} cores reserved"
@@ -92,10 +92,10 @@ def _cores(host: Host, *, detailed: bool) -> TextSpan:
         notes += [f"{host.ours:.1f} ours", f"{host.others:.1f} others'"]
     if host.usable < host.cores:
         notes.append(f"{host.usable} usable")
-    return TextSpan(f"{text} ({', '.join(notes)})" if detailed and notes else text)
+    return TextSpan(f"{text} ({', '.join(notes)})" if is_detailed and notes else text)
 
 
-def _memory(host: Host, *, detailed: bool) -> TextSpan:
+def _memory(host: Host, *, is_detailed: bool) -> TextSpan:
     left = 1 - host.memory_used / host.memory
     tone = (
         TextStyle.BAD
@@ -105,7 +105,7 @@ def _memory(host: Host, *, detailed: bool) -> TextSpan:
         else TextStyle.PLAIN
     )
     text = f"memory {_number(host.memory_used / _GIB)}/{_number(host.memory / _GIB)} GiB"
-    if detailed and host.memory_ours is not None:
+    if is_detailed and host.memory_ours is not None:
         text += f" ({_number(host.memory_ours / _GIB)} ours)"
     return TextSpan(text, tone)
 

@@ -38,12 +38,12 @@ class CpuTime(NamedTuple):
     total: int
     cores: int
 
-    def since(self, before: "CpuTime") -> float | None:
+    def measure_since(self, earlier_times: "CpuTime") -> float | None:
         """Return the cores' worth of work since an earlier moment, or None if no time has passed."""
-        passed = self.total - before.total
+        passed = self.total - earlier_times.total
         if passed <= 0:
             return None
-        share = min(max(0, self.busy - before.busy), passed) / passed
+        share = min(max(0, self.busy - earlier_times.busy), passed) / passed
         return share * self.cores
 
 
@@ -86,7 +86,7 @@ class ProcessTimes(NamedTuple):
     ticks: Mapping[int, int] = {}  # PID of the root → CPU time of its whole tree
     resident: int = 0  # bytes that are not shared with other processes
 
-    def since(self, before: "ProcessTimes", span_s: float) -> float | None:
+    def measure_since(self, earlier_times: "ProcessTimes", span_s: float) -> float | None:
         """Return the cores' worth of work since an earlier moment; a tree that is new does not count.
 
         The time of a child that has ended is added to its parent's, so the sum of a tree only grows.
@@ -94,9 +94,9 @@ class ProcessTimes(NamedTuple):
         if span_s <= 0:
             return None
         grown = (
-            max(0, ticks - before.ticks[root])
+            max(0, ticks - earlier_times.ticks[root])
             for root, ticks in self.ticks.items()
-            if root in before.ticks
+            if root in earlier_times.ticks
         )
         return sum(grown) / sysconf("SC_CLK_TCK") / span_s
 
@@ -158,7 +158,7 @@ class HostReader:
         self._busy: float | None = None
         self._measured = HostMeasurement()
         self._times: tuple[float, ProcessTimes] | None = None
-        self._query = BackgroundQuery[None]("host", expected=(), clock=clock)
+        self._query = BackgroundQuery[None]("host", expected_error=(), clock=clock)
         self._next = 0.0
 
     def read(
@@ -204,7 +204,7 @@ class HostReader:
         if stat is None or before is None:
             self._cpu, self._busy = stat, None
         elif abs(stat.total - before.total) >= _LEAST_TICKS * stat.cores:
-            self._cpu, self._busy = stat, stat.since(before)
+            self._cpu, self._busy = stat, stat.measure_since(before)
 
     def _memory(self) -> tuple[int, int]:
         """Return the bytes that we can use, and how many of them are in use."""
@@ -229,11 +229,11 @@ class HostReader:
         began, spent = self._clock(), time.thread_time()
         times = process_times(pids)
         before, self._times = self._times, (began, times)
-        ours = None if before is None else times.since(before[1], began - before[0])
+        ours = None if before is None else times.measure_since(before[1], began - before[0])
         self._measured = self._measured._replace(ours=ours, memory_ours=times.resident)
         self._next = began + max(LEAST_PAUSE_S, (time.thread_time() - spent) / SHARE)
         # disks are measured last, because this call may not return
-        self._measured = self._measured._replace(disks=disks_of(runs, beside=self._home))
+        self._measured = self._measured._replace(disks=disks_of(runs, other_folder=self._home))
 
     def _text(self, name: str) -> str:
         return _text(self._root / name)
@@ -245,7 +245,7 @@ def cores_reserved_elsewhere(foreign: Iterable[ForeignReservation]) -> int:
     return sum(each.amount for each in foreign if shares_cores(each.device, mask))
 
 
-def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[DiskUsage, ...]:
+def disks_of(runs: Sequence[Path], *, other_folder: Path) -> tuple[DiskUsage, ...]:
     """Return the disk with the least free space that runs write to, except that of the queue folder."""
     by_device: Mapping[int, Path] = {
         device: folder for folder in runs if (device := _device(folder)) is not None
@@ -253,7 +253,7 @@ def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[DiskUsage, ...]:
     disks = [
         disk
         for device, folder in by_device.items()
-        if device != _device(beside) and (disk := disk_of(RUNS, folder)) is not None
+        if device != _device(other_folder) and (disk := disk_of(RUNS, folder)) is not None
     ]
     return (min(disks, key=lambda disk: (disk.files != 0, disk.free)),) if disks else ()
 

@@ -55,14 +55,14 @@ class _Action(NamedTuple):
         """Return what is asked, with as much of the job's name."""
         return f"{self.verb} {self.job.id} {name}{self.tail}"
 
-    def report(self, touched: Sequence[int], home: Home) -> str:
+    def report(self, touched_jobs: Sequence[int], home: Home) -> str:
         """Return what was done, for people.
 
         Args:
-            touched: the jobs that it concerned; at least one.
+            touched_jobs: the jobs that it concerned; at least one.
             home: the queue's.
         """
-        more = len(touched) - 1
+        more = len(touched_jobs) - 1
         also = f", and {more:,} more" if more else ""
         stays = home.stop_record.exists() and self.rule is RELEASE
         note = ". The queue is stopped. To start it: launcher start" if stays else ""
@@ -107,16 +107,16 @@ def _prepare_retry(action: _Action, store: Store) -> _Action:
     return action._replace(done=HELD_AGAIN) if held else action
 
 
-def _prepare_priority(action: _Action, _store: Store, *, by: int) -> _Action | str:
-    job, priority = action.job, action.job.priority + by
+def _prepare_priority(action: _Action, _store: Store, *, amount: int) -> _Action | str:
+    job, priority = action.job, action.job.priority + amount
     if PRIORITY_VALUES.value_of(str(priority), 0.0) is None:
         return f"job {job.id} already has the limit of the priority, {job.priority}"
     tail, done = f": {job.priority} → {priority}?", f"given priority {priority}"
     return action._replace(verb="priority of job", tail=tail, done=done)
 
 
-def _prioritise(store: Store, job: JobRow, _now: float, *, by: int) -> list[int]:
-    return store.job_control.set_priority([job.id], job.priority + by)
+def _prioritise(store: Store, job: JobRow, _now: float, *, amount: int) -> list[int]:
+    return store.job_control.set_priority([job.id], job.priority + amount)
 
 
 class _KeyAction(NamedTuple):
@@ -142,13 +142,13 @@ def _change_by(
     )
 
 
-def _priority_by(by: int, verb: str, priority: str) -> _KeyAction:
+def _priority_by(amount: int, verb: str, priority: str) -> _KeyAction:
     return _KeyAction(
         PRIORITY,
         f"{verb} the priority of",
         f"given a {priority} priority",
-        partial(_prioritise, by=by),
-        partial(_prepare_priority, by=by),
+        partial(_prioritise, amount=amount),
+        partial(_prepare_priority, amount=amount),
     )
 
 
@@ -205,18 +205,18 @@ class ProposedChange(NamedTuple):
         """Let the scheduler know; may take seconds."""
         self.actions[0].rule.notify_scheduler(home, [action.job for action in self.actions])
 
-    def report(self, touched: Sequence[int], home: Home) -> TextLine:
+    def report(self, touched_jobs: Sequence[int], home: Home) -> TextLine:
         """Return what was done; jobs that changed meanwhile are named."""
         # the oldest first
-        missed = [action.job for action in self.actions if action.job.id not in touched][::-1]
+        missed = [action.job for action in self.actions if action.job.id not in touched_jobs][::-1]
         if not self.batch_question:
             if missed:
                 text = f"job {missed[0].id} changed in the meantime. Nothing was done"
                 return line(text, TextStyle.WARN)
-            return line(self.actions[0].report(touched, home), TextStyle.GOOD)
+            return line(self.actions[0].report(touched_jobs, home), TextStyle.GOOD)
         changed = len(self.actions) - len(missed)
         text = f"{pluralize(changed, 'job')} {self.did}" if changed else "nothing was done"
-        if more := len({*touched}) - changed:
+        if more := len({*touched_jobs}) - changed:
             text += f", and {more:,} more with them"
         if not missed:
             return line(text, TextStyle.GOOD)

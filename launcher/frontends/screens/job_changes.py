@@ -96,7 +96,7 @@ def _pause_obstacles(store: Store, jobs: Sequence[JobRow]) -> dict[int, Obstacle
     return obstacles | on_pilots  # no later command removes this obstacle
 
 
-def _reserved(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
+def _find_reserved(store: Store, jobs: Sequence[JobRow]) -> dict[int, str]:
     attempts = store.read.newest_attempts(job.id for job in jobs)
     return {
         number: reserved_text(attempt.device, attempt.vram) for number, attempt in attempts.items()
@@ -150,7 +150,7 @@ PAUSE = ChangeRule(
     ": only a running job can be paused",
     _pause,
     _pause_obstacles,
-    _reserved,
+    _find_reserved,
     "unchanged, already paused or about to end",
 )
 RESUME = ChangeRule(

@@ -127,7 +127,7 @@ def column_records(
 ) -> Iterator[Record]:
     """Yield a record of each job that contains at least the values of some columns."""
     if {column.key or column.name for column in columns} <= QUICK_KEYS:
-        for row, view in zip(jobs, job_views(home, store, jobs, compared=False), strict=True):
+        for row, view in zip(jobs, job_views(home, store, jobs, is_compared=False), strict=True):
             record = view.to_json()
             record["owner_note"] = row.owner_note or None
             yield record

@@ -77,7 +77,7 @@ def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[s
             "paused": iso_time_or_none(job.paused),
             **_attempt_record(home, job, last.get(job.id), labels, places),
         }
-        for job, view in zip(jobs, job_views(home, store, jobs, compared=False), strict=True)
+        for job, view in zip(jobs, job_views(home, store, jobs, is_compared=False), strict=True)
     ]
 
 

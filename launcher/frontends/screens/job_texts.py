@@ -76,13 +76,13 @@ def read_job_text(kind: str, job: JobRow, store: Store) -> JobText:
     return JobText(job, kind, " ".join(store.job_control.tags_of([job.id]).get(job.id, [])))
 
 
-def write_texts(texts: Sequence[JobText], store: Store, typed: str) -> str:
+def write_texts(texts: Sequence[JobText], store: Store, typed_text: str) -> str:
     """Write on jobs what was typed in one line, and return what was done, for people.
 
     Args:
         texts: as they are now, the same of each job; at least one.
         store: the queue's.
-        typed: of several jobs, tags are given and, behind a minus, taken away.
+        typed_text: of several jobs, tags are given and, behind a minus, taken away.
 
     Raises:
         UsageError: it may not be written.
@@ -90,16 +90,16 @@ def write_texts(texts: Sequence[JobText], store: Store, typed: str) -> str:
     first = texts[0]
     if len(texts) == 1:
         shown, _, below = first.text.partition("\n")
-        if typed == sanitize_terminal(shown):
+        if typed_text == sanitize_terminal(shown):
             return f"{first.prompt}: unchanged"
         # lines that cannot be typed here stay; an empty text removes all of them
-        return first.write(store, f"{typed}\n{below}" if typed and below else typed)
+        return first.write(store, f"{typed_text}\n{below}" if typed_text and below else typed_text)
     if first.kind == NOTE:
         with store.database.writing():
             for each in texts:
-                each.write(store, typed)
-        return f"{pluralize(len(texts), 'job')}: {'note written' if typed else 'no note'}"
-    words = typed.split()
+                each.write(store, typed_text)
+        return f"{pluralize(len(texts), 'job')}: {'note written' if typed_text else 'no note'}"
+    words = typed_text.split()
     add = {word.removeprefix("+") for word in words if not word.startswith("-")}
     remove = {word[1:] for word in words if word.startswith("-")}
     touched = _change_tags(store, [each.job.id for each in texts], add, remove)

@@ -125,30 +125,30 @@ def job_view(
     job: JobRow,
     progress: AttemptProgress = NO_PROGRESS,
     *,
-    started: float | None = None,
+    start_time: float | None = None,
     need: UnmetDependency | None = None,
-    differing: DifferingParams | None = NO_DIFFERENCES,
-    ending: Reason | None = None,
+    differing_params: DifferingParams | None = NO_DIFFERENCES,
+    end_reason: Reason | None = None,
 ) -> JobView:
     """Return a job as it is now, with its progress or last output line if it runs, otherwise with its reason.
 
     Args:
         job: the row of the database.
         progress: its newest report, if it runs.
-        started: start of its attempt, if it runs.
+        start_time: start of its attempt, if it runs.
         need: its first open dependency, if known.
-        differing: run → parameters in which its jobs differ. With None the view has neither these nor the program.
-        ending: why it is being ended; None if it is not.
+        differing_params: run → parameters in which its jobs differ. With None the view has neither these nor the program.
+        end_reason: why it is being ended; None if it is not.
     """
     works = job.state is State.RUNNING and job.paused is None
-    reason = ending
+    reason = end_reason
     if reason is None and not (
         works and progress != NO_PROGRESS and job.state_reason.code not in _OVER_PROGRESS
     ):
         reason = reason_to_show(job, need)
     data = {} if reason is None else reason.data
     # half the cost of a line
-    params_text, program = ("", "") if differing is None else _label(job, differing)
+    params_text, program = ("", "") if differing_params is None else _label(job, differing_params)
     return JobView(
         id=job.id,
         run=sanitize_terminal(job.run),
@@ -156,7 +156,7 @@ def job_view(
         kind=sanitize_terminal(job.kind),
         state=job.state,
         priority=job.priority,
-        since=job.ended or started or job.submitted,
+        since=job.ended or start_time or job.submitted,
         reason=sanitize_terminal(
             str(progress.step or progress.line)
             if reason is None
@@ -172,25 +172,25 @@ def job_view(
 
 
 def view_of_end(
-    job: JobView, ending: CompletionEvent, result: Mapping[str, object] | None = None
+    job: JobView, event: CompletionEvent, result: Mapping[str, object] | None = None
 ) -> JobView:
     """Return a job as it was when an attempt ended.
 
     Args:
         job: as it is now.
-        ending: the end of the attempt.
+        event: the end of the attempt.
         result: the returned values of the job.
     """
-    reason, is_done = ending.reason, ending.state is State.DONE
+    reason, is_done = event.reason, event.state is State.DONE
     why = "" if is_done else sanitize_terminal(strip_state_prefix(first_line(reason.text)))
     return job._replace(
-        state=ending.state,
-        since=ending.at,
+        state=event.state,
+        since=event.at,
         reason=why or (format_numbers(result or {}) if is_done else ""),
         short=sanitize_terminal(str(reason.data.get("short", ""))),
         requeued=bool(reason.data.get("requeued")),
         latest=job.state,
-        seconds=ending.seconds,
+        seconds=event.seconds,
     )
 
 
@@ -223,7 +223,7 @@ def with_numbers(
     return [view._replace(reason=numbers.get(view.id) or view.reason) for view in views]
 
 
-def _label(job: JobRow, differing: DifferingParams) -> tuple[str, str]:
+def _label(job: JobRow, differing_params: DifferingParams) -> tuple[str, str]:
     """Return the parameters and the command line that follow the name of a job. No value is in both.
 
     A command line follows only a number. A job of a sweep has the parameters in which the run's jobs differ instead.
@@ -232,14 +232,14 @@ def _label(job: JobRow, differing: DifferingParams) -> tuple[str, str]:
     number = job.name.removeprefix(_NUMBERED).rstrip("'")
     if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
         swept = swept_values(job.spec.settings) if job.kind == PROGRAM else job.params
-        return _differing_params_text(job, differing, swept), ""
-    names, argv = differing.get(job.run_id, frozenset()), job.spec.argv
+        return _differing_params_text(job, differing_params, swept), ""
+    names, argv = differing_params.get(job.run_id, frozenset()), job.spec.argv
     if swept := swept_values(job.spec.settings):
         return format_params(job.params, swept if names.isdisjoint(swept) else names), ""
     words = sanitize_terminal(shlex.join(hide_secrets(argv)))
     if len(words) <= LONGEST_PROGRAM:
         return "", words
-    if params := _differing_params_text(job, differing, job.params):
+    if params := _differing_params_text(job, differing_params, job.params):
         return params, sanitize_terminal(Path(script_of(argv) or argv[0]).name)
     return "", words[: LONGEST_PROGRAM - 1] + ELLIPSIS
 
@@ -256,10 +256,10 @@ def differing_params(store: Store, jobs: Iterable[JobRow]) -> DifferingParams:
 
 
 def _differing_params_text(
-    job: JobRow, differing: DifferingParams, chosen: Mapping[str, Json]
+    job: JobRow, params: DifferingParams, chosen_params: Mapping[str, Json]
 ) -> str:
     """Return those of some parameters in which jobs of the run differ and that the job's name does not contain."""
-    names = differing.get(job.run_id)
+    names = params.get(job.run_id)
     if not names:
         return ""
     named = params_in_job_name(job.name)
@@ -268,7 +268,7 @@ def _differing_params_text(
         [
             name
             for name in names
-            if name in chosen and named.get(name, _ABSENT) != job.params.get(name)
+            if name in chosen_params and named.get(name, _ABSENT) != job.params.get(name)
         ],
     )
 
@@ -281,7 +281,7 @@ def read_final_metrics(home: Home, job: JobRow) -> Mapping[str, Json]:
 
 
 @lru_cache(maxsize=256)  # it does not change, and a screen is drawn many times
-def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
+def _numbers_of(attempt: Attempt, _end_time: float | None) -> Mapping[str, Json]:
     from launcher.queue.workers.progress.attempt_progress import (
         read_last_metrics,  # 3 ms, only for programs that are done
     )
@@ -340,9 +340,9 @@ class GroupStatus(NamedTuple):
         return {**self._asdict(), "paused": iso_time_or_none(self.paused)}
 
 
-def limited_groups(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus, ...]:
+def limited_groups(store: Store, running_jobs: Sequence[JobRow]) -> tuple[GroupStatus, ...]:
     """Return the groups with a limit, and the number of running jobs of each."""
-    at_work = Counter(job.spec.terms.group for job in running)
+    at_work = Counter(job.spec.terms.group for job in running_jobs)
     groups = store.read.group_limits()
     return tuple(
         GroupStatus(group.name, group.slots, at_work[group.name], group.paused) for group in groups
@@ -350,14 +350,14 @@ def limited_groups(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus
 
 
 def job_views(
-    home: Home, store: Store, jobs: Sequence[JobRow], *, compared: bool = True
+    home: Home, store: Store, jobs: Sequence[JobRow], *, is_compared: bool = True
 ) -> list[JobView]:
     """Return jobs as they are now, with their programs and the parameters in which jobs of their runs differ."""
     needs = store.read.first_unmet_dependencies(
         job.id for job in jobs if job.waits and job.state in OPEN_STATES
     )
     begun = {claim.job: claim.claimed for claim in store.claims.open_claims()}
-    differ = differing_params(store, jobs) if compared else None
+    differ = differing_params(store, jobs) if is_compared else None
     code = code_change_notes(store, jobs)
     views = []
     for job in jobs:
@@ -365,10 +365,10 @@ def job_views(
         view = job_view(
             job,
             read_newest_progress(home, job),
-            started=begun.get(job.id),
+            start_time=begun.get(job.id),
             need=needs.get(job.id),
-            differing=differ,
-            ending=None if termination is None else termination.reason(time.time()),
+            differing_params=differ,
+            end_reason=None if termination is None else termination.reason(time.time()),
         )._replace(code_note=code.get(job.id, ""))
         views.append(view if termination is None else view._replace(termination=termination))
     return views

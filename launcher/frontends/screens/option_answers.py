@@ -20,19 +20,19 @@ _REPLACED = frozenset({"FILE", "JOB", "PROGRAM", "RUN", "SQL", "TOPIC", "WORD"})
 
 
 def other_command(
-    typed: str, words: Sequence[str], other_names: Mapping[str, Sequence[str]]
+    typed_text: str, words: Sequence[str], other_names: Mapping[str, Sequence[str]]
 ) -> str:
     """Return the sentence that answers a command, or an option for one, of another tool; '' if it is of none.
 
     Args:
-        typed: Command or option as typed.
+        typed_text: Command or option as typed.
         words: Command line without the name of the program.
         other_names: Name in another tool → command lines that do the same, without the name of the program.
     """
-    lines = other_names.get(typed)
+    lines = other_names.get(typed_text)
     if not lines:
         return ""
-    given = [*words[words.index(typed) + 1 :]] if typed in words else []
+    given = [*words[words.index(typed_text) + 1 :]] if typed_text in words else []
     if any(word.startswith("-") for word in given):  # options of the other tool
         given = []
 
@@ -45,16 +45,16 @@ def other_command(
     return f"In launcher: {' or '.join(f'launcher {fill(line)}' for line in lines)}"
 
 
-def other_spelling(typed: str, context: click.Context | None) -> str:
+def other_spelling(typed_text: str, context: click.Context | None) -> str:
     """Return the sentence that answers an option which a command does not have; '' if there is none.
 
     Args:
-        typed: Option as typed, with its dashes.
+        typed_text: Option as typed, with its dashes.
         context: Context of the command.
     """
     if context is None:
         return ""
-    word, path = typed.lstrip("-"), context.command_path
+    word, path = typed_text.lstrip("-"), context.command_path
     options = {name: option for option in context.command.params for name in option.opts}
     if (formats := options.get("--format")) and isinstance(formats.type, click.Choice):
         name = _FORMATS.get(word, word)

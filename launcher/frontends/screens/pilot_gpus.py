@@ -52,7 +52,9 @@ def pilot_gpu_views(home: Home, pilots: PilotStatus, claims: Sequence[Claim]) ->
                 gpu_job_of(
                     claim,
                     read_report(home.attempt(*claim.key)),
-                    reported=seen.used.get(attempt_name(claim.job, claim.number), {}).get(gpu.uuid),
+                    reported_index=seen.used.get(attempt_name(claim.job, claim.number), {}).get(
+                        gpu.uuid
+                    ),
                 )
                 for claim in ours
                 if gpu.uuid in claim.gpus

@@ -29,7 +29,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     if not jobs:
         return ""
     was = f"{pluralize(len(jobs), 'job')} {'was' if len(jobs) == 1 else 'were'} done with other code"  # prose: ok, a job is done
-    was += _which_code(jobs)
+    was += _describe_code(jobs)
     if not again:
         return f"{was}. {'Its' if len(jobs) == 1 else 'Their'} results are kept"  # by --accept-code
     run = "would run" if dry_run else "runs" if len(jobs) == 1 else "run"
@@ -37,7 +37,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     return f"{same}. To keep the results: {ACCEPT_CODE}"
 
 
-def _which_code(jobs: Sequence[ComparedJob]) -> str:
+def _describe_code(jobs: Sequence[ComparedJob]) -> str:
     """Return in parentheses which code differs, if it is known."""
     names = sorted({name for compared in jobs for name in compared.other_definitions})
     more = len(names) - MOST_DEFINITIONS
@@ -61,17 +61,17 @@ def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
     )
 
 
-def other_folder(comparison: Comparison, *, queued: bool) -> str:
+def other_folder(comparison: Comparison, *, is_queued: bool) -> str:
     """Return which results of another folder are taken over, or could be; '' if there are none.
 
     Args:
         comparison: of a plan with the queue.
-        queued: its jobs are in the queue by now.
+        is_queued: its jobs are in the queue by now.
     """
     adoption = comparison.adoption
     if adoption is not None:
         number = len(adoption.rows)
-        are = "would be" if not queued else "is" if number == 1 else "are"
+        are = "would be" if not is_queued else "is" if number == 1 else "are"
         text = f"{pluralize(number, 'result')} of {adoption.root} {are} adopted"
         if adoption.waiting:
             jobs = " ".join(map(str, adoption.waiting))

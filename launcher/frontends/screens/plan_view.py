@@ -163,7 +163,7 @@ def draw_plan(
     tree: WorkTree | None = None,
     width: int = WIDTH,
     everything: bool = False,
-    refused: Sequence[str] = (),
+    refusals: Sequence[str] = (),
     snapshot: str = "",
 ) -> str:
     """Return the dry run as text; only single names and paths may exceed `width`.
@@ -176,7 +176,7 @@ def draw_plan(
         tree: the working tree, if there is one.
         width: columns of the terminal.
         everything: list every job instead of the first MOST_LISTED.
-        refused: reasons for which `run` would refuse the plan; empty if it would not.
+        refusals: reasons for which `run` would refuse the plan; empty if it would not.
         snapshot: the snapshot that its jobs would get, in words; '' for none.
     """
     plan, jobs = comparison.plan, comparison.jobs
@@ -190,20 +190,20 @@ def draw_plan(
             tree=tree,
             width=width,
         ),
-        _indented(kinds_table(jobs, preview, inner)),
-        _indented(_lines(jobs, len(jobs) if everything else MOST_LISTED, preview, inner)),
-        _indented(draw_preview(comparison, preview, inner)),
+        _indent_lines(kinds_table(jobs, preview, inner)),
+        _indent_lines(_lines(jobs, len(jobs) if everything else MOST_LISTED, preview, inner)),
+        _indent_lines(draw_preview(comparison, preview, inner)),
         _wrap(f"Snapshot: {sanitize_terminal(snapshot)}" if snapshot else "", width),
         _wrap(sanitize_terminal(other_code(jobs)), width),
         _wrap(sanitize_terminal(other_options(jobs)), width),
-        _wrap(sanitize_terminal(other_folder(comparison, queued=False)), width),
+        _wrap(sanitize_terminal(other_folder(comparison, is_queued=False)), width),
         *(_wrap_warning(str(warning), width) for warning in plan.warnings),
-        _last_lines(plan, jobs, sanitize_terminal(start), refused, width),
+        _last_lines(plan, jobs, sanitize_terminal(start), refusals, width),
     ]
     return "\n\n".join(text for lines in blocks if (text := "\n".join(lines)))
 
 
-def _indented(lines: Iterable[str]) -> Iterator[str]:
+def _indent_lines(lines: Iterable[str]) -> Iterator[str]:
     return (f"{_GAP}{line}".rstrip() for line in lines)
 
 
@@ -220,12 +220,12 @@ def _header(
     elif len(first := f"{taskfile}      {at}") > width:
         first, below = taskfile, f"{about}      {at}"
     yield first
-    yield from _indented(textwrap.wrap(below, width - len(_GAP)))
-    uncommitted = _uncommitted(plan, tree)
-    yield from _indented(textwrap.wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
+    yield from _indent_lines(textwrap.wrap(below, width - len(_GAP)))
+    uncommitted = _describe_uncommitted(plan, tree)
+    yield from _indent_lines(textwrap.wrap(uncommitted, width - len(_GAP), subsequent_indent=_GAP))
 
 
-def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
+def _describe_uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     """Return which changed files affect the results of which kinds; '' if none does."""
     if tree is None or not tree.modules:
         return ""
@@ -268,25 +268,27 @@ def _lines(
 
 
 def _cells(
-    shown: Sequence[ComparedJob],
+    compared_jobs: Sequence[ComparedJob],
     vram: list[str],
     jobs: Mapping[str, ComparedJob],
     width: int,
 ) -> list[str]:
     """Return the aligned columns after each name; on a narrow screen the memory is left out first."""
-    added = [_added_data_forms(compared.job) for compared in shown]
-    after = [_dependency_forms(compared, jobs) for compared in shown]
-    room = width - max(len(compared.state) for compared in shown) - len(_GAP)
+    added = [_added_data_forms(compared.job) for compared in compared_jobs]
+    after = [_dependency_forms(compared, jobs) for compared in compared_jobs]
+    room = width - max(len(compared.state) for compared in compared_jobs) - len(_GAP)
     for_vram = max(map(len, vram)) + len(_GAP)
     if room - for_vram < _LEAST_ROOM:
-        vram = [""] * len(shown)
+        vram = [""] * len(compared_jobs)
     else:
         room -= for_vram
     most = min(room, max(_LEAST_ADDED, room // 3)) if any(after) else room
     data = [next((form for form in forms if len(form) <= most), "") for forms in added]
     room -= max(map(len, data)) + len(_GAP)
     needs = [next((form for form in forms if len(form) <= room), "") for forms in after]
-    return columns([*zip(data, vram, needs, (compared.state for compared in shown), strict=True)])
+    return columns(
+        [*zip(data, vram, needs, (compared.state for compared in compared_jobs), strict=True)]
+    )
 
 
 def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
@@ -298,11 +300,13 @@ def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
     return f"{number} × {memory}" if memory else f"{number} GPUs"
 
 
-def _second_lines(compared: ComparedJob, width: int) -> list[str]:
+def _second_lines(compared_job: ComparedJob, width: int) -> list[str]:
     """Return the lines below a job: its changes, or how it ended before."""
-    if compared.is_other_code and compared.job.entry:  # printed once, for all of them
+    if compared_job.is_other_code and compared_job.job.entry:  # printed once, for all of them
         return []
-    notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
+    notes = compared_job.changes or (
+        (compared_job.reason,) if compared_job.state not in _PLAIN else ()
+    )
     bar = f"{_GAP}│ "
     text = sanitize_terminal(" · ".join(notes))
     return _wrap(text, width, initial_indent=bar, subsequent_indent=bar)
@@ -318,9 +322,11 @@ def _added_data_forms(job: PlannedJob) -> tuple[str, ...]:
     return (f"+ {'&'.join(added)}", *fewer, "+ …") if added else ()
 
 
-def _dependency_forms(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str, ...]:
+def _dependency_forms(
+    compared_job: ComparedJob, jobs: Mapping[str, ComparedJob]
+) -> tuple[str, ...]:
     """Return texts on the direct dependencies, from complete to their number only."""
-    needs = _dependencies(compared)
+    needs = _dependencies(compared_job)
     implied = {far for need in needs for far in _dependencies(jobs[need])}
     direct = [need for need in needs if need not in implied]
     mosts = range(min(len(direct), MOST_AFTER), 0, -1)
@@ -328,8 +334,8 @@ def _dependency_forms(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) ->
     return (*forms, f"after {pluralize(len(direct), 'job')}") if direct else ()
 
 
-def _dependencies(compared: ComparedJob) -> tuple[str, ...]:
-    return (*compared.job.needs, *compared.after_any)
+def _dependencies(compared_job: ComparedJob) -> tuple[str, ...]:
+    return (*compared_job.job.needs, *compared_job.after_any)
 
 
 def _wrap_warning(warning: str, width: int) -> Iterator[str]:
@@ -349,12 +355,16 @@ def refusal(reasons: Sequence[str]) -> str:
 
 
 def _last_lines(
-    plan: Plan, compared_jobs: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
+    plan: Plan,
+    compared_jobs: Iterable[ComparedJob],
+    start: str,
+    refusals: Sequence[str],
+    width: int,
 ) -> Iterator[str]:
     """Yield that nothing was queued, and the command that queues the plan."""
     outcome, then = "nothing was queued (dry run).", f"To start: {start}"
-    if refused:
-        then = refusal(refused)
+    if refusals:
+        then = refusal(refusals)
     elif not open_jobs(compared_jobs):
         then = "" if plan.searches else "No job has to run."  # a search has trials of its own
     whole = f"{outcome} {then}".rstrip()
@@ -363,4 +373,4 @@ def _last_lines(
         return
     yield outcome
     # a command line is not wrapped, so that it can be pasted
-    yield from _wrap(then, width) if refused else [then]
+    yield from _wrap(then, width) if refusals else [then]

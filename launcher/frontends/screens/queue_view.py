@@ -122,14 +122,14 @@ def recent_table(screen: QueueSnapshot) -> TextTable:
     """Return the most recently ended jobs, each with its result, or its failure and the next action."""
     jobs, now, left = screen.recent, screen.at, screen.ended_more
 
-    def ended(job: JobView) -> TextSpan:
+    def describe_end(job: JobView) -> TextSpan:
         when = (
             time_of_day(job.since) if now - job.since < DAY_S else format_time(job.since, "%d %b")
         )
         return TextSpan(f"{GLYPHS[job.state]} {job.state} {when}", TONES[job.state])
 
     columns = (
-        Column(f"RECENT{screen.order_of('recent')}", key="ended", cell_of=ended),
+        Column(f"RECENT{screen.order_of('recent')}", key="ended", cell_of=describe_end),
         Column(least=24, middle=True, others=_names(screen), key="job", cell_of=_display_name),
         _NUMBER,
         Column("TIME", right=True, drop=2, cell_of=_duration_text),
@@ -181,17 +181,17 @@ def job_table(jobs: Sequence[JobView], now: float, *, title: str = "") -> TextTa
             key="job",
             cell_of=lambda job: TextSpan(_display_name(job), TextStyle.STRONG),
         ),
-        Column(right=True, drop=2, key="since", cell_of=lambda job: _when(job, now)),
+        Column(right=True, drop=2, key="since", cell_of=lambda job: _format_age(job, now)),
         *((rate, left) if any(job.ends for job in jobs) else ()),
         Column(least=20, fair=_WHY_PART, key="why", cell_of=lambda job: job.reason),
     )
     return _table_of_jobs(columns, jobs)
 
 
-def shorten_reasons(waiting: Sequence[JobView]) -> list[str]:
+def shorten_reasons(waiting_jobs: Sequence[JobView]) -> list[str]:
     """Return why each job waits, without the part that equals the line above."""
     reasons, above, situation = [], "", ""
-    for job in waiting:
+    for job in waiting_jobs:
         reason = _reason_text(job)
         if reason == above and len(reason) > len(ABOVE):
             reasons.append(ABOVE)
@@ -277,7 +277,7 @@ def _code_lines(jobs: Sequence[JobView]) -> list[str]:
 
 
 def _first_columns(
-    screen: QueueSnapshot, listed: str, jobs: Sequence[JobView], drop: int
+    screen: QueueSnapshot, state: str, jobs: Sequence[JobView], drop: int
 ) -> Sequence[Column]:
     """Return the common columns of jobs: name, number, and the run if there are several."""
     several = len({job.run for job in jobs}) > 1
@@ -285,7 +285,7 @@ def _first_columns(
     def name(job: JobView) -> TextSpan:
         return TextSpan(f"{_sign(job)} {_display_name(job)}", TONES[job.state])
 
-    title = f"{listed.upper()}{screen.order_of(listed)}"
+    title = f"{state.upper()}{screen.order_of(state)}"
     return (
         Column(
             title, least=24, middle=True, mark=_MARK, others=_names(screen), key="job", cell_of=name
@@ -319,17 +319,17 @@ def _display_name(job: JobView) -> str:
     return " ".join(filter(None, (name, job.params_text, job.program)))
 
 
-def _result(ended: JobView) -> Cell:
+def _result(job: JobView) -> Cell:
     """Return the result of a job, or its failure and the next command.
 
     The class of an exception and the beginning of its message are kept at any width.
     """
-    if ended.state is not State.FAILED:
-        return ended.reason
-    then = "(queued again)" if ended.is_open_again else f"→ launcher logs {ended.id}"
-    if ended.short:
-        return TextLine((TextSpan(f"{ended.short} ", TextStyle.BAD), TextSpan(then, TextStyle.BAD)))
-    text = ended.reason if ended.is_open_again and ended.requeued else f"{ended.reason} {then}"
+    if job.state is not State.FAILED:
+        return job.reason
+    then = "(queued again)" if job.is_open_again else f"→ launcher logs {job.id}"
+    if job.short:
+        return TextLine((TextSpan(f"{job.short} ", TextStyle.BAD), TextSpan(then, TextStyle.BAD)))
+    text = job.reason if job.is_open_again and job.requeued else f"{job.reason} {then}"
     return TextSpan(text, TextStyle.BAD)
 
 
@@ -340,7 +340,7 @@ def _reason_text(job: JobView) -> str:
     return f"held by its owner ({job.reason})" if held else job.reason
 
 
-def _when(job: JobView, now: float) -> str:
+def _format_age(job: JobView, now: float) -> str:
     """Return how long a job has run, or when it ended; '' for a waiting job."""
     if job.state is State.RUNNING:
         return format_seconds(max(0.0, now - job.since))

@@ -13,7 +13,9 @@ from launcher.system.units import format_seconds
 _STYLES = {SearchState.RUNNING: TextStyle.OURS, SearchState.PAUSED: TextStyle.WARN}
 
 
-def search_table(searches: Sequence[SearchRow], unlisted: Sequence[SearchRow] = ()) -> TextTable:
+def search_table(
+    searches: Sequence[SearchRow], unlisted_rows: Sequence[SearchRow] = ()
+) -> TextTable:
     """Return one line per search, and how many have ended besides."""
     columns = (
         Column(
@@ -29,16 +31,16 @@ def search_table(searches: Sequence[SearchRow], unlisted: Sequence[SearchRow] = 
         Column("LEFT", right=True, drop=1, cell_of=_left_text),
         Column(least=16, fair=0.4, rows=2, cell_of=lambda each: sanitize_terminal(each.reason)),
     )
-    notes = [line(_unlisted_text(unlisted), TextStyle.DIM)] if unlisted else []
+    notes = [line(_unlisted_text(unlisted_rows), TextStyle.DIM)] if unlisted_rows else []
     return TextTable(columns, searches, notes=notes)
 
 
-def _unlisted_text(unlisted: Sequence[SearchRow]) -> str:
-    failed = sum(each.failed for each in unlisted)
+def _unlisted_text(unlisted_rows: Sequence[SearchRow]) -> str:
+    failed = sum(each.failed for each in unlisted_rows)
     among = f", {failed:,} of them failed" if failed else ""
     also = ". List failed searches: launcher status --failed" if failed else ""
-    what = f"more {'search' if len(unlisted) == 1 else 'searches'} that ended"
-    return f"… and {len(unlisted):,} {what}{among}. List all: launcher status --json{also}"
+    what = f"more {'search' if len(unlisted_rows) == 1 else 'searches'} that ended"
+    return f"… and {len(unlisted_rows):,} {what}{among}. List all: launcher status --json{also}"
 
 
 def in_order(searches: Iterable[SearchRow]) -> list[SearchRow]:

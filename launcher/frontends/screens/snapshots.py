@@ -192,12 +192,12 @@ class QueueSnapshotReader:
             self.store.close()
 
     def read_snapshot(
-        self, *, waiting: int = WAITING, recent: int = RECENT, search_text: str = ""
+        self, *, waiting_limit: int = WAITING, recent: int = RECENT, search_text: str = ""
     ) -> QueueSnapshot:
         """Return the snapshot as of now; a search is repeated only as often as SEARCH_SHARE allows.
 
         Args:
-            waiting: number of waiting jobs to list.
+            waiting_limit: number of waiting jobs to list.
             recent: number of ended attempts to list.
             search_text: also list the jobs whose name or run contains this text; '' for none.
 
@@ -217,7 +217,9 @@ class QueueSnapshotReader:
         began = time.monotonic()
         again = self._found[0] != search_text or began >= self._search_at
         try:
-            screen = self._query_snapshot(store, waiting, recent, search_text if again else "")
+            screen = self._query_snapshot(
+                store, waiting_limit, recent, search_text if again else ""
+            )
         except sqlite3.Error as error:
             raise queue_database_error(self.home.database, error) from error
         if not search_text:
@@ -232,7 +234,7 @@ class QueueSnapshotReader:
         return screen._replace(found=found, search_text=search_text)
 
     def _query_snapshot(
-        self, store: Store, waiting: int, recent: int, search_text: str
+        self, store: Store, waiting_limit: int, recent: int, search_text: str
     ) -> QueueSnapshot:
         now = self._clock()
         store.database.invalidate_caches()  # new history changes the estimates of the remaining jobs
@@ -241,7 +243,7 @@ class QueueSnapshotReader:
             claims = store.claims.open_claims()
             running = store.read.jobs_by_id(claim.job for claim in claims)
             order = screen_order(store, now, read_policy(self.home))
-            queued = store.read.waiting_jobs(waiting, order) if waiting else []
+            queued = store.read.waiting_jobs(waiting_limit, order) if waiting_limit else []
             needs = store.read.first_unmet_dependencies(row.id for row in queued if row.waits)
             events = store.read.recent_completions(recent)
             about = {event.job for event in events}
@@ -300,7 +302,7 @@ class QueueSnapshotReader:
             unlisted_searches=unlisted_searches,
             running=works,
             waiting=tuple(
-                job_view(row, need=needs.get(row.id), differing=differ)._replace(
+                job_view(row, need=needs.get(row.id), differing_params=differ)._replace(
                     memory=_requested_memory(row), code_note=code.get(row.id, "")
                 )
                 for row in queued
@@ -308,7 +310,7 @@ class QueueSnapshotReader:
             more=max(0, left),
             recent=tuple(
                 view_of_end(
-                    job_view(rows[event.job], differing=differ)._replace(
+                    job_view(rows[event.job], differing_params=differ)._replace(
                         code_note=code.get(event.job, "")
                     ),
                     event,
@@ -317,7 +319,9 @@ class QueueSnapshotReader:
                 for event in events
                 if event.job in rows
             ),
-            found=tuple(job_view(rows[job], differing=differ) for job in matching if job in rows)
+            found=tuple(
+                job_view(rows[job], differing_params=differ) for job in matching if job in rows
+            )
             if search_text
             else None,
             search_text=search_text,
@@ -336,7 +340,9 @@ class QueueSnapshotReader:
         # it takes no step now
         now = read_newest_progress(self.home, row) if row.paused is None else NO_PROGRESS
         ending = ending_reason_of(self.home, row)
-        return job_view(row, now, started=claim.claimed, differing=differ, ending=ending)._replace(
+        return job_view(
+            row, now, start_time=claim.claimed, differing_params=differ, end_reason=ending
+        )._replace(
             devices=_devices(
                 [
                     label_for(device, labels.get(uuid, sanitize_terminal(uuid)), uuid)
@@ -466,9 +472,9 @@ def _devices(labels: Sequence[str]) -> str:
 
 
 def remaining_s(
-    queued: Mapping[str, int],
+    queued_counts: Mapping[str, int],
     works: Sequence[JobView],
-    took: Mapping[str, Sequence[float]],
+    durations: Mapping[str, Sequence[float]],
     now: float,
 ) -> float | None:
     """Return the seconds until all queued and running jobs are done, with as many parallel jobs as now.
@@ -478,35 +484,35 @@ def remaining_s(
     holds if a job is paused, or runs longer than any such job.
 
     Args:
-        queued: cost key → number of waiting jobs.
+        queued_counts: cost key → number of waiting jobs.
         works: the running jobs.
-        took: cost key → durations of recently done jobs, in seconds.
+        durations: cost key → durations of recently done jobs, in seconds.
         now: seconds since 1970.
     """
-    known = {key: spans for key, spans in took.items() if len(spans) >= LEAST_ENDS}
+    known = {key: spans for key, spans in durations.items() if len(spans) >= LEAST_ENDS}
     known.pop(PROGRAM, None)  # programs without a signature may all differ
-    if not works or not queued.keys() <= known.keys():
+    if not works or not queued_counts.keys() <= known.keys():
         return None
     each = [_job_remaining_s(work, known.get(work.cost_key, ()), now) for work in works]
     left = [span_s for span_s in each if span_s is not None]
     if len(left) < len(each):
         return None
-    waiting_s = sum(number * mean(known[key]) for key, number in queued.items())
+    waiting_s = sum(number * mean(known[key]) for key, number in queued_counts.items())
     return max(max(left), (waiting_s + sum(left)) / len(works))
 
 
 def remaining_by_run(
-    queued: Mapping[str, Mapping[str, int] | None],
+    queued_counts: Mapping[str, Mapping[str, int] | None],
     works: Sequence[JobView],
-    took: Mapping[str, Sequence[float]],
+    durations: Mapping[str, Sequence[float]],
     now: float,
 ) -> dict[str, float]:
     """Return run → seconds until it is done, if known; other runs are ignored."""
     left_by_run = {}
-    for run, keys in queued.items():
+    for run, keys in queued_counts.items():
         name = sanitize_terminal(run)
         ours = [work for work in works if work.run == name]
-        left = None if keys is None else remaining_s(keys, ours, took, now)
+        left = None if keys is None else remaining_s(keys, ours, durations, now)
         if left is not None:
             left_by_run[name] = left
     return left_by_run

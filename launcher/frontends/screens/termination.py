@@ -75,14 +75,16 @@ def termination_of(home: Home, job: JobRow) -> TerminationStatus | None:
     )
 
 
-def _from_supervisor(found: Termination) -> TerminationStatus:
+def _from_supervisor(termination: Termination) -> TerminationStatus:
     """Return an end that the queue has not recorded yet."""
     known = {str(cause) for cause in EndCause}
-    is_signal = found.cause not in known
-    cause = EndCause.SIGNAL if is_signal else EndCause(found.cause)
+    is_signal = termination.cause not in known
+    cause = EndCause.SIGNAL if is_signal else EndCause(termination.cause)
     why = (
-        f"its supervisor received {found.cause}"
-        if is_signal and found.cause
+        f"its supervisor received {termination.cause}"
+        if is_signal and termination.cause
         else END_CAUSE_TEXTS[cause]
     )
-    return TerminationStatus(found.since, found.kill_at, cause, why, found.resists)
+    return TerminationStatus(
+        termination.since, termination.kill_at, cause, why, termination.resists
+    )

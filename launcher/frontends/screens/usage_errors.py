@@ -33,9 +33,9 @@ def usage_message(
     if isinstance(error, click.exceptions.NoSuchCommand):
         return _no_command(error, words, other_names or {})
     if isinstance(error, click.NoSuchOption):
-        return _no_option(error, words, other_names or {})
+        return _describe_unknown_option(error, words, other_names or {})
     if isinstance(error, click.MissingParameter):
-        return _missing(error)
+        return _describe_missing(error)
     if isinstance(error, click.BadParameter):
         swapped = swapped_words(words, error)
         return f"{_parameter(error)}{_lowercase_first(error.message)}{swapped and f'. {swapped}'}"
@@ -80,7 +80,7 @@ def _other_command(
     return other_command(name, words, other_names) if is_command_of_program else ""
 
 
-def _no_option(
+def _describe_unknown_option(
     error: click.NoSuchOption, words: Sequence[str], other_names: Mapping[str, Sequence[str]]
 ) -> str:
     options = error.ctx.command.get_params(error.ctx) if error.ctx else []
@@ -93,7 +93,7 @@ def _no_option(
     return f"no option {error.option_name!r}. {advice}"
 
 
-def _missing(error: click.MissingParameter) -> str:
+def _describe_missing(error: click.MissingParameter) -> str:
     parameter = error.param
     if parameter is None:
         return f"missing argument {_parameter_hint(error)}. {_help_hint(error.ctx)}".rstrip()

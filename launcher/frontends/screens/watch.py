@@ -60,14 +60,16 @@ MOST_REASONS = 3  # jobs whose reasons are shown
 CHECK_EVERY_S = 2.0  # pause between checks that the queue, and who reads a pipe, are still there
 
 
-def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live: bool) -> None:
+def watch_run(
+    home: Home, store: Store, jobs: Sequence[int], first_event: int, *, live: bool
+) -> None:
     """Show a run until all its jobs have ended.
 
     Args:
         home: the queue folder.
         store: its database.
         jobs: numbers of the run's jobs.
-        since: the event after which it begins.
+        first_event: the event after which it begins.
         live: redraw a live display; otherwise print one line per change.
 
     Raises:
@@ -75,7 +77,7 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
         MachineError: the queue was stopped; the jobs wait.
     """
     live = live and os.environ.get("TERM") != "dumb"
-    followed = JobTracker(home, store, store.read.jobs_by_id(jobs), since=since)
+    followed = JobTracker(home, store, store.read.jobs_by_id(jobs), first_event=first_event)
     ended = {job.id for job in followed.rows.values() if job.state in ENDED_STATES}
     queue, drawn, started = QueueSnapshotReader(home, store), 0.0, time.monotonic()
     picture: Sequence[TextLine] = ()
@@ -97,45 +99,47 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
 
 def _message_lines(
     store: Store,
-    followed: JobTracker,
+    tracker: JobTracker,
     changes: Sequence[JobEvent],
-    ended: set[int],
+    ended_jobs: set[int],
     width: int | None,
 ) -> list[TextLine]:
-    """Return the lines about changes, and add the jobs that have ended to `ended`."""
+    """Return the lines about changes, and add the jobs that have ended to `ended_jobs`."""
     messages: list[TextLine] = []
     for change in changes:
         # a job that failed may be queued again by its owner
-        (ended.add if change.state in ENDED_STATES else ended.discard)(change.job)
-        message = event_line(store, followed.rows[change.job], change, quiet=width is not None)
+        (ended_jobs.add if change.state in ENDED_STATES else ended_jobs.discard)(change.job)
+        message = event_line(store, tracker.rows[change.job], change, quiet=width is not None)
         if message is not None:
-            tail = f"  [{len(ended)}/{len(followed.rows)}]" if change.state in ENDED_STATES else ""
+            tail = (
+                f"  [{len(ended_jobs)}/{len(tracker.rows)}]" if change.state in ENDED_STATES else ""
+            )
             messages += wrap_message(message, tail, width)
     held = [change.job for change in changes if change.code == ReasonCode.FAILURE_LIMIT]
-    messages += [line(text) for text in failure_hold_texts(map(followed.rows.__getitem__, held))]
+    messages += [line(text) for text in failure_hold_texts(map(tracker.rows.__getitem__, held))]
     if skipped := sum(change.state is State.SKIPPED for change in changes):
         needy = "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
-        messages.append(line(f"{needy} skipped  [{len(ended)}/{len(followed.rows)}]"))
+        messages.append(line(f"{needy} skipped  [{len(ended_jobs)}/{len(tracker.rows)}]"))
     return messages
 
 
 def watch_queue(
     home: Home,
     store: Store,
-    wanted: Callable[[], list[JobRow]] | None,
+    read_wanted_jobs: Callable[[], list[JobRow]] | None,
     every_s: float,
     records: Callable[[], list[Record]] | None = None,
-    chosen: Sequence[JobColumn] = (),
+    chosen_columns: Sequence[JobColumn] = (),
 ) -> None:
     """Show the queue until Ctrl-C; in a pipe or a dumb terminal, a line for each change.
 
     Args:
         home: the queue folder.
         store: its database.
-        wanted: returns the jobs to show; None for the usual sections.
+        read_wanted_jobs: returns the jobs to show; None for the usual sections.
         every_s: seconds between two redraws.
         records: returns the records of the jobs to show if columns are chosen.
-        chosen: these; with them, a line in a pipe is a job as it is after the change.
+        chosen_columns: these; with them, a line in a pipe is a job as it is after the change.
 
     Raises:
         KeyboardInterrupt: the user ends the watch.
@@ -143,7 +147,9 @@ def watch_queue(
         BrokenPipeError: the pipe was closed.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        _print_changes(home, store, wanted() if wanted else None, chosen)
+        _print_changes(
+            home, store, read_wanted_jobs() if read_wanted_jobs else None, chosen_columns
+        )
         return
     # the result of a GPU query is shown at the next redraw
     lookout = GpuPoller(Nvml().snapshot, lambda: None)
@@ -153,13 +159,13 @@ def watch_queue(
             check_database_current(home, store)
             columns, rows = terminal_size()
             if records:
-                lines = table_of_columns(records(), chosen).to_lines(columns)
-            elif wanted:
+                lines = table_of_columns(records(), chosen_columns).to_lines(columns)
+            elif read_wanted_jobs:
                 with store.database.reading():
-                    listed = job_views(home, store, wanted())
+                    listed = job_views(home, store, read_wanted_jobs())
                 lines = job_table(listed, time.time()).to_lines(columns)
             else:
-                lines = snapshot_lines(queue.read_snapshot(waiting=rows), columns)
+                lines = snapshot_lines(queue.read_snapshot(waiting_limit=rows), columns)
             show(lines, columns, rows)
             wait_until(partial(_is_resized, columns, rows), every_s, POLL_INTERVAL_S)
 
@@ -278,7 +284,7 @@ def _draw(
     counts = Counter(row.state for row in rows)
     ended = sum(counts[state] for state in ENDED_STATES)
     run = sanitize_terminal(rows[0].run) if rows else ""
-    screen = queue.read_snapshot(waiting=WAITING if waits else 0, recent=0)
+    screen = queue.read_snapshot(waiting_limit=WAITING if waits else 0, recent=0)
     left_s = screen.run_remaining_s.get(run)
     waiting = [job for job in screen.waiting if job.id in ours][:MOST_REASONS]
     screen = screen._replace(

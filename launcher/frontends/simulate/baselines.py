@@ -157,7 +157,10 @@ Replay = tuple[tuple[JobSpan, ...], int]  # and attempts whose reservation was t
 
 
 def _replays(
-    asked: ReplayInput, names: Sequence[str], processes: int, report_progress: Callable[[str], None]
+    replay_input: ReplayInput,
+    names: Sequence[str],
+    processes: int,
+    report_progress: Callable[[str], None],
 ) -> Iterator[tuple[str, Replay]]:
     """Yield each policy with its replay, in the order in which they finish; with one process, in the given order.
 
@@ -167,7 +170,7 @@ def _replays(
     if processes <= 1 or len(names) <= 1:
         for name in names:
             report_progress(name)
-            yield name, _replay(asked, name)
+            yield name, _replay(replay_input, name)
         return
     # forked, not spawned: the jobs of a trace are inherited instead of copied. Not a pool, whose `terminate` can hang
     # and which waits forever for a process that was killed
@@ -178,7 +181,9 @@ def _replays(
             while waiting and len(running) < processes:
                 name = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_replay_in_child, args=(asked, name, sender))
+                process = context.Process(
+                    target=_replay_in_child, args=(replay_input, name, sender)
+                )
                 process.start()
                 sender.close()
                 running[receiver] = name, process
@@ -209,16 +214,16 @@ def _receive(receiver: Connection, policy: str) -> Replay:
     return came_out
 
 
-def _replay_in_child(asked: ReplayInput, policy: str, sender: Connection) -> None:
+def _replay_in_child(replay_input: ReplayInput, policy: str, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, and says why
     try:
-        sender.send(_replay(asked, policy))
+        sender.send(_replay(replay_input, policy))
     except Exception as error:  # noqa: BLE001  # the parent raises it
         sender.send(error)
 
 
-def _replay(asked: ReplayInput, policy: str) -> Replay:
-    workload, assumptions = asked
+def _replay(replay_input: ReplayInput, policy: str) -> Replay:
+    workload, assumptions = replay_input
     discipline, rooms = POLICIES_BY_NAME[policy], {*assumptions.fleet.room}
     knowledge = JobKnowledge(
         RuntimeKnowledge.KNOWN if discipline is SJF else assumptions.foresight,
@@ -276,11 +281,11 @@ class ContendedQueue:
         else:
             self._others_waiting.append(job)
 
-    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, duration_s: float, now: float) -> bool:
         """Release the GPUs of a job."""
         cards = self._held.pop(job.index)
         if job.index < self._first:
-            return self._ours.finish_job(job, took, now)
+            return self._ours.finish_job(job, duration_s, now)
         for card in cards:
             self._ours.add_others_usage(card, -self._room[card])
         return True
@@ -307,11 +312,11 @@ class ContendedQueue:
 
 
 def _unstartable_error(
-    lost: int, policy: str, workload: Workload, cluster: SimulatedCluster
+    lost_nodes: int, policy: str, workload: Workload, cluster: SimulatedCluster
 ) -> UsageError:
     whole = pluralize(len(workload.jobs), "job")
     return UsageError(
-        f"{lost:,} of {whole} never start under {policy}, because {format_bytes(cluster.baseline)} of each GPU are in use "
+        f"{lost_nodes:,} of {whole} never start under {policy}, because {format_bytes(cluster.baseline)} of each GPU are in use "
         f"and {format_bytes(cluster.reserve)} are reserved for other users. A job of unknown memory starts only "
         "on an almost empty GPU. Use a smaller --baseline or --reserve, or --memory known."
     )
@@ -364,18 +369,18 @@ _HEADER = ("policy", "utilisation", "mean wait", "p95 wait", "turnaround", "make
 _NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 
 
-def draw_study(name: str, done: Study, *, width: int) -> str:
+def draw_study(name: str, study: Study, *, width: int) -> str:
     """Return a study as text: the jobs, a table of results, the assumptions.
 
     Args:
         name: of the file.
-        done: the study.
+        study: the study.
         width: columns.
     """
-    load, assumed = done.workload, done.assumptions
+    load, assumed = study.workload, study.assumptions
     what = f"{pluralize(len(load.jobs), 'job')} of {name} on {assumed.fleet}"
     rows: list[Sequence[str]] = []
-    for outcome in done.outcomes:
+    for outcome in study.outcomes:
         times = (
             outcome.wait_mean_s,
             outcome.wait_p95_s,
@@ -386,27 +391,27 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
             "–" if outcome.utilisation is None else f"{outcome.utilisation:.1%}".replace("%", " %")
         )
         rows.append((outcome.policy, used, *map(format_seconds, times)))
-    rows.append(("lower bound", "", "", "", "", format_seconds(done.lower_bound)))
+    rows.append(("lower bound", "", "", "", "", format_seconds(study.lower_bound)))
     table = table_of_texts(_HEADER, rows, range(1, len(_HEADER))).to_lines()
     paragraphs = [
-        f"Left out: {_describe_dropped(done)}",
+        f"Left out: {_describe_dropped(study)}",
         f"Assumed: {'; '.join(_describe_assumptions(assumed))}",
     ]
-    notes = [line for outcome in paragraphs for line in _wrapped(outcome, width)]
-    return "\n".join([*_wrapped(what, width), "", *(line.text for line in table), "", *notes])
+    notes = [line for outcome in paragraphs for line in _wrap_text(outcome, width)]
+    return "\n".join([*_wrap_text(what, width), "", *(line.text for line in table), "", *notes])
 
 
-def describe_sharing(assumed: Assumptions) -> str:
+def describe_sharing(assumptions: Assumptions) -> str:
     """Return how jobs share GPUs, in words."""
-    times = f"{assumed.slowdown:g}"
-    if assumed.most == 1:
+    times = f"{assumptions.slowdown:g}"
+    if assumptions.most == 1:
         return "no two jobs share a GPU"
-    if assumed.most == 2:
+    if assumptions.most == 2:
         return f"up to 2 jobs share a GPU, and each then takes {times} times as long"
-    return f"up to {assumed.most} jobs share a GPU, and each of n jobs takes {times}^(n-1) times as long"
+    return f"up to {assumptions.most} jobs share a GPU, and each of n jobs takes {times}^(n-1) times as long"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _wrap_text(text: str, width: int) -> list[str]:
     kept = text.replace(" %", f"{_NO_BREAK_SPACE}%").replace(" GiB", f"{_NO_BREAK_SPACE}GiB")
     lines = wrap(
         kept, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
@@ -414,8 +419,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [line.replace(_NO_BREAK_SPACE, " ") for line in lines]
 
 
-def _describe_dropped(done: Study) -> str:
-    load, fleet = done.workload, done.assumptions.fleet
+def _describe_dropped(study: Study) -> str:
+    load, fleet = study.workload, study.assumptions.fleet
     parts = []
     if load.too_many_gpus:
         parts.append(
@@ -431,41 +436,41 @@ def _describe_dropped(done: Study) -> str:
     return ", ".join(parts) if parts else "no jobs"
 
 
-def _describe_assumptions(assumed: Assumptions) -> list[str]:
+def _describe_assumptions(assumptions: Assumptions) -> list[str]:
     knows = {
         RuntimeKnowledge.KNOWN: "launcher knows how long each job takes alone",
         RuntimeKnowledge.LEARNED: "launcher learns durations from finished jobs",
         RuntimeKnowledge.NONE: "launcher knows no durations",
     }
-    parts = [f"durations of {assumed.durations}"] if assumed.durations else []
-    parts += [f"memory {assumed.memory}"]
-    if assumed.memory_knowledge is MemoryKnowledge.LEARNED:
+    parts = [f"durations of {assumptions.durations}"] if assumptions.durations else []
+    parts += [f"memory {assumptions.memory}"]
+    if assumptions.memory_knowledge is MemoryKnowledge.LEARNED:
         parts += [
             "launcher learns the memory of a job from running and finished jobs of its group",
             "the first job of a group reserves an eighth of a GPU",
             f"a job that runs out of memory starts again after {format_seconds(PEAK_S)}",
             "first-fit knows the memory of each job",
         ]
-    fleet = assumed.fleet
+    fleet = assumptions.fleet
     if fleet.baseline:
         parts.append(f"{format_bytes(fleet.baseline)} of each GPU used by others")
     if fleet.reserve:
         parts.append(f"{format_bytes(fleet.reserve)} of each GPU reserved for others")
-    if assumed.users:
+    if assumptions.users:
         parts.append("the launcher user with less recent usage goes first (half-life 1 day)")
-    if assumed.others:
+    if assumptions.others:
         parts.append(
-            f"others run {pluralize(len(assumed.others), 'job')} on whole idle GPUs in the order of submission; "
+            f"others run {pluralize(len(assumptions.others), 'job')} on whole idle GPUs in the order of submission; "
             "the table does not include them"
         )
     if len(fleet.machines) > 1:
         parts.append("all GPUs of a job are on one machine")
-    parts += [describe_sharing(assumed), knows[assumed.foresight]]
+    parts += [describe_sharing(assumptions), knows[assumptions.foresight]]
     parts.append(
         "fifo, sjf and easy assign whole GPUs, sjf knows all durations, first-fit and fifo know none"
     )
-    if assumed.all_at_once:
+    if assumptions.all_at_once:
         parts.append("all jobs are submitted at once")
-    elif assumed.load != 1:
-        parts.append(f"jobs are submitted {assumed.load:g} times as fast")
+    elif assumptions.load != 1:
+        parts.append(f"jobs are submitted {assumptions.load:g} times as fast")
     return parts

@@ -181,7 +181,7 @@ class JobSpan(NamedTuple):
     cards: tuple[int, ...]
 
     @property
-    def waited(self) -> float:
+    def waited_s(self) -> float:
         """Seconds that it waited for GPUs."""
         return self.start - self.ready
 
@@ -192,7 +192,7 @@ class SimulatedQueue(Protocol):
     def submit(self, job: TraceJob, now: float) -> None:
         """Add a job that could start."""
 
-    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, duration_s: float, now: float) -> bool:
         """Release the GPUs of a job; False if it failed and has to run again."""
 
     def next_starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
@@ -304,10 +304,12 @@ class _Replay:
         for dependant in course.needed_by:
             self._release(dependant, now)
 
-    def _update_ends(self, started: Iterable[_JobRun], cards: Iterable[int], now: float) -> None:
+    def _update_ends(
+        self, started_runs: Iterable[_JobRun], cards: Iterable[int], now: float
+    ) -> None:
         """Update pace and end of starting jobs, and of all jobs on these GPUs whose number of neighbours changed."""
         there = {each.job.index: each for card in cards for each in self._on[card]}
-        for course in (there | {each.job.index: each for each in started}).values():
+        for course in (there | {each.job.index: each for each in started_runs}).values():
             sharing = max((len(self._on[card]) for card in course.cards), default=1)
             factor = self._slowdown ** (sharing - 1)
             if factor == course.slowdown:
@@ -360,12 +362,12 @@ def compute_result(
     """
     alone = {job.index: job.seconds for job in jobs}
     slowdowns = [
-        max(1.0, (span.waited + span.end - span.start) / max(alone[span.job], BOUND_S))
+        max(1.0, (span.waited_s + span.end - span.start) / max(alone[span.job], BOUND_S))
         for span in spans
         if span.cards
     ] or [1.0]
-    of_wide = [span.waited for span in spans if len(span.cards) >= wide_job_gpus(cards)]
-    waits = sorted(span.waited for span in spans if span.cards) or [0.0]
+    of_wide = [span.waited_s for span in spans if len(span.cards) >= wide_job_gpus(cards)]
+    waits = sorted(span.waited_s for span in spans if span.cards) or [0.0]
     makespan = max(span.end for span in spans)
     return PolicyResult(
         policy=policy,
@@ -375,7 +377,7 @@ def compute_result(
         wait_longest_s=waits[-1],
         wait_max_wide_s=max(of_wide, default=None),
         slowdown_mean=sum(slowdowns) / len(slowdowns),
-        turnaround_mean_s=sum(span.waited + span.end - span.start for span in spans) / len(spans),
+        turnaround_mean_s=sum(span.waited_s + span.end - span.start for span in spans) / len(spans),
         makespan_s=makespan,
     )
 

@@ -34,14 +34,14 @@ _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0))
 _INCH = 72  # points
 
 
-def draw_timeline(name: str, done: Study) -> str:
+def draw_timeline(name: str, study: Study) -> str:
     """Return the picture as SVG: the first policy's bars, and the curves of some.
 
     Args:
         name: of the file.
-        done: the study.
+        study: the study.
     """
-    spans, jobs, assumed = [*done.spans.values()], done.workload.jobs, done.assumptions
+    spans, jobs, assumed = [*study.spans.values()], study.workload.jobs, study.assumptions
     cards = len(assumed.fleet.totals)
     end = max((span.end for each in spans for span in each), default=0.0)
     unit, unit_s = next((named for named in _UNITS if end >= 3 * named[1]), ("seconds", 1.0))
@@ -57,7 +57,7 @@ def draw_timeline(name: str, done: Study) -> str:
         )
         upper.set(ylabel="GPU", ylim=(cards - 0.5, -0.5), xlim=(0, (end or 1.0) / unit_s))
         upper.yaxis.set_major_locator(MaxNLocator(integer=True))
-        for (policy, each), colour in zip(done.spans.items(), CURVES, strict=False):
+        for (policy, each), colour in zip(study.spans.items(), CURVES, strict=False):
             times, lengths = queue_lengths(each)
             label = f"{policy}: at most {pluralize(max(lengths), 'job')}"
             hours = [at / unit_s for at in times]

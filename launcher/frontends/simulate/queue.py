@@ -196,7 +196,7 @@ class BackfillWindow:
         # number of similar running jobs, and of all (None), with the sum of their start times
         self._running: dict[SimilarityGroup | None, tuple[int, float]] = {}
 
-    def until(self, index: int) -> float:
+    def find_end(self, index: int) -> float:
         """Return until when others may pass a job; infinite if that is not decided."""
         return self._until.get(index, inf)
 
@@ -240,11 +240,11 @@ class BackfillWindow:
             return forecast.mean(USUAL_S, count * now - began, count)
         return forecast.mean(USUAL_S)
 
-    def count_running(self, job: TraceJob, change: int, began: float) -> None:
+    def count_running(self, job: TraceJob, change: int, start_time: float) -> None:
         """Count a job among the running jobs, of its kind and of all; by -1 when it has ended."""
         for alike in (job.similarity_group, None):
             count, sum_s = self._running.get(alike, (0, 0.0))
-            self._running[alike] = (count + change, sum_s + change * began)
+            self._running[alike] = (count + change, sum_s + change * start_time)
 
 
 class UsageByUser:
@@ -349,10 +349,10 @@ class PolicyQueue:
         heappush(self._lanes.setdefault(lane, []), self._entry(job))
         self._new.append(job)
 
-    def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
+    def finish_job(self, job: TraceJob, duration_s: float, now: float) -> bool:
         """Release the GPUs of a job, and learn from it; it may have to run again."""
         self._machine_of_job.pop(job.index).release_job(job.index)
-        self._backfill_window.count_running(job, -1, now - took)
+        self._backfill_window.count_running(job, -1, now - duration_s)
         self._ended = True
         if self._user_usage is not None:
             self._user_usage.end(job.index, now)
@@ -363,7 +363,7 @@ class PolicyQueue:
             self._knowledge.record_oom(job)
         else:
             self._knowledge.record_end(job)
-        late = took > job.seconds * (1 + _MEASURABLE)
+        late = duration_s > job.seconds * (1 + _MEASURABLE)
         slowed = late and not again and job.similarity_group not in self._slowed_groups
         if slowed:
             self._slowed_groups.add(job.similarity_group)
@@ -464,10 +464,10 @@ class PolicyQueue:
         if index is None or not self._backfill_window.has_ties():
             return index
         # among jobs submitted at once, the one that the real queue considers first
-        until = self._backfill_window.until(index)
+        until = self._backfill_window.find_end(index)
         heads = [self._jobs[index], *(each[0][-1] for each in self._lanes.values())]
         equal = sorted(
-            (j for j in heads if self._backfill_window.until(j.index) == until), key=self._rank
+            (j for j in heads if self._backfill_window.find_end(j.index) == until), key=self._rank
         )
         return max(equal, key=lambda job: response_ratio(self._waiting_job(job), now)).index
 
@@ -528,7 +528,7 @@ class PolicyQueue:
             load=make_load(None, self._slowdown) if slowed else UNKNOWN_LOAD,
             forecast=forecast,
             since=job.rank,
-            backfill_until=self._backfill_window.until(job.index),
+            backfill_until=self._backfill_window.find_end(job.index),
             **self._knowledge.memory_fields(job),
         )
 

@@ -63,7 +63,7 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
         columns |= dict.fromkeys(map(_unused_name, results.columns))
         if results.rows:
             named = len(runs) > 1
-            notes += _notes(store, chosen, results, named=named)
+            notes += _notes(store, chosen, results, are_named=named)
     # columns that identify a row follow the columns in which models differ
     order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
     results = RunResults(rows=rows, columns=(*order, NUMBER), absent=absent, programs=programs)
@@ -76,13 +76,13 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
 
 
 def _notes(
-    store: Store, chosen: Sequence[ResultJob], results: RunResults, *, named: bool
+    store: Store, selected_jobs: Sequence[ResultJob], results: RunResults, *, are_named: bool
 ) -> list[str]:
     """Return the notes on the results of a run, with its name if there are several runs."""
     of_tests = JOB not in results.columns
-    before = f"run {sanitize_terminal(chosen[0].job.run)}: " if named else ""
-    notes = count_results(chosen, tests=of_tests).notes()
-    notes += different_code_notes(store, [each.job for each in chosen])
+    before = f"run {sanitize_terminal(selected_jobs[0].job.run)}: " if are_named else ""
+    notes = count_results(selected_jobs, tests=of_tests).notes()
+    notes += different_code_notes(store, [each.job for each in selected_jobs])
     return [f"{before}{note}" for note in notes]
 
 

@@ -110,7 +110,7 @@ def _steps_of(view: QueueView, job: JobRow) -> Sequence[ProgressReport]:
 
 
 def _lines_of(
-    steps: Sequence[ProgressReport], called: str, colour: int | None, draw: Callable[..., Line]
+    steps: Sequence[ProgressReport], job_name: str, colour: int | None, draw: Callable[..., Line]
 ) -> Iterator[tuple[str, Line]]:
     """Yield the lines of a job by metric; without `colour` each line gets its own colour."""
     seen: Counter[str] = Counter()
@@ -119,6 +119,6 @@ def _lines_of(
         if colour is None:
             yield stem, draw(sanitize_terminal(metric), points, colour=seen[stem])
         else:
-            name = sanitize_terminal(f"{called} {metric}")
-            yield stem, draw(name, points, colour=colour, dashed=part not in _LEARNED_FROM)
+            name = sanitize_terminal(f"{job_name} {metric}")
+            yield stem, draw(name, points, colour=colour, is_dashed=part not in _LEARNED_FROM)
         seen[stem] += 1

@@ -50,7 +50,7 @@ def jobs_context(view: QueueView, address: Address) -> PageContent:
     listing, chosen = ListingQueries(view.store.database), filter_of(address)
     with view.store.database.reading():
         page = listing.jobs(
-            chosen, ROWS, before=address.integer("before"), after=address.integer("after")
+            chosen, ROWS, older_than=address.integer("before"), newer_than=address.integer("after")
         )
         rows = {row.id: row for row in view.store.read.jobs_by_id(page.numbers)}
         lines = job_views(view.home, view.store, [rows[job] for job in page.numbers if job in rows])

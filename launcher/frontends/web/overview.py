@@ -36,7 +36,7 @@ def memory_bar(gauge: GpuView) -> Markup:
 
 def overview_context(view: QueueView, _address: Address) -> PageContent:
     """Return the page of the queue as it is now."""
-    screen = view.queue.read_snapshot(waiting=WAITING, search_text="")
+    screen = view.queue.read_snapshot(waiting_limit=WAITING, search_text="")
     works = [work.id for work in screen.running]
     left = screen.ended_more
     return PageContent(

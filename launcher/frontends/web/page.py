@@ -166,29 +166,31 @@ def _environment() -> Environment:
     environment.filters |= {
         "amount": lambda amount: "?" if amount is None else format_bytes(amount),
         "span": format_seconds,
-        "lately": lambda at, now: (
-            local_under(at, utc_offset(now)) if now - at > DAY_S else time_of_day(at)
+        "lately": lambda timestamp, now: (
+            local_under(timestamp, utc_offset(now))
+            if now - timestamp > DAY_S
+            else time_of_day(timestamp)
         ),
         "lines": lines_of,
-        "local": lambda at: local_under(at, utc_offset(time.time())),
+        "local": lambda timestamp: local_under(timestamp, utc_offset(time.time())),
         "shown": visible_columns,
         "text": text_of,
         "plain": lambda value: sanitize_terminal(str(value)),
-        "since": lambda at, now: _relative_time("since", at, now - at),
-        "until": lambda at, now: _relative_time("until", at, at - now),
+        "since": lambda timestamp, now: _relative_time("since", timestamp, now - timestamp),
+        "until": lambda timestamp, now: _relative_time("until", timestamp, timestamp - now),
     }
     return environment
 
 
 def visible_columns(
-    table: TextTable, but: Collection[str]
+    table: TextTable, left_out: Collection[str]
 ) -> list[tuple[str, Callable[[Any], Cell]]]:
     """Return the columns of a table of jobs on a page; sparse columns only if a row has a text."""
     return [
         (column.name, column.cell_of)
         for column in table.columns
         if column.cell_of is not None
-        and column.name not in but
+        and column.name not in left_out
         and (column.name not in _SPARSE or any(text_of(column.cell_of(row)) for row in table.rows))
     ]
 
@@ -209,10 +211,10 @@ def _mark_live(context: Context, name: str, caller: Callable[[], str]) -> Markup
     )
 
 
-def _relative_time(way: str, at: float, span_s: float) -> Markup:
-    """Return the time since or until `at` as an element that the script keeps up to date."""
+def _relative_time(way: str, timestamp: float, span_s: float) -> Markup:
+    """Return the time since or until `timestamp` as an element that the script keeps up to date."""
     return Markup('<time data-{}="{:.1f}">{}</time>').format(
-        way, at, format_seconds(max(0.0, span_s))
+        way, timestamp, format_seconds(max(0.0, span_s))
     )
 
 

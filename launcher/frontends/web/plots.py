@@ -155,7 +155,7 @@ def one_line(
     log: bool,
     smoothing: float,
     colour: int = 0,
-    dashed: bool = False,
+    is_dashed: bool = False,
 ) -> Line:
     """Return the line of a single job; values that the axis cannot show are left out.
 
@@ -165,13 +165,13 @@ def one_line(
         log: the axis is logarithmic.
         smoothing: weight of the previous mean, in [0, 1); the original is drawn behind it.
         colour: its number.
-        dashed: whether it is dashed.
+        is_dashed: whether it is dashed.
     """
     shown = finite(points, above_zero=log)
     behind: Sequence[Point] = ()
     if smoothing:
         shown, behind = smooth(shown, smoothing), thin(shown, MOST_POINTS)
-    return Line(name, thin(shown, MOST_POINTS), colour, dashed, behind)
+    return Line(name, thin(shown, MOST_POINTS), colour, is_dashed, behind)
 
 
 def smooth(points: Sequence[Point], weight: float) -> list[Point]:

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from launcher.experiments.results.averages import average_over, repetition_note
 from launcher.experiments.results.best import by_data, rank_trials
 from launcher.experiments.results.metric import format_value, read_metric
 from launcher.experiments.results.metric_direction import Direction, direction_of
 from launcher.experiments.results.model_columns import SEED, shown_settings
-from launcher.experiments.results.over import average_over, repetition_note
 from launcher.experiments.results.returned_rows import JOB
 from launcher.experiments.results.table import (
     COUNT,
@@ -81,7 +81,7 @@ class ResultTable(NamedTuple):
 
 
 def result_table(
-    compared: RunComparison,
+    comparison: RunComparison,
     *,
     sort: str = "",
     everything: bool = False,
@@ -91,15 +91,15 @@ def result_table(
     """Return results as a table.
 
     Args:
-        compared: the results of one run, or of several.
+        comparison: the results of one run, or of several.
         sort: a column; a dash before it sorts in descending order. An unknown column does not sort.
         everything: all metrics, not only the first few.
         single: the rows of single datasets, even if there are rows that pool datasets.
         means: means over seeds instead of a row per job.
     """
-    repeated = SEED in compared.results.columns and SEED in compared.results.varying
+    repeated = SEED in comparison.results.columns and SEED in comparison.results.varying_columns
     means = means and repeated
-    averaged = _mean_results(compared) if means else compared.results
+    averaged = _mean_results(comparison) if means else comparison.results
     every = averaged.rows
     pooled = [row for row in every if row.get(POOLED)]
     shows_pooled = bool(pooled) and not single
@@ -108,18 +108,18 @@ def result_table(
     metrics = results.metrics
     shown = metrics if everything else _first_metrics(results, metrics)
     verdicts = [VERDICT] if any(row.get(VERDICT) for row in rows) else []
-    named = [*_describing(results), *([COUNT] if means else []), *verdicts]
+    named = [*_find_describing_columns(results), *([COUNT] if means else []), *verdicts]
     returned = {name for row in rows if row.get(JOB) is not None for name in row}
     directions = {
-        name: compared.searches.directions[name]
-        if name in compared.searches.directions
-        else direction_of(name, compared.kinds.values(), is_of_table=name not in returned)
+        name: comparison.searches.directions[name]
+        if name in comparison.searches.directions
+        else direction_of(name, comparison.kinds.values(), is_of_table=name not in returned)
         for name in shown
     }
     marked = _best(rows, directions)
     if sort.removeprefix(DESCENDING) in results.names:
         results = sort_rows(results, [sort])
-    results = rank_trials(results, compared.searches.metric_of(results))
+    results = rank_trials(results, comparison.searches.metric_of(results))
     return ResultTable(
         headings=tuple(
             _heading(
@@ -138,20 +138,20 @@ def result_table(
         shows_pooled=shows_pooled,
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
-        notes=(*compared.notes, *filter(None, [repetition_note(averaged)])),
+        notes=(*comparison.notes, *filter(None, [repetition_note(averaged)])),
         repeated=repeated,
         means=means,
     )
 
 
-def _mean_results(compared: RunComparison) -> RunResults:
+def _mean_results(comparison: RunComparison) -> RunResults:
     """Return means over seeds; the count of a mean from which values are missing says so."""
-    results = compared.results
+    results = comparison.results
     of_rows = results._replace(
         rows=[{name: row[name] for name in row if name != NUMBER} for row in results.rows],
         columns=tuple(name for name in results.columns if name != NUMBER),
     )
-    joined = average_over(of_rows, [SEED], shown_settings(compared.kinds.values()))
+    joined = average_over(of_rows, [SEED], shown_settings(comparison.kinds.values()))
     return joined._replace(
         rows=[
             {
@@ -164,21 +164,29 @@ def _mean_results(compared: RunComparison) -> RunResults:
 
 
 def _cells(
-    row: Row, named: Sequence[str], shown: Sequence[str], marked: Collection[tuple[int, str]]
+    row: Row,
+    named_columns: Sequence[str],
+    shown_columns: Sequence[str],
+    marked_cells: Collection[tuple[int, str]],
 ) -> TableRow:
-    texts = (Cell(_text(row, name)) for name in named)
-    numbers = (_number(row.get(name), (id(row), name) in marked, row.get(COUNT)) for name in shown)
+    texts = (Cell(_text(row, name)) for name in named_columns)
+    numbers = (
+        _number(row.get(name), (id(row), name) in marked_cells, row.get(COUNT))
+        for name in shown_columns
+    )
     return TableRow(row.get(NUMBER), (*texts, *numbers))
 
 
-def _describing(results: RunResults) -> list[str]:
+def _find_describing_columns(results: RunResults) -> list[str]:
     """Return the columns that identify a row: names, and columns that are not equal in all rows."""
     varying = [
-        name for name in results.varying if name not in {NUMBER, COUNT, *ROW_KEY_COLUMNS[2:]}
+        name
+        for name in results.varying_columns
+        if name not in {NUMBER, COUNT, *ROW_KEY_COLUMNS[2:]}
     ]
     there = [name for name in results.names if name in results.columns]
     names = [name for name in there if name in varying or name in {JOB, MODEL}]
-    data = [DATA] if DATA in results.varying else []
+    data = [DATA] if DATA in results.varying_columns else []
     first = [name for name in _NAMES if name in names]
     return [*first, *data, *(name for name in names if name not in {*first, DATA})]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
+from launcher.experiments.results.averages import mean_with_interval
 from launcher.experiments.results.model_columns import settings_of, swept_settings
-from launcher.experiments.results.over import mean_with_interval
 from launcher.experiments.results.result_jobs import ResultJob, result_jobs
 from launcher.experiments.results.rows import kinds_of
 from launcher.frontends.screens.chart import finite
@@ -138,13 +138,13 @@ class RunCurvesReader:
         self._home = home
         self._runs: OrderedDict[int, dict[int, _Read]] = OrderedDict()  # run → job
 
-    def read(self, wanted: tuple[int, CurveChoice]) -> RunCurves:
+    def read(self, curve_choice: tuple[int, CurveChoice]) -> RunCurves:
         """Return the charts of a run.
 
         Args:
-            wanted: its number, and the choice of an address.
+            curve_choice: its number, and the choice of an address.
         """
-        run, choice = wanted
+        run, choice = curve_choice
         with contextlib.closing(Store(self._home, reading=True)) as store:
             numbers = ListingQueries(store.database).job_numbers(run)
             if len(numbers) > MOST_JOBS:
@@ -172,7 +172,7 @@ def _with_steps(each: ResultJob) -> JobRow:
     return each.newest if each.newest.state is State.RUNNING else each.job
 
 
-def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Read:
+def _read_curves(home: Home, row: JobRow, last_read: _Read | None, most: int) -> _Read:
     """Return the curves of a job, together of at most so many points; the known ones if its files are the same."""
     if not row.attempts:
         return _Read()
@@ -183,8 +183,8 @@ def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Re
     # files whose place only the attempt knows are read again while the job runs
     named = any(f'"{term}"' in row.spec_text for term in ("tensorboard", "metrics"))
     grows = row.state is State.RUNNING and named
-    if known is not None and known.stamp == stamp and not grows:
-        return known
+    if last_read is not None and last_read.stamp == stamp and not grows:
+        return last_read
     reports = read_reported_steps(attempt)
     reported = curves(reports)
     of_each = most // max(_FULL_METRICS, len(reported))
@@ -206,19 +206,19 @@ def _pool(points: Sequence[Point], most: int) -> _Curve:
     pooled = 1
     while len(points) > most and len({step // pooled for step, _ in points}) > most:
         pooled *= 2
-    return _pooled(points, pooled)
+    return _pool_points(points, pooled)
 
 
-def _pooled(points: Sequence[Point], pooled: int) -> _Curve:
+def _pool_points(points: Sequence[Point], steps_per_point: int) -> _Curve:
     """Return the mean of each so many steps; of the values of one step, the last counts."""
-    if pooled == 1 and all(before < after for (before, _), (after, _) in pairwise(points)):
+    if steps_per_point == 1 and all(before < after for (before, _), (after, _) in pairwise(points)):
         return _Curve(1, *(array("d", part) for part in zip(*points, strict=True)))
     steps, values = array("d"), array("d")
-    for _, group in groupby(points, key=lambda point: point[0] // pooled):
+    for _, group in groupby(points, key=lambda point: point[0] // steps_per_point):
         own = dict(group)  # the last value of each step
         steps.append(max(own))
         values.append(sum(value / len(own) for value in own.values()))
-    return _Curve(pooled, steps, values)
+    return _Curve(steps_per_point, steps, values)
 
 
 def run_curves(jobs: Sequence[_Job], choice: CurveChoice) -> RunCurves:
@@ -230,7 +230,7 @@ def run_curves(jobs: Sequence[_Job], choice: CurveChoice) -> RunCurves:
     """
     if not jobs:
         return RunCurves()
-    shown, notes = _matching(jobs, choice.filter)
+    shown, notes = _select_matching(jobs, choice.filter)
     cut = sum(bool(job.curves) and job.is_cut for job in shown)
     if cut:
         long = f"{pluralize(cut, 'job')} reported more than {format_bytes(MOST_BYTES)}"
@@ -243,7 +243,7 @@ def run_curves(jobs: Sequence[_Job], choice: CurveChoice) -> RunCurves:
         wanted, group = group[:_LONGEST_LABEL], _default_group(jobs, names)
         unknown = unknown_settings(RunFilter(settings=((wanted, ""),)), known)
         notes = [*notes, *(f"{line}. The default is shown" for line in unknown)]
-    groups = _grouped(shown, group)
+    groups = _group_jobs(shown, group)
     metrics = list(in_order(dict.fromkeys(name for job in shown for name in job.curves)))
     plotted = metrics if choice.everything else metrics[:MOST_PLOTS]
     settings = dict.fromkeys((*names, *({group} - {ALL, EACH})))
@@ -269,13 +269,13 @@ def _settings(job: _Job) -> Mapping[str, Any]:
     return {KIND: job.row.kind, **job.settings}
 
 
-def _matching(jobs: Sequence[_Job], text: str) -> tuple[Sequence[_Job], Sequence[str]]:
+def _select_matching(jobs: Sequence[_Job], text: str) -> tuple[Sequence[_Job], Sequence[str]]:
     """Return the jobs that match a filter, and notes on settings that no job has."""
     chosen = read_filter(text)
     if not chosen.text:
         return jobs, []
     settings = [
-        {name: {canonical(value)} for name, value in _described(job).items()} for job in jobs
+        {name: {canonical(value)} for name, value in _describe_job(job).items()} for job in jobs
     ]
     known = {name for each in settings for name in each}
     matching = [
@@ -284,7 +284,7 @@ def _matching(jobs: Sequence[_Job], text: str) -> tuple[Sequence[_Job], Sequence
     return matching, unknown_settings(chosen, known)
 
 
-def _described(job: _Job) -> Mapping[str, Any]:
+def _describe_job(job: _Job) -> Mapping[str, Any]:
     """Return what a filter compares: the settings of a job, its kind, model and data."""
     spec = job.row.spec_without_sources
     fields = {"model": spec.model, "data": spec.data}
@@ -293,7 +293,7 @@ def _described(job: _Job) -> Mapping[str, Any]:
 
 def _groupings(jobs: Sequence[_Job]) -> list[str]:
     """Return the settings by which jobs can be grouped: those that differ between jobs that report numbers."""
-    reporting = _reporting(jobs)
+    reporting = _select_reporting(jobs)
     specs = [job.row.spec_without_sources for job in reporting]
     swept = swept_settings(specs, kinds_of(job.row for job in reporting))
     names = dict.fromkeys(name for own in swept.values() for name in own)
@@ -305,7 +305,7 @@ def _is_plain(name: str) -> bool:
     return len(name) <= LONGEST and sanitize_terminal(name) == name
 
 
-def _reporting(jobs: Sequence[_Job]) -> Sequence[_Job]:
+def _select_reporting(jobs: Sequence[_Job]) -> Sequence[_Job]:
     """Return the jobs of kinds that report numbers; a job that has not begun is among them."""
     kinds = {job.row.kind for job in jobs if job.curves}
     return [job for job in jobs if job.row.kind in kinds] or jobs
@@ -313,7 +313,7 @@ def _reporting(jobs: Sequence[_Job]) -> Sequence[_Job]:
 
 def _default_group(jobs: Sequence[_Job], names: Sequence[str]) -> str:
     """Return a setting with few values, each of several jobs; otherwise each job, or all jobs together."""
-    reporting = _reporting(jobs)
+    reporting = _select_reporting(jobs)
     for repeated in (False, True):
         for name in (name for name in names if name != KIND):
             values = len({_key(_settings(job), name) for job in reporting})
@@ -325,7 +325,7 @@ def _default_group(jobs: Sequence[_Job], names: Sequence[str]) -> str:
     return ALL
 
 
-def _grouped(jobs: Sequence[_Job], group: str) -> list[tuple[str, list[_Job]]]:
+def _group_jobs(jobs: Sequence[_Job], group: str) -> list[tuple[str, list[_Job]]]:
     """Return the groups of jobs that have numbers, in the order of their values: name and jobs."""
     having = [job for job in jobs if any(curve.steps for curve in job.curves.values())]
     if group == ALL:
@@ -430,11 +430,11 @@ def _common_pooling(groups: Sequence[Sequence[_Curve]]) -> int:
     return pooled
 
 
-def _is_covered(groups: Sequence[Sequence[_Curve]], pooled: int) -> bool:
+def _is_covered(groups: Sequence[Sequence[_Curve]], steps_per_point: int) -> bool:
     """Return whether each line has few points, and most jobs have a value at most points of their group."""
     own_points = points_between = 0
     for curves_of in groups:
-        each = [[step // pooled for step in curve.steps] for curve in curves_of]
+        each = [[step // steps_per_point for step in curve.steps] for curve in curves_of]
         every = sorted({place for places in each for place in places})
         if len(every) > MOST_POINTS:
             return False
@@ -447,15 +447,21 @@ def _is_covered(groups: Sequence[Sequence[_Curve]], pooled: int) -> bool:
     return own_points >= _COVERAGE * points_between
 
 
-def _line(name: str, own: Sequence[_Curve], pooled: int, place: int, choice: CurveChoice) -> Line:
+def _line(
+    name: str, own: Sequence[_Curve], steps_per_point: int, place: int, choice: CurveChoice
+) -> Line:
     """Return the mean of curves with their band."""
     values: dict[float, list[float]] = {}
     steps: dict[float, float] = {}  # the last one of those that a point stands for
     for curve in own:
-        same = curve if curve.pooled == pooled else _pooled([*_points(curve)], pooled)
+        same = (
+            curve
+            if curve.pooled == steps_per_point
+            else _pool_points([*_points(curve)], steps_per_point)
+        )
         for step, value in _points(same):
-            values.setdefault(step // pooled, []).append(value)
-            steps[step // pooled] = max(step, steps.get(step // pooled, step))
+            values.setdefault(step // steps_per_point, []).append(value)
+            steps[step // steps_per_point] = max(step, steps.get(step // steps_per_point, step))
     order = sorted(values)
     statistics = [_statistic(values[at], choice) for at in order]
     points = [(steps[at], each.value) for at, each in zip(order, statistics, strict=True)]
@@ -498,42 +504,46 @@ def _statistic(values: Sequence[float], choice: CurveChoice) -> Statistic:
 # --- how many jobs they show
 
 
-def _summary(jobs: Sequence[_Job], shown: Sequence[_Job], choice: CurveChoice) -> str:
+def _summary(jobs: Sequence[_Job], shown_jobs: Sequence[_Job], choice: CurveChoice) -> str:
     """Return how many of the jobs are in the charts."""
     text = ""
     if choice.filter.strip():
-        text = f"{len(shown):,} of {pluralize(len(jobs), 'job')} match the filter. "
-        if not shown:
+        text = f"{len(shown_jobs):,} of {pluralize(len(jobs), 'job')} match the filter. "
+        if not shown_jobs:
             return text.rstrip(". ")
-    if not any(job.curves for job in shown):
-        is_open = any(job.row.state in OPEN_STATES for job in shown)
+    if not any(job.curves for job in shown_jobs):
+        is_open = any(job.row.state in OPEN_STATES for job in shown_jobs)
         return text + (
             "No job has reported steps yet" if is_open else "No job reported steps: no curves"
         )
-    having = sum(any(curve.steps for curve in job.curves.values()) for job in shown)
-    return text + _having_text(shown, having, [job for job in shown if not job.curves], "")
+    having = sum(any(curve.steps for curve in job.curves.values()) for job in shown_jobs)
+    return text + _having_text(
+        shown_jobs, having, [job for job in shown_jobs if not job.curves], ""
+    )
 
 
-def _count_text(jobs: Sequence[_Job], metric: str, having: int, choice: CurveChoice) -> str:
+def _count_text(jobs: Sequence[_Job], metric: str, count: int, choice: CurveChoice) -> str:
     """Return how many jobs have curves of a metric, and why the others have none."""
     without = [job for job in jobs if metric not in job.curves]
     of = f" of {title_of(metric)}"
-    positive = having + sum(
+    positive = count + sum(
         bool(job.curves[metric].steps) and not _drawable_part(job, metric, choice).steps
         for job in jobs
         if metric in job.curves
     )
     text = _having_text(jobs, positive, without, of)
-    return f"{text}; {positive - having:,} only 0 or less" if positive > having else text
+    return f"{text}; {positive - count:,} only 0 or less" if positive > count else text
 
 
-def _having_text(jobs: Sequence[_Job], having: int, without: Sequence[_Job], of: str) -> str:
+def _having_text(
+    jobs: Sequence[_Job], count: int, jobs_without: Sequence[_Job], total_text: str
+) -> str:
     total = pluralize(len(jobs), "job")
-    if having == len(jobs):
-        return f"{having:,} of {total}"
-    still_open = sum(job.row.state in OPEN_STATES for job in without)
-    ended = len(without) - still_open
-    strange = len(jobs) - having - len(without)
+    if count == len(jobs):
+        return f"{count:,} of {total}"
+    still_open = sum(job.row.state in OPEN_STATES for job in jobs_without)
+    ended = len(jobs_without) - still_open
+    strange = len(jobs) - count - len(jobs_without)
     reasons = [
         f"{still_open:,} {'does' if still_open == 1 else 'do'} not have any yet"
         if still_open
@@ -541,19 +551,21 @@ def _having_text(jobs: Sequence[_Job], having: int, without: Sequence[_Job], of:
         f"{ended:,} ended without any" if ended else "",
         f"{strange:,} only NaN or infinity" if strange else "",
     ]
-    have = "has" if having == 1 else "have"
-    return f"{having:,} of {total} {have} curves{of}; {', '.join(filter(None, reasons))}"
+    have = "has" if count == 1 else "have"
+    return f"{count:,} of {total} {have} curves{total_text}; {', '.join(filter(None, reasons))}"
 
 
 def _left_out_text(
-    drawn: Sequence[tuple[int, str, Sequence[_Curve]]],
-    having: Sequence[tuple[int, str, Sequence[_Curve]]],
+    drawn_groups: Sequence[tuple[int, str, Sequence[_Curve]]],
+    curves_with_metric: Sequence[tuple[int, str, Sequence[_Curve]]],
 ) -> str:
     """Return how many groups have no line; "" if all have one."""
-    if len(drawn) == len(having):
+    if len(drawn_groups) == len(curves_with_metric):
         return ""
-    shown, total = (sum(len(own) for _, _, own in groups) for groups in (drawn, having))
+    shown, total = (
+        sum(len(own) for _, _, own in groups) for groups in (drawn_groups, curves_with_metric)
+    )
     return (
-        f"{len(drawn)} of {len(having):,} groups are drawn, with {shown:,} of these "
+        f"{len(drawn_groups)} of {len(curves_with_metric):,} groups are drawn, with {shown:,} of these "
         f"{total:,} jobs: filter the jobs, or group them by another setting"
     )

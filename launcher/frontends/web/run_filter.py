@@ -59,31 +59,31 @@ def canonical(value: object) -> str:
     return str(plain) if isinstance(plain, int) else f"{plain:.12g}"
 
 
-def matches(chosen: RunFilter, name: str, settings: Settings) -> bool:
+def matches(run_filter: RunFilter, name: str, settings: Settings) -> bool:
     """Return whether a run is listed.
 
     Args:
-        chosen: the filter.
+        run_filter: the filter.
         name: of the run.
         settings: of its jobs.
     """
-    return all(fnmatchcase(name, glob) for glob in chosen.names) and all(
-        _has_value(settings.get(key, ()), value) for key, value in chosen.settings
+    return all(fnmatchcase(name, glob) for glob in run_filter.names) and all(
+        _has_value(settings.get(key, ()), value) for key, value in run_filter.settings
     )
 
 
-def _has_value(values: Collection[str], wanted: str) -> bool:
-    text = canonical(wanted)
-    if _WILD & set(wanted):
+def _has_value(values: Collection[str], wanted_text: str) -> bool:
+    text = canonical(wanted_text)
+    if _WILD & set(wanted_text):
         return any(fnmatchcase(value, text) for value in values)
     return text in values
 
 
-def unknown_settings(chosen: RunFilter, known: Iterable[str]) -> list[str]:
+def unknown_settings(run_filter: RunFilter, known_names: Iterable[str]) -> list[str]:
     """Return a message for each setting of a filter that no job has, with similar known settings."""
-    names = sorted(set(known))
+    names = sorted(set(known_names))
     lines = []
-    for key, _ in chosen.settings:
+    for key, _ in run_filter.settings:
         if key not in names:
             hint = f"{meant(key, names)} ({list_known_names(key, names)})"
             lines.append(sanitize_terminal(f"no job has a setting {key!r}{hint}"))
@@ -127,11 +127,11 @@ class SettingsIndex:
         return {run: values for run, (_, values) in self._runs.items()}
 
 
-def _update_run(known: _Run, jobs: Mapping[int, int], listing: ListingQueries) -> _Run:
+def _update_run(known_run: _Run, jobs: Mapping[int, int], listing: ListingQueries) -> _Run:
     """Return the settings of a run that has these jobs now."""
-    before, settings = known
+    before, settings = known_run
     if before == jobs:
-        return known
+        return known_run
     if any(jobs.get(job) != digest for job, digest in before.items()):
         before, settings = _NOTHING  # one was changed or is gone, and so may its values be
     values = {name: {*those} for name, those in settings.items()}

@@ -47,7 +47,10 @@ def runs_context(view: QueueView, address: Address) -> PageContent:
         among = [run for run, name in names if matches(chosen, name, settings.get(run, {}))]
     with view.store.database.reading():
         page = listing.runs(
-            ROWS, before=address.integer("before"), after=address.integer("after"), among=among
+            ROWS,
+            older_than=address.integer("before"),
+            newer_than=address.integer("after"),
+            numbers=among,
         )
         runs = listing.run_records(page.numbers)
     notes = [look.error] if look.error else []
@@ -191,19 +194,20 @@ def _changed_at(folder: Path) -> int | None:
         return None
 
 
-def _results(cached: CacheResult[RunData], address: Address) -> dict[str, object]:
+def _results(cached_result: CacheResult[RunData], address: Address) -> dict[str, object]:
     """Return the values of a template's part with results."""
     table = None
-    if cached.value is not None:
+    if cached_result.value is not None:
         table = result_table(
-            cached.value.comparison,
+            cached_result.value.comparison,
             sort=address.text("sort"),
             everything=address.text("columns") == "all",
             single=address.text("rows") == "sets",
             means=address.text("means") == "seed",
         )
     return {
-        "reading": cached.value is None,
-        "trouble": cached.error or ("" if cached.value is None else cached.value.error),
+        "reading": cached_result.value is None,
+        "trouble": cached_result.error
+        or ("" if cached_result.value is None else cached_result.value.error),
         "table": table,
     }

@@ -125,10 +125,10 @@ def _results(store: Store, search: SearchRow, definition: SearchDefinition) -> l
 
 def _value_of(
     rows: Sequence[TrialRow],
-    stored: Mapping[int, Mapping[str, Json]],
+    stored_values: Mapping[int, Mapping[str, Json]],
     objectives: Sequence[Objective],
 ) -> float | None:
-    results = {row.job: read_result(objectives, stored.get(row.job, {})) for row in rows}
+    results = {row.job: read_result(objectives, stored_values.get(row.job, {})) for row in rows}
     end = end_of(rows, results)
     return end.results[0] if end.outcome is TrialOutcome.COMPLETE else None
 

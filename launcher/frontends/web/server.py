@@ -41,7 +41,7 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
     try:
         listener = socket.create_server((ADDRESS, port), backlog=_BACKLOG)
     except OSError as error:
-        raise _refused(port, error) from error
+        raise _explain_refusal(port, error) from error
     with listener:
         port = listener.getsockname()[1]
         access = new_credentials(home.folder, port)
@@ -94,7 +94,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(None if sockets is None else list(sockets))
 
 
-def _refused(port: int, error: OSError) -> Exception:
+def _explain_refusal(port: int, error: OSError) -> Exception:
     why = os.strerror(error.errno or 0)
     if isinstance(error, PermissionError):
         return UsageError(

@@ -54,7 +54,9 @@ class _Entry(Generic[V]):
     def __init__(self, clock: Callable[[], float]) -> None:
         """Begin without a read."""
         # daemon threads: the end of the server does not wait for a plugin package
-        self.reads = BackgroundQuery[V | None]("reader", expected=_EXPECTED_ERRORS, clock=clock)
+        self.reads = BackgroundQuery[V | None](
+            "reader", expected_error=_EXPECTED_ERRORS, clock=clock
+        )
         self.fingerprint: Hashable = None  # fingerprint of the source at the last read
         self.next_at = 0.0  # earliest time of the next read
 

@@ -57,7 +57,7 @@ class CodeIndex:
         self.relevant_code = self._graph.relevant_code
 
     def code(
-        self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
+        self, entry: str, roots: Sequence[str], known_files: frozenset[str] | None = None
     ) -> dict[str, str]:
         """Return a digest of the code that does some work, under `WHOLE_CODE`, and one digest per module.
 
@@ -68,12 +68,12 @@ class CodeIndex:
             entry: "module:function" that does the work.
             roots: its module, and the modules that are imported by names that no text contains. Empty if none of our
                 code does the work.
-            known: modules that existed when the work was done. Plug-ins that were added later are left out, see
+            known_files: modules that existed when the work was done. Plug-ins that were added later are left out, see
                 `closure`. If None, nothing is left out.
         """
         if not roots:
             return {}
-        closure = self.closure(roots, known)
+        closure = self.closure(roots, known_files)
         contents = [self._modules.content_digest(module) for module in closure]
         key = digest_of(json.dumps([CACHE_VERSION, entry, roots, closure, contents]))
         kept = self._cache.get(CODES, key, _read_cached_code)
@@ -99,25 +99,29 @@ class CodeIndex:
     def _content_digests(self, modules: Iterable[str]) -> dict[str, str]:
         return {module: self._modules.content_digest(module) for module in sorted(modules)}
 
-    def words(self, roots: Sequence[str], known: frozenset[str] | None = None) -> frozenset[str]:
+    def words(
+        self, roots: Sequence[str], known_files: frozenset[str] | None = None
+    ) -> frozenset[str]:
         """Return the names and words in the code of some work; arguments are those of `code`."""
-        return self._graph.words(self.closure(roots, known))
+        return self._graph.words(self.closure(roots, known_files))
 
-    def changed_definitions(self, before: str, now: str) -> tuple[str, ...]:
+    def changed_definitions(self, old_text: str, now: str) -> tuple[str, ...]:
         """Return the names of the definitions in which two digests of a module differ.
 
         Empty if one of the digests is not known any more; "" stands for statements that bind no name.
         """
         earlier, later = (
             self._text_cache.get(DEFINITIONS, digest, _read_cached_definitions)
-            for digest in (before, now)
+            for digest in (old_text, now)
         )
         if earlier is None or later is None:
             return ()
         pairs = earlier.symmetric_difference(later)
         return tuple(sorted({name for name, _ in pairs}))
 
-    def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
+    def closure(
+        self, roots: Sequence[str], known_files: frozenset[str] | None = None
+    ) -> tuple[str, ...]:
         """Return `roots` and all modules that they need, directly or not, in the roots' own packages.
 
         A module needs the modules that it imports, anywhere except under `if TYPE_CHECKING`. It also needs
@@ -127,10 +131,10 @@ class CodeIndex:
 
         Args:
             roots: dotted names of modules.
-            known: if the code imports the modules of a package by computed names, plug-ins that are not among
+            known_files: if the code imports the modules of a package by computed names, plug-ins that are not among
                 these are left out: see `CodeGraph`. If None, nothing is left out.
         """
-        return self._closure(tuple(roots), known)
+        return self._closure(tuple(roots), known_files)
 
     def save(self) -> None:
         """Store the caches for the next process, if they can be written."""
@@ -139,18 +143,18 @@ class CodeIndex:
 
 
 @lru_cache(maxsize=16)  # imported code does not change while a process runs
-def code_digest(entry: str, *named: str) -> str:
+def code_digest(entry: str, *dotted_name: str) -> str:
     """Return the digest of the code of a job, as plans compare it. See `CodeIndex.code`.
 
     Args:
         entry: "module:function" that does it.
-        named: modules, and packages with all below them, that are imported by a name.
+        dotted_name: modules, and packages with all below them, that are imported by a name.
 
     Raises:
         UsageError: one of them is not there, so that nothing would be identified.
     """
     index = CodeIndex(user_cache_file())
-    roots = (entry.partition(":")[0], *named)
+    roots = (entry.partition(":")[0], *dotted_name)
     for root in roots:
         if index.file(root) is None:
             raise UsageError(f"cannot find the module {root} to identify its code")

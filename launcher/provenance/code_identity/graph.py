@@ -37,19 +37,21 @@ class CodeGraph:
         self._names_of = cache(self._bound_names)
         self._looked_up = cache(self._modules_as_values)
 
-    def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
+    def closure(
+        self, roots: Sequence[str], known_files: frozenset[str] | None = None
+    ) -> tuple[str, ...]:
         """Return `roots` and all modules that they need, see `CodeIndex.closure`."""
         own = own_packages(roots)
         seen = dict.fromkeys(self._with_modules_below(roots))
         waiting = list(seen)
         while waiting:
             needed, below = self._needs(waiting.pop(), own)
-            if known is not None:
-                beside = known.intersection(below)
+            if known_files is not None:
+                beside = known_files.intersection(below)
                 below = tuple(
                     module
                     for module in below
-                    if module in known or not self._is_plug_in(module, beside)
+                    if module in known_files or not self._is_plug_in(module, beside)
                 )
             for module in (*needed, *below):
                 if module not in seen:
@@ -171,7 +173,7 @@ class CodeGraph:
             if not name or name in element.names
         ]
 
-    def _is_plug_in(self, module: str, beside: Collection[str]) -> bool:
+    def _is_plug_in(self, module: str, other_names: Collection[str]) -> bool:
         """Return whether a module only adds definitions to those of the modules beside it.
 
         All its top-level statements bind names; a call, or an assignment to an attribute of another
@@ -182,7 +184,7 @@ class CodeGraph:
             return False
         if not all(element.names or not element.digest for element in text.elements):
             return False
-        others = self._texts([*beside]).values()
+        others = self._texts([*other_names]).values()
         return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
 
     def _needed_modules(
@@ -224,7 +226,7 @@ def own_packages(roots: Sequence[str]) -> frozenset[str]:
 
 def _prefixes(name: str) -> list[str]:
     """Return the packages of a dotted name, the outermost first, and the name."""
-    return [*accumulate(name.split("."), lambda above, part: f"{above}.{part}")]
+    return [*accumulate(name.split("."), lambda parent, part: f"{parent}.{part}")]
 
 
 def _public_names(text: ModuleText) -> frozenset[str]:

@@ -68,7 +68,7 @@ class CodeCopy:
         """Return the original path of a file of the copy; other paths are returned unchanged."""
         return f"{self.top}{path[len(self.path) :]}" if path.startswith(f"{self.path}/") else path
 
-    def uncommitted(self, paths: Iterable[str]) -> list[str] | None:
+    def find_uncommitted(self, paths: Iterable[str]) -> list[str] | None:
         """Return which files of the copy were not committed when it was made; None if it is unknown."""
         if self._uncommitted is None:
             return None
@@ -107,20 +107,20 @@ class CodeCopy:
             **({COMMIT_VARIABLE: self._commit} if self._commit else {}),
         }
 
-    def begin(self, attempt: str, program: StartedProgram, written: Iterable[str]) -> None:
+    def begin(self, attempt: str, program: StartedProgram, written_names: Iterable[str]) -> None:
         """Write the first notes of an attempt that starts now.
 
         Args:
             attempt: Folder of the attempt.
             program: The program; of a function, one without words.
-            written: Absolute paths of files that the job reads as they are: declared inputs and outputs.
+            written_names: Absolute paths of files that the job reads as they are: declared inputs and outputs.
 
         Raises:
             OSError: They cannot be written.
         """
         self._note_lost_changes(Path(attempt))
         lines = [(STARTED, str(coarse_now())), (QUEUED, str(self._queued_at))]
-        names = (relative_name(path.rstrip("/"), self.top) for path in written)
+        names = (relative_name(path.rstrip("/"), self.top) for path in written_names)
         held = {*self._manifest.files}
         for name in filter(None, names):
             lines += [
@@ -147,10 +147,10 @@ class CodeCopy:
             ):
                 self.note_changes(f"{attempt.parent}/{job}-{earlier}")
 
-    def _absent_names(self, held: Iterable[str]) -> set[str]:
+    def _absent_names(self, held_names: Iterable[str]) -> set[str]:
         """Return copied files that are not in the working folder now; of a missing folder, its own name alone."""
         found = set[str]()
-        for name in held:
+        for name in held_names:
             absent = ""
             while name and not os.path.lexists(f"{self.top}/{name}"):  # a text
                 absent, name = name, name.rpartition("/")[0]  # up to a folder that exists

@@ -301,17 +301,17 @@ def _is_own(snapshot: Snapshot, path: str) -> bool:
     )
 
 
-def delete_unused(folder: Path, used: Collection[str]) -> tuple[int, list[str]]:
+def delete_unused(folder: Path, used_names: Collection[str]) -> tuple[int, list[str]]:
     """Delete the snapshots that no job uses, if they are as they were copied.
 
     Args:
         folder: Folder of all snapshots.
-        used: Keys of those that jobs use. It is asked for while no command can take a snapshot.
+        used_names: Keys of those that jobs use. It is asked for while no command can take a snapshot.
 
     Returns the number of freed bytes, and a sentence about each snapshot that stays.
     """
     freed, kept = 0, list[str]()
-    for place in _unused(folder, used):
+    for place in _find_unused(folder, used_names):
         if place.name.endswith((_TEMPORARY, _GONE)):
             _delete_tree(place)
             continue
@@ -352,7 +352,7 @@ def locked_snapshots(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _unused(folder: Path, used: Collection[str]) -> list[Path]:
+def _find_unused(folder: Path, used_names: Collection[str]) -> list[Path]:
     """Return the folders of unused snapshots, and the remains of commands that were killed."""
     found = []
     for place in sorted(folder.iterdir()):
@@ -363,7 +363,7 @@ def _unused(folder: Path, used: Collection[str]) -> list[Path]:
             is_remnant = place.name.endswith(_GONE) or (
                 is_stale and place.name.endswith(_TEMPORARY)
             )
-            if is_remnant or (not place.name.startswith(".") and place.name not in used):
+            if is_remnant or (not place.name.startswith(".") and place.name not in used_names):
                 found.append(place)
     return found
 

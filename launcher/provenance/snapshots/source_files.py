@@ -215,14 +215,14 @@ def _without_data_folders(files: dict[str, ProjectFile]) -> dict[str, ProjectFil
     }
 
 
-def _listed_names(top: str, below: str) -> Iterator[tuple[str, bool]]:
+def _listed_names(top: str, folder: str) -> Iterator[tuple[str, bool]]:
     """Yield the names of files that git does not ignore, and whether it tracks them; some are gone, or submodules.
 
     Raises:
         UsageError: Git is missing, fails, or cannot read a folder.
     """
-    above = f"{below}/" if below else ""
-    for entry in dict.fromkeys(os.fsdecode(_run_git(top, f"{top}/{below}")).split("\0")):
+    above = f"{folder}/" if folder else ""
+    for entry in dict.fromkeys(os.fsdecode(_run_git(top, f"{top}/{folder}")).split("\0")):
         if name := entry[2:]:  # behind the tag
             yield f"{above}{name}", entry[0] != _UNTRACKED
 

@@ -130,7 +130,7 @@ class BackendPilots:
 
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
-        self.pilots[record.token] = self._make_pilot(record, adopted=True)
+        self.pilots[record.token] = self._make_pilot(record, is_adopted=True)
         # a clock that was set back makes it new
         ago_s = max(0.0, self.context.wall_clock() - record.since)
         self.throttle.record_submission(1, self._clock() - ago_s)
@@ -177,7 +177,7 @@ class BackendPilots:
         at = self._clock()
         for pilot in self.all:
             if pilot.is_registered and (now or busy_pilots_too or not pilot.attempts):
-                pilot.send_drain(now=now, at=at)
+                pilot.send_drain(now=now, drain_time=at)
             lost = pilot.state is PilotState.SILENT and (now or not pilot.attempts)
             if not pilot.is_registered or lost or at > pilot.drain_at + DRAIN_GRACE_S:
                 self._mark_for_cancel(pilot, why)
@@ -258,7 +258,7 @@ class BackendPilots:
     def _dismiss(self, pilot: Pilot, now: float) -> None:
         """End a pilot that cannot work, or has another version. Its running attempts continue."""
         why = "; ".join(pilot.troubles)
-        pilot.send_drain(now=False, at=now)
+        pilot.send_drain(now=False, drain_time=now)
         if not pilot.attempts and not pilot.adopted:  # it may have deregistered already
             self._record_failure(pilot, why, now)
         if not pilot.attempts:
@@ -308,7 +308,9 @@ class BackendPilots:
         """End pilots in the engine's queue that nobody has needed for a while."""
         waiting = [pilot for pilot in self.all if _is_waiting(pilot)]
         starting = sum(pilot.is_pending for pilot in self.all) - len(waiting)
-        number = count_excess_pilots(self.demand, waiting=len(waiting), starting=starting)
+        number = count_excess_pilots(
+            self.demand, waiting_count=len(waiting), starting_count=starting
+        )
         if not number:
             self._excess_since = math.inf
             return
@@ -389,7 +391,7 @@ class BackendPilots:
             self.demand,
             now,
             active=held,
-            pending=unspoken,
+            pending_count=unspoken,
             most=most,
             per_minute=self.settings.per_minute,
             single=not self.settings.pilot,
@@ -440,32 +442,37 @@ class BackendPilots:
             if isinstance(error, NotSubmitted | SubmissionRefused):
                 self._delete_record(pilot)
 
-    def _clear_finished(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
+    def _clear_finished(
+        self, finished_pilots: Sequence[Pilot], unread_pilots: Sequence[Pilot]
+    ) -> None:
         """Read the output of pilots that could not work, and delete the remains of those that ended."""
         root = self.root
-        for pilot in finished:
+        for pilot in finished_pilots:
             pilot.is_deleting = True  # its messages are not read any more
 
         def collect_and_clear(backend: Backend) -> Mapping[str, str]:
-            logs = {pilot.token: _read_log(backend, pilot.record.pilot_folder) for pilot in unread}
-            for pilot in finished:
+            logs = {
+                pilot.token: _read_log(backend, pilot.record.pilot_folder)
+                for pilot in unread_pilots
+            }
+            for pilot in finished_pilots:
                 delete_pilot_folder(pilot.record.pilot_folder)
             delete_unrecorded_folders(root, self.context.home, self.context.records.has)
             return logs
 
         def apply_logs(logs: Mapping[str, str]) -> None:
-            for pilot in unread:
+            for pilot in unread_pilots:
                 pilot.log = self.throttle.log = logs[pilot.token]
-            for pilot in finished:
+            for pilot in finished_pilots:
                 self._delete_record(pilot)
 
         self.calls.begin(collect_and_clear, apply_logs, self._record_error)
 
     # --- records: each change is written to disk before it takes effect
 
-    def _make_pilot(self, record: PilotRecord, *, adopted: bool = False) -> Pilot:
+    def _make_pilot(self, record: PilotRecord, *, is_adopted: bool = False) -> Pilot:
         link = self.context.make_link(record.pilot_folder, record.spec)
-        return Pilot(record=record, link=link, adopted=adopted)
+        return Pilot(record=record, link=link, adopted=is_adopted)
 
     def _add(self, record: PilotRecord) -> Pilot | None:
         """Add a pilot that is to be submitted. Return None if its record cannot be written."""

@@ -154,13 +154,13 @@ class Local:
         child = self._children.get(token)
         return None if child is None else child.poll()
 
-    def _free_gpus(self, wanted: int) -> list[str]:
+    def _free_gpus(self, requested_gpus: int) -> list[str]:
         """Return the UUIDs of GPUs for a pilot: of those that we see, the ones that no other pilot has.
 
         Raises:
             EngineError: this machine has too few.
         """
-        if not wanted:
+        if not requested_gpus:
             return []
         try:
             seen = _visible_gpus()
@@ -168,12 +168,12 @@ class Local:
             raise EngineError(str(error)) from error
         taken = set(_used_gpus(self._root))
         free = [gpu.uuid for gpu in seen if gpu.uuid not in taken]
-        if len(free) < wanted:
+        if len(free) < requested_gpus:
             table = f"[backends.{self._settings.name}]"
-            asks = f"a pilot of {table} requests {pluralize(wanted, 'GPU')}"
+            asks = f"a pilot of {table} requests {pluralize(requested_gpus, 'GPU')}"
             others = f", {len(seen) - len(free)} used by other pilots" if taken else ""
             raise EngineError(f"{asks}; this machine has {len(seen)}{others}")
-        return free[:wanted]
+        return free[:requested_gpus]
 
 
 def _environment(gpus: Sequence[str]) -> dict[str, str]:

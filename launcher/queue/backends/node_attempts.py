@@ -228,13 +228,13 @@ class NodeAttempts:
         logger.warning("attempt=%s never started: %s", name, outcome)
         return AttemptFinished(attempt=name, outcome=outcome)
 
-    def _read_spec(self, waiting: _WaitingAttempt) -> Outcome | None:
+    def _read_spec(self, waiting_attempt: _WaitingAttempt) -> Outcome | None:
         """Read a specification. Return the outcome of its attempt if it can never be read."""
         now = time.monotonic()
-        if now < waiting.retry_at:
+        if now < waiting_attempt.retry_at:
             return None
         try:
-            order = read_attempt_spec(read_bytes(waiting.attempt.spec))
+            order = read_attempt_spec(read_bytes(waiting_attempt.attempt.spec))
             environment = worker_environment_of(order.spec, order.context)
             if environment.interpreter:
                 owner = order.context.environment
@@ -244,16 +244,19 @@ class NodeAttempts:
                 path = unpack_code(own_path, self._home)
                 environment = environment._replace(python_path=path)
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
-            if now < waiting.since + ATTEMPT_SPEC_TIMEOUT_S:
+            if now < waiting_attempt.since + ATTEMPT_SPEC_TIMEOUT_S:
                 pause_s = exponential_backoff_s(
-                    FIRST_PAUSE_S, waiting.failed_reads, LONGEST_PAUSE_S
+                    FIRST_PAUSE_S, waiting_attempt.failed_reads, LONGEST_PAUSE_S
                 )
-                waiting.retry_at, waiting.failed_reads = now + pause_s, waiting.failed_reads + 1
+                waiting_attempt.retry_at, waiting_attempt.failed_reads = (
+                    now + pause_s,
+                    waiting_attempt.failed_reads + 1,
+                )
                 return None
             return NeverStarted(
                 at=time.time(), why=f"its node cannot read its files: {error}", blamed_on="job"
             )
-        waiting.environment, waiting.on_gpu = environment, bool(order.gpus)
+        waiting_attempt.environment, waiting_attempt.on_gpu = environment, bool(order.gpus)
         return None
 
 

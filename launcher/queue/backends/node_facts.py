@@ -39,7 +39,7 @@ class NodeFacts(NamedTuple):
 
 
 def read_node_facts(
-    folder: PilotFolder, spec: PilotSpec, environ: Mapping[str, str], began: float
+    folder: PilotFolder, spec: PilotSpec, environ: Mapping[str, str], start_time: float
 ) -> NodeFacts:
     """Return the facts about the node of a pilot.
 
@@ -47,7 +47,7 @@ def read_node_facts(
         folder: its own.
         spec: its specification.
         environ: its environment, with the variables of its engine.
-        began: when it began, in seconds since 1970.
+        start_time: when it began, in seconds since 1970.
     """
     troubles = [*_find_mismatches(folder, spec)]
     troubles += [
@@ -60,7 +60,7 @@ def read_node_facts(
             gpus = _allocated_gpus(spec.gpus, probe, environ.get("CUDA_VISIBLE_DEVICES"))
         except (WrongGpus, MachineError) as error:
             troubles.append(f"{socket.gethostname()}: {error}")
-    until = _end_time(spec, environ, began)
+    until = _end_time(spec, environ, start_time)
     hello = Registered(
         version=__version__,
         python=sys.executable,
@@ -71,7 +71,7 @@ def read_node_facts(
         boot=boot_id(),
         cpus=_usable_cpus(spec.cpus),
         ram=min(spec.memory or memory.usable_bytes(), memory.usable_bytes()),
-        began=began,
+        began=start_time,
         until=until,
         limited=until is None and any(name in environ for name in _LIMITED_JOB_VARIABLES),
         troubles=tuple(troubles),
@@ -111,7 +111,9 @@ def _is_visible(path: str) -> bool:
         return False
 
 
-def _allocated_gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuSnapshot, ...]:
+def _allocated_gpus(
+    requested_gpus: int, probe: Nvml, visible: str | None
+) -> tuple[GpuSnapshot, ...]:
     """Return the GPUs that the engine gave.
 
     Raises:
@@ -120,8 +122,8 @@ def _allocated_gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuS
     """
     listed = query_gpus_once(probe.snapshot, timeout_s=DRIVER_TIMEOUT_S)
     gpus = resolve_visible_gpus(visible, listed)
-    if len(gpus) < wanted:
-        asked = f"{pluralize(wanted, 'GPU')} requested, {len(gpus) or 'none'} received"
+    if len(gpus) < requested_gpus:
+        asked = f"{pluralize(requested_gpus, 'GPU')} requested, {len(gpus) or 'none'} received"
         given = "is not set" if visible is None else f"is '{visible}'"
         why = f"; {probe.absent}" if probe.absent else ""
         raise WrongGpus(f"{asked}: CUDA_VISIBLE_DEVICES {given}{why}")
@@ -134,15 +136,15 @@ def _engine_job_number(environ: Mapping[str, str]) -> str:
     return f"{array}_{element}" if array and element else environ.get(_JOB, "")
 
 
-def _usable_cpus(requested: int) -> int:
+def _usable_cpus(requested_cpus: int) -> int:
     """Return how many cores may be used: the requested number, limited to the cores that we may use."""
     allowed = len(os.sched_getaffinity(0))
-    return min(requested, allowed) if allowed < (os.cpu_count() or 1) else requested
+    return min(requested_cpus, allowed) if allowed < (os.cpu_count() or 1) else requested_cpus
 
 
-def _end_time(spec: PilotSpec, environ: Mapping[str, str], began: float) -> float | None:
+def _end_time(spec: PilotSpec, environ: Mapping[str, str], start_time: float) -> float | None:
     """Return when the engine ends the pilot, if known."""
     for text in filter(None, map(environ.get, _END_TIME_VARIABLES)):
         if text.isdecimal() and 0 < int(text) < _LATEST_END:
             return float(text)
-    return None if spec.time_s is None else began + spec.time_s
+    return None if spec.time_s is None else start_time + spec.time_s

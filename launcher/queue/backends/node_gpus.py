@@ -121,9 +121,13 @@ class NodeGpus:
             peaks[gpu.uuid] = max(used, peaks.get(gpu.uuid, 0))
 
 
-def _differs(before: GpuSnapshot | None, now: GpuSnapshot) -> bool:
-    if before is None or before.fault != now.fault or before.warnings != now.warnings:
+def _differs(last_snapshot: GpuSnapshot | None, now: GpuSnapshot) -> bool:
+    if (
+        last_snapshot is None
+        or last_snapshot.fault != now.fault
+        or last_snapshot.warnings != now.warnings
+    ):
         return True
-    if before.used is None or now.used is None:
-        return before.used is not now.used
-    return abs(before.used - now.used) >= LEAST_REPORTED_CHANGE_BYTES
+    if last_snapshot.used is None or now.used is None:
+        return last_snapshot.used is not now.used
+    return abs(last_snapshot.used - now.used) >= LEAST_REPORTED_CHANGE_BYTES

@@ -91,9 +91,9 @@ def _unpack(archive: Path, home: Home) -> str:
     return str(target)
 
 
-def _remove_stale(where: Path) -> None:
+def _remove_stale(parent: Path) -> None:
     with contextlib.suppress(OSError):
-        for folder in where.glob(f"{PREFIX}*"):
+        for folder in parent.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):
                 there = folder.lstat()
                 old = time.time() - there.st_mtime > STALE_S

@@ -271,7 +271,7 @@ class NodePilot:
             self._poll_at - now,
             self._heartbeat_at - now,
             GPU_HEARTBEAT_S if heads else inf,
-            self._lease.until - lease.now(),
+            self._lease.end_time - lease.now(),
             self._outbox.retry_wait_s(now),
             self._attempts.next_check_s(now),
         ]

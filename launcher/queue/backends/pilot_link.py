@@ -100,7 +100,7 @@ class PilotLink:
         return up and self.exit_reason is None and not self.is_draining
 
     @property
-    def until(self) -> float | None:
+    def end_time(self) -> float | None:
         """When its engine ends it, in seconds since 1970. None if never or unknown."""
         if self.ends_at is not None or self.registration is None:
             return self.ends_at

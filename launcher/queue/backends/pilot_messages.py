@@ -200,10 +200,10 @@ def _decode(line: bytes, kinds: Mapping[str, type[PilotCommand | PilotMessage]])
     return message if all(0 <= number < _LARGEST_NUMBER for number in numbers) else None
 
 
-def _read_gpus(listed: Any) -> tuple[GpuSnapshot, ...]:
+def _read_gpus(entries: Any) -> tuple[GpuSnapshot, ...]:
     """Return the GPUs of a message. One that cannot be parsed is omitted, and the rest of the message counts."""
     gpus = []
-    for item in listed:
+    for item in entries:
         with contextlib.suppress(ValueError):
             gpus.append(read_gpu(item))
     return tuple(gpus)

@@ -146,10 +146,10 @@ class PilotRecords:
         return self._folder / f"{token}.json"
 
 
-def _read_record(stored: dict[str, Any]) -> PilotRecord:
-    if stored.pop("schema", None) != SCHEMA:
+def _read_record(stored_record: dict[str, Any]) -> PilotRecord:
+    if stored_record.pop("schema", None) != SCHEMA:
         raise Unreadable("its record was written by another version of launcher")
-    spec, folder = stored.get("spec"), stored.get("folder")
+    spec, folder = stored_record.get("spec"), stored_record.get("folder")
     if not isinstance(spec, dict) or not isinstance(folder, str) or not folder.startswith("/"):
         raise Unreadable("its record has no spec, or no folder")
     # fields that another version added are not needed to have its pilot leave
@@ -162,21 +162,21 @@ def _read_record(stored: dict[str, Any]) -> PilotRecord:
     parts = {
         "folder": Path(folder),
         "spec": restored_spec,
-        "settings": _read_settings(stored.get("settings")),
+        "settings": _read_settings(stored_record.get("settings")),
     }
-    return restore_known_fields(PilotRecord, {**stored, **parts}, "its record")
+    return restore_known_fields(PilotRecord, {**stored_record, **parts}, "its record")
 
 
-def _read_settings(stored: object) -> BackendSettings:
-    if not isinstance(stored, dict):
+def _read_settings(stored_record: object) -> BackendSettings:
+    if not isinstance(stored_record, dict):
         raise Unreadable("its record has no settings")
-    folder = stored.get("folder")
+    folder = stored_record.get("folder")
     parts = {
-        "options": read_texts(stored.get("options", ()), "'options'"),
-        "wrap": read_texts(stored.get("wrap", ()), "'wrap'"),
+        "options": read_texts(stored_record.get("options", ()), "'options'"),
+        "wrap": read_texts(stored_record.get("wrap", ()), "'wrap'"),
         "folder": Path(folder) if isinstance(folder, str) else None,
     }
-    settings = restore_known_fields(BackendSettings, {**stored, **parts}, "its settings")
+    settings = restore_known_fields(BackendSettings, {**stored_record, **parts}, "its settings")
     if settings.kind not in KINDS:
         raise Unreadable(f"its kind of engine is unknown: {settings.kind!r}")
     return settings

@@ -143,9 +143,9 @@ def pilot_state(signals: PilotSignals) -> PilotState:
     )
 
 
-def count_excess_pilots(demand: Demand, *, waiting: int, starting: int) -> int:
+def count_excess_pilots(demand: Demand, *, waiting_count: int, starting_count: int) -> int:
     """Return how many pilots in the queue of a backend are no longer needed."""
-    return max(0, min(waiting, waiting + starting - demand.pilots))
+    return max(0, min(waiting_count, waiting_count + starting_count - demand.pilots))
 
 
 def failure_backoff_s(failures: int) -> float:
@@ -197,7 +197,7 @@ class SubmitThrottle:
         now: float,
         *,
         active: int,
-        pending: int,
+        pending_count: int,
         most: int,
         per_minute: int,
         single: bool = False,
@@ -212,7 +212,7 @@ class SubmitThrottle:
             demand: The waiting jobs.
             now: Monotonic time in seconds.
             active: Pilots that exist or may exist.
-            pending: Those of them that will accept jobs and have not registered yet.
+            pending_count: Those of them that will accept jobs and have not registered yet.
             most: Maximum number of pilots of the backend.
             per_minute: Maximum number of submissions per minute.
             single: Each pilot is for one job, and all pilots submitted now are one submission.
@@ -222,8 +222,8 @@ class SubmitThrottle:
             room = min(most - active, MOST_ARRAY_ELEMENTS)
         if not self.has_recent_success:
             tried = MOST_ARRAY_ELEMENTS if single and not self.failures else FAILURES_BEFORE_BACKOFF
-            room = min(room, max(1, tried - self.failures) - pending)
-        number = max(0, min(demand.pilots - pending, room))
+            room = min(room, max(1, tried - self.failures) - pending_count)
+        number = max(0, min(demand.pilots - pending_count, room))
         if not active and not self.failures:
             return number
         if now - self.last_submission_at < SUBMISSION_SPACING_S:
@@ -247,10 +247,10 @@ class SubmitThrottle:
             self.submission_times.popleft()
         return len(self.submission_times)
 
-    def record_submission(self, number: int, at: float) -> None:
+    def record_submission(self, number: int, timestamp: float) -> None:
         """Record that pilots were submitted or may have been submitted."""
-        self.submission_times.extend([at] * number)
-        self.last_submission_at = max(at, self.last_submission_at)
+        self.submission_times.extend([timestamp] * number)
+        self.last_submission_at = max(timestamp, self.last_submission_at)
 
     def record_acceptance(self) -> None:
         """Record that the backend accepted a submission."""

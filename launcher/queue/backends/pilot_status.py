@@ -153,8 +153,8 @@ def read_pilot_status(home: Home) -> PilotStatus:
     )
 
 
-def _rows(kind: type[Row], stored: Json) -> Iterator[Row]:
-    for entry in stored if isinstance(stored, list) else []:
+def _rows(kind: type[Row], stored_record: Json) -> Iterator[Row]:
+    for entry in stored_record if isinstance(stored_record, list) else []:
         with contextlib.suppress(Unreadable, TypeError):  # none that we know
             row = _row(kind, entry)
             values: Iterable[object] = row
@@ -184,8 +184,8 @@ def _with_valid_times(row: PilotRow) -> PilotRow:
     )
 
 
-def _valid_time(at: float | None) -> float | None:
-    return at if at is not None and 0 <= at <= LATEST_TIME else None
+def _valid_time(timestamp: float | None) -> float | None:
+    return timestamp if timestamp is not None and 0 <= timestamp <= LATEST_TIME else None
 
 
 class PilotsFile:

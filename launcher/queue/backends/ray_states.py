@@ -95,14 +95,14 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, RayNode]:
 
 
 def parse_observations(
-    answer: Mapping[str, Any], tokens: Iterable[str], wanted: Mapping[str, float]
+    answer: Mapping[str, Any], tokens: Iterable[str], requested_resources: Mapping[str, float]
 ) -> dict[str, Observation]:
     """Return the observations of pilots in a response.
 
     Args:
         answer: the response of the process that calls Ray.
         tokens: the requested pilots.
-        wanted: the resources that a pilot requests.
+        requested_resources: the resources that a pilot requests.
 
     Raises:
         EngineError: the response cannot be parsed.
@@ -110,26 +110,27 @@ def parse_observations(
     nodes = read_nodes(answer)
     try:
         return {
-            token: _observation(answer["pilots"][token], nodes, wanted) for token in set(tokens)
+            token: _observation(answer["pilots"][token], nodes, requested_resources)
+            for token in set(tokens)
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise _not_understood(f"Ray's actors: {error!r}") from error
 
 
-def why_no_node_fits(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> str:
+def why_no_node_fits(nodes: Iterable[RayNode], requested_resources: Mapping[str, float]) -> str:
     """Return why no node can run a pilot now, '' if one can."""
     alive = [node for node in nodes if node.alive]
-    if any(_fits(node.free, wanted) for node in alive):
+    if any(_fits(node.free, requested_resources) for node in alive):
         return ""
-    listed = _format_resources(wanted)
-    if any(_fits(node.total, wanted) for node in alive):
+    listed = _format_resources(requested_resources)
+    if any(_fits(node.total, requested_resources) for node in alive):
         return f"no node has {listed} free"
     return f"no node of the cluster has {listed} (a new node may have it)"
 
 
-def could_ever_fit(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> bool:
+def could_ever_fit(nodes: Iterable[RayNode], requested_resources: Mapping[str, float]) -> bool:
     """Return whether a node of the cluster could run a pilot if nothing else ran there."""
-    return any(_fits(node.total, wanted) for node in nodes if node.alive)
+    return any(_fits(node.total, requested_resources) for node in nodes if node.alive)
 
 
 def _not_understood(what: str) -> EngineError:
@@ -137,7 +138,9 @@ def _not_understood(what: str) -> EngineError:
 
 
 def _observation(
-    record: Mapping[str, Any], nodes: Mapping[str, RayNode], wanted: Mapping[str, float]
+    record: Mapping[str, Any],
+    nodes: Mapping[str, RayNode],
+    requested_resources: Mapping[str, float],
 ) -> Observation:
     if not record:
         return Observation(stage=AllocationState.UNKNOWN)
@@ -146,7 +149,8 @@ def _observation(
     state = record["state"]
     if state in _WAITING:
         return Observation(
-            stage=AllocationState.WAITING, reason=why_no_node_fits(nodes.values(), wanted)
+            stage=AllocationState.WAITING,
+            reason=why_no_node_fits(nodes.values(), requested_resources),
         )
     if state == _ALIVE:
         return Observation(stage=AllocationState.RUNNING, node=name)
@@ -201,14 +205,14 @@ def _parse_death(death: str) -> tuple[AllocationEndCause, str]:
     return cause, text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"
 
 
-def _fits(there: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
-    return all(there.get(name, 0.0) >= amount for name, amount in wanted.items())
+def _fits(available: Mapping[str, float], requested_resources: Mapping[str, float]) -> bool:
+    return all(available.get(name, 0.0) >= amount for name, amount in requested_resources.items())
 
 
-def _format_resources(wanted: Mapping[str, float]) -> str:
+def _format_resources(requested_resources: Mapping[str, float]) -> str:
     words = [
         format_bytes(int(amount)) if name == "memory" else f"{amount:g} {name}"
-        for name, amount in wanted.items()
+        for name, amount in requested_resources.items()
     ]
     return sanitize_terminal(", ".join(words))
 

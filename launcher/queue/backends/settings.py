@@ -52,7 +52,7 @@ class BackendSettings(NamedTuple):
         None  # None: a silent pilot is given up only when the engine says that it ended
     )
     beat_s: float = 5.0
-    poll_s: float = 5.0  # so often the engine is asked at most
+    poll_s: float = 5.0  # seconds; shortest time between two questions to the engine
     partition: str = ""
     account: str = ""
     qos: str = ""

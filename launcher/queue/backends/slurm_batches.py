@@ -109,9 +109,9 @@ def is_permanent_error(complaint: str) -> bool:
     return _PERMANENT_ERROR.search(complaint) is not None
 
 
-def parse_estimated_start(printed: str) -> float | None:
+def parse_estimated_start(text: str) -> float | None:
     """Return when `sbatch --test-only` expects the start, in seconds since 1970."""
-    match = _START.search(printed)
+    match = _START.search(text)
     return None if match is None else float(match["at"])
 
 

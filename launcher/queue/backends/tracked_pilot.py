@@ -285,14 +285,14 @@ class Pilot:
         """Record that the backend accepted the request to cancel the pilot."""
         self.cancelled, self.cancel_at = True, now + CANCEL_RETRY_S
 
-    def send_drain(self, *, now: bool, at: float) -> None:
+    def send_drain(self, *, now: bool, drain_time: float) -> None:
         """Send the pilot once the command to accept no more jobs, and to end its attempts if `now` is set."""
         if self._sent_drain is not None and (self._sent_drain.now or not now):
             return
         self._sent_drain = Drain(now=now)
         self.link.send(self._sent_drain)
         if now:
-            self.drain_at = at
+            self.drain_at = drain_time
 
     @property
     def _awaits_end_time(self) -> bool:

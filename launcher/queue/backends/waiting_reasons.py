@@ -70,9 +70,9 @@ def _why_not_submitted(group: BackendPilots, now: float, wall: float, *, with_lo
     return ""
 
 
-def _format_time(at: float, now: float) -> str:
+def _format_time(timestamp: float, now: float) -> str:
     """Return a time of the day, with the date if it is before today. Unlike a span, it stays the same while it is shown."""
-    then = time.localtime(at)
+    then = time.localtime(timestamp)
     today = then[:3] == time.localtime(now)[:3]
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
 
@@ -118,8 +118,8 @@ def _count_pilots(number: int, singular: str, plural: str) -> str:
     return f"1 pilot {singular}" if number == 1 else f"{number} pilots {plural}"
 
 
-def _describe_waiting(waiting: Sequence[Pilot], wall: float) -> str:
-    seen = [pilot.observation for pilot in waiting if pilot.observation is not None]
+def _describe_waiting(waiting_pilots: Sequence[Pilot], wall: float) -> str:
+    seen = [pilot.observation for pilot in waiting_pilots if pilot.observation is not None]
     reasons = [
         name for name, _ in Counter(filter(None, (each.reason for each in seen))).most_common(2)
     ]

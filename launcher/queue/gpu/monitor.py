@@ -72,14 +72,14 @@ class GpuPoller:
         error = self._readings.error
         return "" if error is None else f"{type(error).__name__}: {error}"
 
-    def request_sample(self, *, after_change: bool = False, measuring: bool = False) -> bool:
+    def request_sample(self, *, after_change: bool = False, is_measuring: bool = False) -> bool:
         """Request a reading unless one is in progress or the newest is fresh. Return whether one begins.
 
         Args:
             after_change: A change was published that only a new reading can show.
-            measuring: A new attempt waits for its measurement.
+            is_measuring: A new attempt waits for its measurement.
         """
-        pause_s = AFTER_CHANGE_S if after_change else MEASURING_S if measuring else POLL_S
+        pause_s = AFTER_CHANGE_S if after_change else MEASURING_S if is_measuring else POLL_S
         finished_at = self._readings.finished_at
         if finished_at is not None and self._clock() - finished_at < pause_s:
             return False
@@ -188,7 +188,7 @@ class OwnProcesses:
         return find_owner(pid, parent_pid, self.jobs_by_root_pid)
 
 
-Owner = TypeVar("Owner")  # a job, or an attempt, by whatever it is known
+Owner = TypeVar("Owner")  # the key of a job or of an attempt: any type
 _PARENT = 1  # index in /proc/<pid>/stat, counted from its third field
 
 

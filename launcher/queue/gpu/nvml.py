@@ -132,7 +132,7 @@ def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
         card: The physical GPU, which also reports values for its instances. Otherwise equal to
             `part`.
     """
-    # version 1 counts what the driver keeps for itself as used, and so is used + free = total
+    # version 1 counts the driver's own memory as used, so `used` and `free` add up to `total`
     memory = part.query(pynvml.nvmlDeviceGetMemoryInfo)
     total = _plausible_number(memory and memory.total, _MOST_TOTAL)
     used = _plausible_number(memory.used, total) if total else None
@@ -468,15 +468,15 @@ class Nvml:
 
 
 def _mark_replaced(
-    parts_of: Mapping[str, Iterable[GpuSnapshot]], listed: Collection[NvmlDevice]
+    parts_of: Mapping[str, Iterable[GpuSnapshot]], devices: Collection[NvmlDevice]
 ) -> list[GpuSnapshot]:
     """Return all GPUs, with a mark if another one has, or had, the same number.
 
     Args:
         parts_of: GPUs or their instances by the UUID of the card.
-        listed: Cards that the driver lists. The numbers of the others may have passed to these.
+        devices: Cards that the driver lists. The numbers of the others may have passed to these.
     """
-    uuids, numbers = {card.uuid for card in listed}, {card.index for card in listed}
+    uuids, numbers = {card.uuid for card in devices}, {card.index for card in devices}
     gone = {
         gpu.uuid: gpu.index
         for uuid, parts in parts_of.items()
@@ -524,7 +524,7 @@ def _snapshot_parts(card: NvmlDevice) -> tuple[GpuSnapshot, ...]:
     return (replace(take_snapshot(card, card), used=None, fault=fault),)
 
 
-def _health(history: _DeviceHistory, broken: str, pending: str) -> tuple[str, tuple[str, ...]]:
+def _health(history: _DeviceHistory, fault: str, pending_fault: str) -> tuple[str, tuple[str, ...]]:
     """Return why no job may run on a responding GPU, and the warnings for its owner."""
     errors = history.snapshots[0].ecc_uncorrected
     if errors is not None:
@@ -534,8 +534,8 @@ def _health(history: _DeviceHistory, broken: str, pending: str) -> tuple[str, tu
     added = (
         f"{pluralize(history.new_errors, 'uncorrected memory error')} since the scheduler started"
     )
-    faults = [*map(fault_of, sorted(history.xids)), broken, added if history.new_errors else ""]
-    warnings = [*map(warning_of, sorted(history.xids)), pending]
+    faults = [*map(fault_of, sorted(history.xids)), fault, added if history.new_errors else ""]
+    warnings = [*map(warning_of, sorted(history.xids)), pending_fault]
     if errors and not history.new_errors:
         new_errors = pluralize(errors, "uncorrected memory error")
         warnings.append(f"{new_errors} since the driver was loaded")

@@ -26,9 +26,11 @@ class PublishedReservation(NamedTuple):
     # (time, bytes); a measurement equal to the one before is left out
     measurements: tuple[tuple[float, int], ...]
 
-    def min_used_since(self, since: float) -> int:
+    def min_used_since(self, start_time: float) -> int:
         """Return the least that was in use from a time on, as far as it was measured."""
-        first = max((i for i, (at, _) in enumerate(self.measurements) if at <= since), default=0)
+        first = max(
+            (i for i, (at, _) in enumerate(self.measurements) if at <= start_time), default=0
+        )
         return min(used for _, used in self.measurements[first:])
 
 
@@ -43,7 +45,7 @@ class ReservationTotals(NamedTuple):
 
 def compute_totals(
     reservations: Sequence[Reservation],
-    published: Mapping[tuple[int, str], PublishedReservation],
+    published_reservations: Mapping[tuple[int, str], PublishedReservation],
     fresh: Collection[int],
     now: float,
 ) -> ReservationTotals:
@@ -51,7 +53,7 @@ def compute_totals(
 
     Args:
         reservations: All reservations of this scheduler.
-        published: Their earlier publications.
+        published_reservations: Their earlier publications.
         fresh: Jobs that are about to start. Their earlier publications do not count as fresh.
         now: The time.
     """
@@ -61,7 +63,7 @@ def compute_totals(
     sure: dict[str, list[tuple[int, PublishedReservation]]] = {}
     for reservation in reservations:
         key, device = (reservation.job, reservation.device), reservation.device
-        earlier = published.get(key)
+        earlier = published_reservations.get(key)
         entry = PublishedReservation(
             amount=reservation.amount, measurements=_recent_measurements(reservation, earlier, now)
         )
@@ -96,9 +98,11 @@ def sum_by_resource(reservations: Iterable[Reservation | ForeignReservation]) ->
     return sums
 
 
-def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reservation]) -> bool:
+def differ_notably(
+    reservations: Sequence[Reservation], old_reservations: Sequence[Reservation]
+) -> bool:
     """Whether the usage of a GPU by reservations differs notably from that of earlier ones."""
-    now, then = _unused_by_gpu(reservations), _unused_by_gpu(before)
+    now, then = _unused_by_gpu(reservations), _unused_by_gpu(old_reservations)
     return any(abs(now[key] - then[key]) >= NOTABLE_BYTES for key in now.keys() & then.keys())
 
 
@@ -112,10 +116,10 @@ def _unused_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
 
 
 def _unused_steps(
-    jobs: Sequence[tuple[int, PublishedReservation]], after: float
+    jobs: Sequence[tuple[int, PublishedReservation]], start_time: float
 ) -> tuple[tuple[float, int], ...]:
     """Return (time of a measurement, amount that counts for readers with a later reading)."""
-    times = sorted({at for _, entry in jobs for at, _ in entry.measurements if at > after})
+    times = sorted({at for _, entry in jobs for at, _ in entry.measurements if at > start_time})
     steps: list[tuple[float, int]] = []
     for at in times:
         held = sum(max(0, amount - entry.min_used_since(at)) for amount, entry in jobs)
@@ -125,10 +129,10 @@ def _unused_steps(
 
 
 def _recent_measurements(
-    reservation: Reservation, before: PublishedReservation | None, now: float
+    reservation: Reservation, last_entry: PublishedReservation | None, now: float
 ) -> tuple[tuple[float, int], ...]:
     """Return what of a reservation was in use during the last LAG_S; nothing, as long as it is new."""
-    uses = before.measurements if before else ((now, 0),)
+    uses = last_entry.measurements if last_entry else ((now, 0),)
     used = max(0, reservation.used or 0)
     if used != uses[-1][1]:
         uses = (*uses, (now, used))

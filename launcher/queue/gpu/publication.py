@@ -135,7 +135,7 @@ def parse_publication(name: str, data: bytes, user: str = "") -> Publication | N
     )
 
 
-def salvage_publication(data: bytes, user: str, at: float) -> Publication | None:
+def salvage_publication(data: bytes, user: str, timestamp: float) -> Publication | None:
     """Return what a file reserves that `parse_publication` refuses: each GPU that it names, as a whole. None if no GPU.
 
     The file may be damaged, or written by another version. It states no serial that it has seen, so
@@ -144,7 +144,7 @@ def salvage_publication(data: bytes, user: str, at: float) -> Publication | None
     Args:
         data: Content of the file.
         user: Its owner.
-        at: When the file was written, on the clock of `Publication.at`.
+        timestamp: When the file was written, on the clock of `Publication.at`.
     """
     text = data.decode(errors="replace")
     with contextlib.suppress(ValueError, RecursionError):
@@ -163,7 +163,7 @@ def salvage_publication(data: bytes, user: str, at: float) -> Publication | None
     home = _HOME.search(text)
     return Publication(
         serial="",
-        at=at,
+        at=timestamp,
         seen={},
         settled={resource_name(kind, gpu): 1 for gpu in gpus for kind in (EXCLUSIVE, JOBS)},
         fresh={},

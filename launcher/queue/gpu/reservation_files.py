@@ -49,7 +49,9 @@ _NAME = compile_lazily(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json
 Complain = Callable[[str, str], None]  # called with a file that is not in order, and why
 
 
-def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
+def reservations_folder(
+    environ: Mapping[str, str], shared_folders: Iterable[Path] = SHARED
+) -> Path:
     """Return the folder for publications: LAUNCHER_CLAIMS if set, otherwise a shared folder.
 
     Raises:
@@ -58,7 +60,7 @@ def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHA
     named = environ.get("LAUNCHER_CLAIMS", "")
     if named:
         return absolute_path("LAUNCHER_CLAIMS", named)
-    folders = tuple(shared)
+    folders = tuple(shared_folders)
     return next(filter(_is_protected, folders), folders[-1])
 
 

@@ -346,14 +346,16 @@ class ReservationBoard:
             self._peer_publications.values(), login_name(self._uid), self._clock(), STALE_S
         )
 
-    def _write_file(self, seen: Mapping[str, Publication], fresh: Collection[int]) -> bool:
+    def _write_file(
+        self, seen_publications: Mapping[str, Publication], fresh: Collection[int]
+    ) -> bool:
         """Write our file; return whether it is written."""
         now = self._clock()
         if not self._is_in_place:
             self._file.rename()
         all_told = compute_totals(self._reservations, self._published, fresh, now)
         serial = os.urandom(8).hex()
-        serials = {name: each.serial for name, each in seen.items()}
+        serials = {name: each.serial for name, each in seen_publications.items()}
         ours = Publication(
             serial=serial,
             at=now,

@@ -185,15 +185,15 @@ def relocation(record: Path) -> Relocation | None:
     return found._replace(is_copy=is_copy)
 
 
-def record_relocation(record: Path, where: Relocation) -> None:
+def record_relocation(record: Path, relocation: Relocation) -> None:
     """Write in which folder a home is now; a copy gets an ID of its own.
 
     Raises:
         OSError: the disk is full.
     """
     known = read_json(record) or {}
-    if where.is_copy:
-        changes = {**_new_identity(record.parent), "copy_of": where.former_folder}
+    if relocation.is_copy:
+        changes = {**_new_identity(record.parent), "copy_of": relocation.former_folder}
     else:
         changes = _home_place(record.parent)
     write_json(record, {**known, **changes}, mode=0o600)

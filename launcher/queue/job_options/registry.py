@@ -124,20 +124,20 @@ def job_options() -> Mapping[str, JobOption]:
     return _OPTIONS
 
 
-def changed_options(before: HasRequest, after: HasRequest) -> list[str]:
+def changed_options(old_request: HasRequest, new_request: HasRequest) -> list[str]:
     """Return the names of the options that differ between two requests of a job.
 
     Points in time are ignored: a time of day in a task file means another day tomorrow.
     """
-    if (before.resources, before.terms, before.priority) == (
-        after.resources,
-        after.terms,
-        after.priority,
+    if (old_request.resources, old_request.terms, old_request.priority) == (
+        new_request.resources,
+        new_request.terms,
+        new_request.priority,
     ):
         return []
     values = {option.name: attrgetter(option.field) for option in job_options().values()}
     del values["not_before"]
-    return [name for name, value in values.items() if value(before) != value(after)]
+    return [name for name, value in values.items() if value(old_request) != value(new_request)]
 
 
 @cache

@@ -283,7 +283,7 @@ MOMENT = ValueType(
     "a time such as 18:00, 2026-12-24T18:00 or +2h30m",
     _moment,
     _TEXT,
-    lambda at: datetime.fromtimestamp(at).isoformat(),  # noqa: DTZ006  # local time, as it is read
+    lambda timestamp: datetime.fromtimestamp(timestamp).isoformat(),  # noqa: DTZ006  # local time, as it is read
 )
 
 
@@ -301,7 +301,7 @@ def on_command_line(name: str, value: str) -> str:
     return f"{flag} {value}" if value else flag
 
 
-def in_known_zone(at: float, text: str) -> float:
+def in_known_zone(timestamp: float, text: str) -> float:
     """Return a local time.
 
     Raises:
@@ -309,11 +309,11 @@ def in_known_zone(at: float, text: str) -> float:
     """
     zone = os.environ.get("TZ", "").removeprefix(":")
     if not zone or zone in {"UTC", "GMT"} or _POSIX_ZONE.match(zone):
-        return at
+        return timestamp
     from zoneinfo import TZPATH  # 2 ms, for few users
 
     if any(Path(folder, zone).is_file() for folder in ("/", *TZPATH)):
-        return at
+        return timestamp
     raise UsageError(
         f"{text!r} is a local time, but TZ={zone} is not a known time zone. Correct TZ, or write a time such as +2h or 2026-12-24T18:00+01:00"
     )

@@ -180,11 +180,14 @@ NO_ACCOUNT = FairShareAccount()
 
 
 def read_account(
-    run: int, name: str, share: object, vtime: object, used: object, at: object
+    run: int, name: str, share: object, vtime: object, used_time: object, timestamp: object
 ) -> FairShareAccount:
     """Return a stored account; invalid values are replaced by those of an empty account."""
     return FairShareAccount(
-        run, name, _positive_or_zero(share) or 1.0, *map(_positive_or_zero, (vtime, used, at))
+        run,
+        name,
+        _positive_or_zero(share) or 1.0,
+        *map(_positive_or_zero, (vtime, used_time, timestamp)),
     )
 
 

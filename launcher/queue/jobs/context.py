@@ -197,21 +197,21 @@ def substitute_folders(
     if not folders:
         return spec, context
 
-    def filled(text: str) -> str:
+    def fill_text(text: str) -> str:
         return _PLACEHOLDER.sub(lambda name: folders.get(name[0], name[0]), text)
 
-    variables = {name: filled(text) for name, text in entry_variables(spec).items()}
-    files = {name: [*map(filled, spec.settings.get(name) or ())] for name in (INPUTS, OUTPUTS)}
+    variables = {name: fill_text(text) for name, text in entry_variables(spec).items()}
+    files = {name: [*map(fill_text, spec.settings.get(name) or ())] for name in (INPUTS, OUTPUTS)}
     return (
         spec._replace(
-            argv=tuple(map(filled, spec.argv)),
+            argv=tuple(map(fill_text, spec.argv)),
             settings={**spec.settings, "env": variables, **files},
             terms=spec.terms._replace(
-                tensorboard=filled(spec.terms.tensorboard), metrics=filled(spec.terms.metrics)
+                tensorboard=fill_text(spec.terms.tensorboard), metrics=fill_text(spec.terms.metrics)
             ),
         ),
         context._replace(
-            folder=filled(context.folder), environment={**context.environment, **variables}
+            folder=fill_text(context.folder), environment={**context.environment, **variables}
         ),
     )
 
@@ -245,11 +245,11 @@ def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ..
     """
     folders = {RUN_FOLDER: str(spec.run_folder), JOB_FOLDER: str(job_folder(spec, job))}
 
-    def filled(text: str) -> str:
+    def fill_text(text: str) -> str:
         return _PLACEHOLDER.sub(lambda name: folders[name[0]], text)
 
-    start = filled(start_folder(spec, folder))
-    names = map(filled, spec.settings.get(setting) or ())
+    start = fill_text(start_folder(spec, folder))
+    names = map(fill_text, spec.settings.get(setting) or ())
     return tuple(os.path.normpath(resolve_path(start, name)) for name in names)
 
 

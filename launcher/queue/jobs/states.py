@@ -195,20 +195,20 @@ END_CAUSE_TEXTS: Mapping[EndCause, str] = {
 }
 
 
-def termination_reason(cause: EndCause, since: float, grace_s: float, why: str = "") -> Reason:
+def termination_reason(cause: EndCause, start_time: float, grace_s: float, why: str = "") -> Reason:
     """Return the reason of a running job that is being ended.
 
     Args:
         cause: Why it is ended.
-        since: Start of the end, in seconds since 1970.
+        start_time: Start of the end, in seconds since 1970.
         grace_s: Seconds until SIGKILL; 0 for no SIGTERM.
         why: The cause as text; '' for the text of `END_CAUSE_TEXTS`.
     """
     words = why or END_CAUSE_TEXTS[cause]
     kill = f"SIGKILL after {format_seconds(grace_s)}" if grace_s else "SIGKILL at once"
     data: dict[str, Json] = {
-        "since": since,
-        "kill_at": since + grace_s,
+        "since": start_time,
+        "kill_at": start_time + grace_s,
         "cause": cause,
         "why": words,
     }
@@ -282,9 +282,9 @@ class NeverStarted(NamedTuple):
     blamed_on: str = ""  # the cause: "machine", which cannot start programs now, or "job"
 
 
-def is_signal(by: str) -> bool:
+def is_signal(ender: str) -> bool:
     """Return whether the cause that stopped an attempt is the name of a signal."""
-    return by.startswith("SIG") and by.isalnum()
+    return ender.startswith("SIG") and ender.isalnum()
 
 
 Outcome = Done | Failed | OutOfMemory | Stopped | Lost | NeverStarted

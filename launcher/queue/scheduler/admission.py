@@ -68,12 +68,12 @@ NOT_EXAMINED = Reason(code=ReasonCode.NO_ROOM, text="")
 logger = logging.getLogger(__name__)
 
 
-def transaction(store: Store, needed: bool) -> contextlib.AbstractContextManager[None]:
+def transaction(store: Store, is_needed: bool) -> contextlib.AbstractContextManager[None]:
     """Return a transaction for all that ends and starts, none where nothing does.
 
     Were each claim one of its own, an error after the first would leave that without a launch.
     """
-    return store.database.writing() if needed else contextlib.nullcontext()
+    return store.database.writing() if is_needed else contextlib.nullcontext()
 
 
 class Admission:
@@ -284,21 +284,21 @@ class _Turn(NamedTuple):
 
 def _reasons_by_lane(
     ready: Iterable[ReadyJob],
-    tried: Mapping[int, ReadyJob],
+    tried_jobs: Mapping[int, ReadyJob],
     waits: Mapping[int, Sequence[tuple[Partition, Reason]]],
 ) -> Reasons:
     """Return why lanes wait: the reason of their first job that was tried, otherwise that of one that was not.
 
     Args:
         ready: All jobs.
-        tried: Those that were tried by their numbers, in their order.
+        tried_jobs: Those that were tried by their numbers, in their order.
         waits: By job that does not start, the partitions that were asked, with reasons.
     """
     reasons: Reasons = {
-        job.lane_id: _combine(waits[job.id]) for job in ready if job.id not in tried
+        job.lane_id: _combine(waits[job.id]) for job in ready if job.id not in tried_jobs
     }
     by_lane: Reasons = {}
-    for job in tried.values():
+    for job in tried_jobs.values():
         if by_lane.get(job.lane_id) is None:
             by_lane[job.lane_id] = _combine(waits[job.id]) if job.id in waits else None
     return reasons | by_lane

@@ -69,7 +69,9 @@ class CodeRecorder:
         module = "launcher.queue.scheduler.code_recording"
         argv = [sys.executable, "-P", "-m", module, str(self._home.folder), str(reading)]
         try:
-            self._pid = spawn_daemon(argv, self._home.scheduler_log, inherited=[reading])
+            self._pid = spawn_daemon(
+                argv, self._home.scheduler_log, inherited_descriptors=[reading]
+            )
         except OSError as error:
             logger.warning("the code of jobs is not recorded: %s", error)
             os.close(self._pipe)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from launcher.provenance.code_words import is_other_script
 from launcher.provenance.file_digests import CHANGED_DIGEST, FileDigests
-from launcher.provenance.git import uncommitted
+from launcher.provenance.git import find_uncommitted
 from launcher.provenance.project_imports import (
     MOST_MODULES,
     ImportFinder,
@@ -139,18 +139,18 @@ class CodeHelper:
         self._compared: dict[int, float] = {}
         self._states: dict[str, FileState] = {}  # states of files in one turn
 
-    def serve(self, started: Iterable[int]) -> None:
+    def serve(self, started_jobs: Iterable[int]) -> None:
         """Record new notes, and compare the code of started jobs.
 
         Args:
-            started: Numbers of their notes.
+            started_jobs: Numbers of their notes.
         """
         self._states.clear()
-        while notes := self._recording.unrecorded(MOST_NOTES):
+        while notes := self._recording.list_unrecorded(MOST_NOTES):
             for number, code in notes:
                 self._record(number, code)
         self._states.clear()  # the files may have changed before the jobs started
-        for record, queued in self._recording.records_of(started).items():
+        for record, queued in self._recording.records_of(started_jobs).items():
             self._compare(record, queued)
 
     def _record(self, number: int, code: QueuedCode) -> None:
@@ -175,7 +175,7 @@ class CodeHelper:
         self, code: QueuedCode, starts: Sequence[str], places: ProjectFolders
     ) -> CodeRecord:
         paths, is_complete = self._files(starts, places)
-        changed, is_compared = uncommitted(paths)
+        changed, is_compared = find_uncommitted(paths)
         return CodeRecord(
             files={
                 path: code.digests.get(path) or self._queued_digest(path, code.at) for path in paths
@@ -212,8 +212,8 @@ class CodeHelper:
             and (place := copy.find(path))
         }
         others = [path for path in map(copy.original, found) if path not in in_copy]
-        changed, is_compared = uncommitted(others)
-        copied = copy.uncommitted([*in_copy, *named])
+        changed, is_compared = find_uncommitted(others)
+        copied = copy.find_uncommitted([*in_copy, *named])
         return CodeRecord(
             files={
                 **{path: self._state(place).digest for path, place in {**named, **in_copy}.items()},
@@ -241,12 +241,12 @@ class CodeHelper:
             if path in named or (path not in scripts and is_project_path(path))
         ], is_all
 
-    def _queued_digest(self, path: str, queued: float) -> str:
+    def _queued_digest(self, path: str, queue_time: float) -> str:
         """Return the digest of a file when its job was queued; of one that is newer, that it has changed."""
         state = self._state(path)
-        return CHANGED_DIGEST if state.written > queued else state.digest
+        return CHANGED_DIGEST if state.written > queue_time else state.digest
 
-    def _compare(self, record: int, queued: float) -> None:
+    def _compare(self, record: int, queue_time: float) -> None:
         """Store how the files of a record have changed since they were compared before."""
         if record not in self._records:
             if self._cached_files > MOST_CACHED_FILES:
@@ -259,7 +259,7 @@ class CodeHelper:
         if known is None:
             return
         before = self._changes[record]
-        since = max(before.at, self._compared.get(record, queued))
+        since = max(before.at, self._compared.get(record, queue_time))
         states = {path: self._state(path) for path in known.files if path not in known.copied}
         changes = code_changes(before, known.files, states, since, now)
         if changes:
@@ -284,30 +284,30 @@ def _start_in_copy(start: str, copy: CodeCopy) -> str:
 
 
 def code_changes(
-    before: CodeChange,
-    known: Mapping[str, str],
+    last_change: CodeChange,
+    known_digests: Mapping[str, str],
     states: Mapping[str, FileState],
-    since: float,
+    start_time: float,
     now: float,
 ) -> list[CodeChange]:
     """Return the changes of a project's files since they were compared before, each at its time.
 
     Args:
-        before: The last change that was found.
-        known: The digests of the files in the record.
+        last_change: The last change that was found.
+        known_digests: The digests of the files in the record.
         states: The files as they are now.
-        since: When they were compared before, in seconds since 1970.
+        start_time: When they were compared before, in seconds since 1970.
         now: The same clock.
     """
     differing = {
-        path: state.digest for path, state in states.items() if state.digest != known[path]
+        path: state.digest for path, state in states.items() if state.digest != known_digests[path]
     }
     news = [
-        (min(max(states[path].changed, since), now), path)
-        for path in {**before.files, **differing}
-        if path in states and before.files.get(path) != differing.get(path)
+        (min(max(states[path].changed, start_time), now), path)
+        for path in {**last_change.files, **differing}
+        if path in states and last_change.files.get(path) != differing.get(path)
     ]
-    files, changes = dict(before.files), list[CodeChange]()
+    files, changes = dict(last_change.files), list[CodeChange]()
     for at, path in sorted(news):
         if path in differing:
             files[path] = differing[path]
@@ -315,7 +315,7 @@ def code_changes(
             del files[path]
         if changes and changes[-1].at == at:
             changes.pop()
-        changes.append(CodeChange(before.record, at, dict(files)))
+        changes.append(CodeChange(last_change.record, at, dict(files)))
     return changes
 
 

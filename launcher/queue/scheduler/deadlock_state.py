@@ -34,7 +34,7 @@ def read_queue(home: Home, store: Store) -> Queue:
     status = read_gpu_status(home)
     return Queue(
         waits=waits,
-        holdings={claim.job: _holding(claim) for claim in claims},
+        holdings={claim.job: _make_holding(claim) for claim in claims},
         requests=_read_requests(store, awaited),
         totals=MachineTotals(
             cpus=cores_for_jobs(home),
@@ -46,7 +46,7 @@ def read_queue(home: Home, store: Store) -> Queue:
     )
 
 
-def _holding(claim: Claim) -> Holding:
+def _make_holding(claim: Claim) -> Holding:
     ram = claim.spec.resources.ram or 0
     return Holding(claim.cpus, ram, claim.gpus, claim.vram, claim.exclusive)
 

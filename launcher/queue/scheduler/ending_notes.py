@@ -89,6 +89,6 @@ class TerminationRecorder:
             self._recorded.add(key)
             self._record(claim, EndCause.TIME_LIMIT, termination.since)
 
-    def _record(self, claim: Claim, cause: EndCause, since: float, why: str = "") -> None:
-        reason = termination_reason(cause, since, claim.spec.terms.grace_s, why)
-        self._running_jobs.record_running_reason(claim.job, reason, since)
+    def _record(self, claim: Claim, cause: EndCause, start_time: float, why: str = "") -> None:
+        reason = termination_reason(cause, start_time, claim.spec.terms.grace_s, why)
+        self._running_jobs.record_running_reason(claim.job, reason, start_time)

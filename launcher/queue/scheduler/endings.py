@@ -51,23 +51,25 @@ GPU_SAMPLE_WAIT_S = 3.0  # longest time for which a failure on a GPU waits for a
 logger = logging.getLogger(__name__)
 
 
-def _written_version(path: str, seen: FileVersion | None) -> FileVersion | None:
+def _written_version(path: str, seen_version: FileVersion | None) -> FileVersion | None:
     """Return the version of an output of a program.
 
     The version read by its supervisor takes precedence: this host may show an old file for a while.
     """
-    if seen is not None:
-        return seen
+    if seen_version is not None:
+        return seen_version
     at = file_stamp(path)
     return None if at is None else FileVersion(*at)
 
 
-def _accepted_version(path: str, seen: FileVersion | None) -> FileVersion | None:
+def _accepted_version(path: str, seen_version: FileVersion | None) -> FileVersion | None:
     """Return an output that was moved into its run, with the digest that its supervisor found in the stage."""
     at = file_stamp(path)
     if at is None:
         return None
-    return FileVersion(*at, seen.digest if seen is not None and seen.size == at[0] else "")
+    return FileVersion(
+        *at, seen_version.digest if seen_version is not None and seen_version.size == at[0] else ""
+    )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -154,14 +156,18 @@ class FinishedAttempts:
         )
 
     def _with_slowdown(
-        self, claim: Claim, outcome: Outcome, measured: MeasuredUsage
+        self, claim: Claim, outcome: Outcome, measured_usage: MeasuredUsage
     ) -> MeasuredUsage:
         """Return the measurements, with a slowdown that is computed from the duration if there are no steps."""
-        if not isinstance(outcome, Done) or measured.slowdown is not None or not measured.shared_s:
-            return measured
+        if (
+            not isinstance(outcome, Done)
+            or measured_usage.slowdown is not None
+            or not measured_usage.shared_s
+        ):
+            return measured_usage
         alone = self._store.usage_records.usage(claim.spec.signature).seconds_alone
-        slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured.shared_s, alone)
-        return measured._replace(slowdown=slowdown)
+        slowdown = slowdown_by_duration(outcome.at - claim.claimed, measured_usage.shared_s, alone)
+        return measured_usage._replace(slowdown=slowdown)
 
     def prepare_due(self) -> list[FinishedAttempt]:
         """Return what can be taken in now, with all that is needed for it.
@@ -190,24 +196,24 @@ class FinishedAttempts:
                 ended.requeue = RequeueDecision(reason=reason, backoff_s=UNSTARTED_PAUSE_S)
         return due
 
-    def _is_waiting(self, ended: FinishedAttempt) -> bool:
-        return time.monotonic() < ended.retry_at or self._awaits_gpu_sample(ended)
+    def _is_waiting(self, ended_attempt: FinishedAttempt) -> bool:
+        return time.monotonic() < ended_attempt.retry_at or self._awaits_gpu_sample(ended_attempt)
 
-    def _settle_files(self, ended: FinishedAttempt) -> bool:
+    def _settle_files(self, ended_attempt: FinishedAttempt) -> bool:
         """Have all its files in place and on record. False to try again later."""
         return (
-            self._accept_results(ended)
-            and self._restore_outputs(ended)
-            and self._record_outputs(ended)
+            self._accept_results(ended_attempt)
+            and self._restore_outputs(ended_attempt)
+            and self._record_outputs(ended_attempt)
         )
 
-    def _accept_results(self, ended: FinishedAttempt) -> bool:
+    def _accept_results(self, ended_attempt: FinishedAttempt) -> bool:
         """Move the outputs of a done job into its run folder. False to try again later.
 
         Its outcome is on record, and only this scheduler records its end. After a kill the next
         scheduler repeats the same.
         """
-        claim, outcome = ended.claim, ended.outcome
+        claim, outcome = ended_attempt.claim, ended_attempt.outcome
         own = uses_job_folder(claim.spec)
         if not isinstance(outcome, Done) or not (claim.spec.entry or own):
             return True
@@ -217,26 +223,30 @@ class FinishedAttempts:
             unseen = made is not False and self._host_of(claim).shows_files_late
             if unseen and not run_with_timeout(run_folder, partial(is_staged, attempt, run_folder)):
                 patience_s = LONG_MOVE_TIMEOUT_S if made else MOVE_TIMEOUT_S
-                if self._retry_later(ended, RESULTS_NOT_VISIBLE.format(attempt.folder), patience_s):
+                if self._retry_later(
+                    ended_attempt, RESULTS_NOT_VISIBLE.format(attempt.folder), patience_s
+                ):
                     return False
                 if made:
-                    ended.outcome = Failed(
+                    ended_attempt.outcome = Failed(
                         at=outcome.at,
-                        error=f"{ended.error}. {FILES_KEPT_ADVICE}",
+                        error=f"{ended_attempt.error}. {FILES_KEPT_ADVICE}",
                         cpu_s=outcome.cpu_s,
                     )
                 return True
             run_with_timeout(run_folder, partial(self._move_results, claim))
         except FilesystemTimeout as error:
-            return not self._retry_later(ended, f"{error.strerror}", inf)
+            return not self._retry_later(ended_attempt, f"{error.strerror}", inf)
         except OSError as error:
             why = f"cannot move its results to {run_folder}: {error.strerror or error}"
             is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             is_long = is_full or self._host_of(claim).shows_files_late
-            if self._retry_later(ended, why, LONG_MOVE_TIMEOUT_S if is_long else MOVE_TIMEOUT_S):
+            if self._retry_later(
+                ended_attempt, why, LONG_MOVE_TIMEOUT_S if is_long else MOVE_TIMEOUT_S
+            ):
                 return False
             undo_acceptance(attempt, run_folder)
-            ended.outcome = Failed(
+            ended_attempt.outcome = Failed(
                 at=outcome.at, error=f"{why}. {FILES_KEPT_ADVICE}", cpu_s=outcome.cpu_s
             )
             return True
@@ -252,9 +262,9 @@ class FinishedAttempts:
         with contextlib.suppress(OSError):
             remove_earlier_stages(self._home, *claim.key, claim.spec.run_folder)
 
-    def _record_outputs(self, ended: FinishedAttempt) -> bool:
+    def _record_outputs(self, ended_attempt: FinishedAttempt) -> bool:
         """Record when the outputs of a done job were written. False to try again later."""
-        claim, outcome = ended.claim, ended.outcome
+        claim, outcome = ended_attempt.claim, ended_attempt.outcome
         paths = claim.spec.outputs
         if uses_job_folder(claim.spec):
             paths = (*paths, str(job_folder(claim.spec, claim.job)))
@@ -268,76 +278,78 @@ class FinishedAttempts:
                 lambda: [(path, look(path, seen.get(path))) for path in paths],
             )
         except FilesystemTimeout as error:
-            return not self._retry_later(ended, f"{error.strerror}", inf)
-        ended.outputs = {path: version for path, version in versions if version is not None}
+            return not self._retry_later(ended_attempt, f"{error.strerror}", inf)
+        ended_attempt.outputs = {path: version for path, version in versions if version is not None}
         return True
 
-    def _restore_outputs(self, ended: FinishedAttempt) -> bool:
+    def _restore_outputs(self, ended_attempt: FinishedAttempt) -> bool:
         """Restore or remove earlier files at the output paths of a program. False to try again later."""
-        claim = ended.claim
+        claim = ended_attempt.claim
         try:
             if (outputs := claim.spec.outputs) and not claim.spec.entry:
-                done = isinstance(ended.outcome, Done)
+                done = isinstance(ended_attempt.outcome, Done)
                 run_with_timeout(
                     Path(outputs[0]).parent,
-                    partial(restore_or_delete_outputs, outputs, *claim.key, done=done),
+                    partial(restore_or_delete_outputs, outputs, *claim.key, is_done=done),
                 )
         except FilesystemTimeout as error:
-            return not self._retry_later(ended, f"{error.strerror}", inf)
+            return not self._retry_later(ended_attempt, f"{error.strerror}", inf)
         except OSError as error:
             output, aside = error.filename2 or error.filename, error.filename
             why = f"cannot restore the earlier file of its output {output}: {error.strerror}"
             left = "an earlier output"
             if isinstance(error, NotDeletedError):
                 what = "an earlier file of its output"
-                if not isinstance(ended.outcome, Done):
+                if not isinstance(ended_attempt.outcome, Done):
                     left = what = "its incomplete output"
                 why = f"cannot delete {aside}, {what}: {error.strerror}"
-            if self._retry_later(ended, why, MOVE_TIMEOUT_S):
+            if self._retry_later(ended_attempt, why, MOVE_TIMEOUT_S):
                 return False
-            ended.remark = f"{left} is left as {aside} ({error.strerror})"
+            ended_attempt.remark = f"{left} is left as {aside} ({error.strerror})"
         return True
 
-    def _retry_later(self, ended: FinishedAttempt, error: str, patience_s: float) -> bool:
+    def _retry_later(self, ended_attempt: FinishedAttempt, error: str, patience_s: float) -> bool:
         """Have results tried again that could not be moved; False if that has taken too long."""
-        is_new = error != ended.error
+        is_new = error != ended_attempt.error
         if is_new:
-            ended.error, claim = error, ended.claim
+            ended_attempt.error, claim = error, ended_attempt.claim
             logger.warning("job=%d attempt=%d trouble=%r", *claim.key, error)
-        if time.monotonic() >= ended.since + patience_s:
+        if time.monotonic() >= ended_attempt.since + patience_s:
             return False
         if is_new:
             limit = "" if patience_s == inf else f" for up to {format_seconds(patience_s)}"
             text = f"its program has ended, but its files are not in place: {error}. Trying again{limit}"
             reason = Reason(code=ReasonCode.SETTLING, text=text)
             self._store.running_jobs.record_running_reason(
-                ended.claim.job, reason, ended.outcome.at
+                ended_attempt.claim.job, reason, ended_attempt.outcome.at
             )
-        ended.retry_at = time.monotonic() + MOVE_RETRY_S
+        ended_attempt.retry_at = time.monotonic() + MOVE_RETRY_S
         return True
 
-    def finish(self, ended: FinishedAttempt, now: float) -> State | None:
+    def finish(self, ended_attempt: FinishedAttempt, now: float) -> State | None:
         """Take an end in; return its job's new state, None when it was taken in before."""
         return self._store.transitions.finish_attempt(
-            ended.claim,
-            ended.outcome,
-            outputs={path: version.to_json() for path, version in ended.outputs.items()},
+            ended_attempt.claim,
+            ended_attempt.outcome,
+            outputs={path: version.to_json() for path, version in ended_attempt.outputs.items()},
             now=now,
-            measured=ended.measured,
-            requeue=ended.requeue,
-            remark=ended.remark,
+            measured_usage=ended_attempt.measured,
+            requeue=ended_attempt.requeue,
+            remark=ended_attempt.remark,
         )
 
-    def clear_committed(self, committed: Sequence[FinishedAttempt]) -> None:
+    def clear_committed(self, committed_attempts: Sequence[FinishedAttempt]) -> None:
         """Know that the transaction is committed in which these were taken in."""
-        self._pending = [ended for ended in self._pending if ended not in committed]
-        for ended in committed:
+        self._pending = [ended for ended in self._pending if ended not in committed_attempts]
+        for ended in committed_attempts:
             self._gpus.evictions.pop(ended.claim.job, None)
 
-    def _awaits_gpu_sample(self, ended: FinishedAttempt) -> bool:
+    def _awaits_gpu_sample(self, ended_attempt: FinishedAttempt) -> bool:
         """Whether to wait for a reading of the GPU on which an attempt failed, as the GPU may be the cause."""
-        if not ended.claim.gpus or not isinstance(ended.outcome, Failed | OutOfMemory | Lost):
+        if not ended_attempt.claim.gpus or not isinstance(
+            ended_attempt.outcome, Failed | OutOfMemory | Lost
+        ):
             return False
-        if time.monotonic() > ended.since + GPU_SAMPLE_WAIT_S:
+        if time.monotonic() > ended_attempt.since + GPU_SAMPLE_WAIT_S:
             return False
-        return not self._host_of(ended.claim).has_sample_since(ended.since)
+        return not self._host_of(ended_attempt.claim).has_sample_since(ended_attempt.since)

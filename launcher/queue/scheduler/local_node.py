@@ -74,7 +74,7 @@ class LocalNode(Node):
         launches: LaunchBatch,
         fork_servers: ForkServerPool,
         start_backoff: StartBackoff,
-        ended: Callable[[], Iterable[Claim]] = tuple[Claim, ...],
+        ended_claims: Callable[[], Iterable[Claim]] = tuple[Claim, ...],
     ) -> None:
         """Start without a reading of the GPUs.
 
@@ -88,13 +88,13 @@ class LocalNode(Node):
             launches: As the attribute.
             fork_servers: As the attribute.
             start_backoff: As the attribute.
-            ended: Returns the claims of all ended attempts that are not recorded yet.
+            ended_claims: Returns the claims of all ended attempts that are not recorded yet.
         """
         self.home, self.launches = home, launches
         self.fork_servers, self.start_backoff = fork_servers, start_backoff
         self.errors = ErrorThrottle()
         self._store, self._cpus, self._cores, self._state = store, cpus, cores, state
-        self._attempts, self._ended = attempts, ended
+        self._attempts, self._ended = attempts, ended_claims
         self._ram = memory.usable_bytes()
         self._are_gpus_assigned = False
         self._aging, self._yield_policy, self.watchdog = (
@@ -204,9 +204,9 @@ class LocalNode(Node):
         measuring = self.gpus_wanted and self.usage_tracker.is_measuring(claims)
         leaving = self._state.poll(
             claims,
-            self._attempts.unsupervised(),
-            wanted=in_use or self.gpus_wanted,
-            measuring=measuring,
+            self._attempts.list_unsupervised(),
+            is_wanted=in_use or self.gpus_wanted,
+            is_measuring=measuring,
         )
         if self.gpus and not self._are_gpus_assigned:
             self._are_gpus_assigned = True  # jobs that are queued later get theirs at once
@@ -218,9 +218,9 @@ class LocalNode(Node):
             result.wake_within(AFTER_CHANGE_S)  # the newest reading is too fresh for another one
         return leaving
 
-    def has_sample_since(self, at: float) -> bool:
+    def has_sample_since(self, timestamp: float) -> bool:
         """Whether there was a reading of the GPUs after a time (monotonic)."""
-        return self._state.has_sample_since(at)
+        return self._state.has_sample_since(timestamp)
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """Return what was seen of an attempt that has ended."""

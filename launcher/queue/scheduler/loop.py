@@ -149,7 +149,7 @@ class Scheduler:
             launches=self._launches,
             fork_servers=self._fork_servers,
             start_backoff=self._start_backoff,
-            ended=self._finished_attempts.claims,
+            ended_claims=self._finished_attempts.claims,
         )
         self._here = LocalPartition(self._local, self._gpus)
         self._slot_reuse = SlotReuse(store.ready_jobs, self._launches, self._local)
@@ -265,7 +265,9 @@ class Scheduler:
         self._next_read_at = time.monotonic() + LOOK_S
         if has_unrecorded_code(self._store.database):
             self._code_recorder.record()
-        self._has_searches = self._search_processes.ensure_running(wanted=not self._control.stop)
+        self._has_searches = self._search_processes.ensure_running(
+            running_count=not self._control.stop
+        )
         self._fork_servers.retire()
         for mend in (self._sleeper.reopen_pipe, self._housekeeping):
             with self._error_throttle.suppress_and_log(OSError):  # the next cycle tries it again
@@ -317,7 +319,7 @@ class Scheduler:
             return False
         with (
             self._rollback_on_error(),
-            self._store.database.unsynced(),
+            self._store.database.delay_sync(),
             self._store.database.writing(),
         ):
             filled = self._slot_reuse.start_next_jobs()
@@ -432,13 +434,20 @@ class Scheduler:
         if isinstance(news, AdoptedAttempt):
             logger.info("job=%d attempt=%d adopted", *claim.key)
 
-    def _cleanup_attempt(self, ended: FinishedAttempt, state: State | None) -> None:
+    def _cleanup_attempt(self, ended_attempt: FinishedAttempt, state: State | None) -> None:
         """Delete the folder of an attempt that this machine could not start; log how it ended."""
-        job, number = ended.claim.job, ended.claim.number
-        if isinstance(ended.outcome, NeverStarted) and ended.outcome.blamed_on == "machine":
+        job, number = ended_attempt.claim.job, ended_attempt.claim.number
+        if (
+            isinstance(ended_attempt.outcome, NeverStarted)
+            and ended_attempt.outcome.blamed_on == "machine"
+        ):
             delete_attempt_folder(self._home.attempt(job, number))
         logger.info(
-            "job=%d attempt=%d state=%s ending=%s", job, number, state, outcome_kind(ended.outcome)
+            "job=%d attempt=%d state=%s ending=%s",
+            job,
+            number,
+            state,
+            outcome_kind(ended_attempt.outcome),
         )
 
     # --- between turns

@@ -79,7 +79,7 @@ class AttemptHost(Protocol):
             limits: Limits of groups.
         """
 
-    def has_sample_since(self, at: float) -> bool:
+    def has_sample_since(self, timestamp: float) -> bool:
         """Whether a failure at a time (monotonic) needs no newer reading of the GPUs."""
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:

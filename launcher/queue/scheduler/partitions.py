@@ -82,18 +82,20 @@ class Partitions:
         names = dict.fromkeys(name for job in ready for name in job.lane.on)
         return [self._partition(name) for name in {self._local.name: None} | names]
 
-    def sort(self, partitions: Sequence[Partition], preferred: Iterable[str]) -> list[Partition]:
+    def sort(
+        self, partitions: Sequence[Partition], preferred_names: Iterable[str]
+    ) -> list[Partition]:
         """Return partitions in the order in which they are asked.
 
         Args:
             partitions: The partitions.
-            preferred: Names of those that are asked first.
+            preferred_names: Names of those that are asked first.
         """
         if len(partitions) < 2:
             return [*partitions]
         by_name = {partition.name: partition for partition in partitions}
         configured, _ = self._configured_backends()
-        order = dict.fromkeys((*preferred, *configured, self._local.name, *by_name))
+        order = dict.fromkeys((*preferred_names, *configured, self._local.name, *by_name))
         return [by_name[name] for name in order if name in by_name]
 
     def _partition(self, name: str) -> Partition:
@@ -104,7 +106,7 @@ class Partitions:
             name,
             named.get(name) or trouble or UNKNOWN.format(name),
             self._serving_pilots(named.get(name)),
-            unserved=self._pilot_pool.reasons_by_backend().get(name, ""),
+            unserved_reason=self._pilot_pool.reasons_by_backend().get(name, ""),
             count_again=self._count_again,
         )
 
@@ -159,14 +161,14 @@ class Partitions:
 
     # --- how many pilots there should be
 
-    def set_waiting(self, waiting: Sequence[ReadyJob], limits: Mapping[str, int]) -> None:
+    def set_waiting(self, waiting_jobs: Sequence[ReadyJob], limits: Mapping[str, int]) -> None:
         """Set the jobs that wait after a decision.
 
         Args:
-            waiting: The first one of a lane stands for it.
+            waiting_jobs: The first one of a lane stands for it.
             limits: Limits of groups.
         """
-        elsewhere = [job for job in reversed(waiting) if job.lane.on != LOCAL_ONLY]
+        elsewhere = [job for job in reversed(waiting_jobs) if job.lane.on != LOCAL_ONLY]
         self._waiting_heads = {job.lane_id: job for job in elsewhere}
         self._limits = limits
 

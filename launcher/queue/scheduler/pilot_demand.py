@@ -67,9 +67,9 @@ def pilot_demands(
     }
 
 
-def _node_paths(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
+def _node_paths(waiting_lane: WaitingLane, settings: BackendSettings) -> list[str]:
     """Return the paths that jobs need, as the nodes of a backend have them."""
     node = NodePaths(settings)
-    python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
+    python = node.interpreter(waiting_lane.interpreter) if waiting_lane.interpreter else ""
     named = [python] if python.startswith("/") else []  # otherwise it is searched on the node
-    return [*map(node.path, waiting.paths), *named]
+    return [*map(node.path, waiting_lane.paths), *named]

@@ -49,7 +49,7 @@ NEARLY_WHOLE = 0.9  # part of a pilot's time: while so much is left, it is as go
 
 
 def pilot_obstacle(
-    lane: Lane, job: Waiting, registration: Registered, until: float | None, now: float
+    lane: Lane, job: Waiting, registration: Registered, end_time: float | None, now: float
 ) -> str:
     """Return why a job must not start on a pilot, '' if it may.
 
@@ -57,7 +57,7 @@ def pilot_obstacle(
         lane: Its request.
         job: The job with the durations of similar ones.
         registration: Resources of the pilot.
-        until: When its backend ends it, in seconds since 1970, None if never or unknown.
+        end_time: When its backend ends it, in seconds since 1970, None if never or unknown.
         now: Seconds since 1970.
     """
     if (
@@ -70,13 +70,13 @@ def pilot_obstacle(
     ):
         return "needs a GPU, but this pilot has none"
     needed = lane.limit if lane.limit is not None else job.seconds and DURATION_MARGIN * job.seconds
-    if needed is None or until is None or not isfinite(until) or needed <= until - now:
+    if needed is None or end_time is None or not isfinite(end_time) or needed <= end_time - now:
         return ""
-    known = registration.began is not None and until > registration.began
-    whole = until - registration.began if known and registration.began is not None else inf
-    if lane.limit is None and until - now >= NEARLY_WHOLE * whole:
+    known = registration.began is not None and end_time > registration.began
+    whole = end_time - registration.began if known and registration.began is not None else inf
+    if lane.limit is None and end_time - now >= NEARLY_WHOLE * whole:
         return ""  # only an estimate: no later pilot has more time, and saved work can be resumed elsewhere
-    ends = f"this pilot ends in {format_seconds(round(max(0.0, until - now)))}"
+    ends = f"this pilot ends in {format_seconds(round(max(0.0, end_time - now)))}"
     if lane.limit is not None:
         return f"may run for {format_seconds(round(needed))}, but {ends}"
     return f"is expected to run for up to {format_seconds(round(needed))}, but {ends}"
@@ -162,7 +162,7 @@ class PilotNode(Node):
         self.usage_tracker.record_sample(self.claims, beat.gpus, driver_usage, time.monotonic())
         return jobs_on_failed_gpus(self.claims, self.gpus)
 
-    def has_sample_since(self, at: float) -> bool:  # noqa: ARG002  # see below
+    def has_sample_since(self, timestamp: float) -> bool:  # noqa: ARG002  # see below
         """Return True: no newer reading can be requested from a pilot."""
         return True
 
@@ -256,7 +256,7 @@ class PilotNode(Node):
                 reserved_elsewhere=seen.reserved_elsewhere,
                 visible=None,  # CUDA_VISIBLE_DEVICES of its user names GPUs of this machine
             )
-            if why := pilot_obstacle(ready.lane, job, self.registration, self.link.until, now):
+            if why := pilot_obstacle(ready.lane, job, self.registration, self.link.end_time, now):
                 decided[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
             else:
                 asked.append(job)
@@ -292,7 +292,7 @@ class GonePilot(AttemptHost):
         """Return a machine with the cores of the attempt."""
         return Machine(cpus=self._claim.cpus, limits=limits)
 
-    def has_sample_since(self, at: float) -> bool:  # noqa: ARG002  # see below
+    def has_sample_since(self, timestamp: float) -> bool:  # noqa: ARG002  # see below
         """Return True: no newer reading will come."""
         return True
 

@@ -21,7 +21,7 @@ class PilotPartition(Partition):
         settings: BackendSettings | str,
         pilots: Sequence[PilotNode],
         *,
-        unserved: str,
+        unserved_reason: str,
         count_again: Callable[[], None],
     ) -> None:
         """Start with the pilots that take jobs.
@@ -30,11 +30,11 @@ class PilotPartition(Partition):
             name: The backend.
             settings: Its settings, or why there are none.
             pilots: Pilots that take jobs.
-            unserved: Why it has no further pilot, '' if unknown.
+            unserved_reason: Why it has no further pilot, '' if unknown.
             count_again: Has the waiting jobs counted at once.
         """
         self._name, self._settings, self._pilots = name, settings, pilots
-        self._unserved, self._count_again = unserved, count_again
+        self._unserved, self._count_again = unserved_reason, count_again
 
     @property
     def name(self) -> str:

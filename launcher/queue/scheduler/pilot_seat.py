@@ -83,20 +83,20 @@ class PilotSeat(Seat):
         """Do nothing: the pilot was sent nothing."""
 
 
-def _link_attempt(here: Attempt, there: Attempt) -> None:
+def _link_attempt(local_attempt: Attempt, node_attempt: Attempt) -> None:
     """Link an attempt's folder on a pilot in the queue folder. A link of a rolled back transaction is replaced.
 
     Raises:
         OSError: Another file exists there, or the disk is full.
     """
     try:
-        here.folder.symlink_to(there.folder)
+        local_attempt.folder.symlink_to(node_attempt.folder)
     except FileExistsError:
-        if here.folder.is_symlink():
-            here.folder.unlink()
+        if local_attempt.folder.is_symlink():
+            local_attempt.folder.unlink()
         else:  # an order that was written ahead, and an empty log
-            here.log.unlink(missing_ok=True)
-            here.spec.unlink(missing_ok=True)
+            local_attempt.log.unlink(missing_ok=True)
+            local_attempt.spec.unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
-                here.folder.rmdir()
-        here.folder.symlink_to(there.folder)
+                local_attempt.folder.rmdir()
+        local_attempt.folder.symlink_to(node_attempt.folder)

@@ -223,7 +223,7 @@ def _warn(trouble: str) -> None:
 def _needs_check(home: Home) -> bool:
     last = read_json(home.scheduler_record)
     size = home.database.stat().st_size if home.database.exists() else 0
-    return should_check(size, rebooted=last is not None and last.get("boot") != boot_id())
+    return should_check(size, has_rebooted=last is not None and last.get("boot") != boot_id())
 
 
 def run_main(argv: Sequence[str], services: Services) -> int:

@@ -109,7 +109,7 @@ def describe_position(
         )
 
     priorities: dict[str, int] = {}
-    for job in order_by_fair_share(_waiting(flows), running, accounts, now):
+    for job in order_by_fair_share(_list_waiting(flows), running, accounts, now):
         priorities.setdefault(job.run, job.priority)
     order = [*priorities]
     first = order[: order.index(own)]
@@ -136,10 +136,10 @@ def order_by_runs(store: Store, now: float, flows: Sequence[JobClass]) -> list[i
     """Return the numbers of the first jobs of all runs in the order of weighted fair queueing."""
     running = _read_running(store)
     accounts = {str(flow.account.run): flow.account for flow in flows}
-    return [job.job for job in order_by_fair_share(_waiting(flows), running, accounts, now)]
+    return [job.job for job in order_by_fair_share(_list_waiting(flows), running, accounts, now)]
 
 
-def _waiting(flows: Iterable[JobClass]) -> list[Waiting]:
+def _list_waiting(flows: Iterable[JobClass]) -> list[Waiting]:
     resources = Resources()
     jobs = [
         Waiting(
@@ -162,9 +162,9 @@ def _read_running(store: Store) -> list[Running]:
     ]
 
 
-def _recent_usage(account: FairShareAccount, running: Iterable[Running], now: float) -> float:
+def _recent_usage(account: FairShareAccount, running_jobs: Iterable[Running], now: float) -> float:
     """Return the recent GPU-seconds of a run, including those of its running jobs."""
-    own = (used_gpu_seconds(job, now) for job in running if job.run == str(account.run))
+    own = (used_gpu_seconds(job, now) for job in running_jobs if job.run == str(account.run))
     return account.decayed_usage(now) + sum(own)
 
 

@@ -90,7 +90,7 @@ class RunningAttempts:
             if watch.descriptor >= 0:
                 yield watch.descriptor
 
-    def unsupervised(self) -> dict[int, int]:
+    def list_unsupervised(self) -> dict[int, int]:
         """Return pid → job of programs whose supervisors are dead."""
         return {
             watch.program: job
@@ -160,7 +160,7 @@ class RunningAttempts:
         for job in wanted ^ self._paused:
             if job in self._kill_at:  # it goes on to its end
                 continue
-            if not self._watches[job][1].pause(paused=job in wanted):
+            if not self._watches[job][1].pause(is_paused=job in wanted):
                 result.wake_within(REMIND_S)
             elif job in wanted:
                 self._paused.add(job)

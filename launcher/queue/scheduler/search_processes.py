@@ -41,17 +41,17 @@ class SearchProcesses:
         self._children: dict[int, SearchChild] = {}
         self._next_start_at: dict[int, float] = {}  # monotonic
 
-    def ensure_running(self, *, wanted: bool) -> bool:
+    def ensure_running(self, *, running_count: bool) -> bool:
         """See that each open search has its process. Return whether a search is open.
 
         Args:
-            wanted: Whether searches may go on; otherwise their processes are ended.
+            running_count: Whether searches may go on; otherwise their processes are ended.
         """
-        numbers = self._searches.active_numbers() if wanted and self._module else []
+        numbers = self._searches.active_numbers() if running_count and self._module else []
         for number, child in [*self._children.items()]:
             if _has_ended(child.pid):
                 os.close(self._children.pop(number).pipe)
-        if not wanted:
+        if not running_count:
             self.close()
         for number in numbers:
             if number not in self._children:
@@ -77,7 +77,10 @@ class SearchProcesses:
         argv = [sys.executable, "-P", "-m", self._module, *words]
         try:
             pid = spawn_daemon(
-                argv, self._home.scheduler_log, inherited=[reading], environment=ONE_THREAD
+                argv,
+                self._home.scheduler_log,
+                inherited_descriptors=[reading],
+                environment=ONE_THREAD,
             )
         except OSError as error:
             logger.warning("search=%d trouble=%r", number, str(error))

@@ -249,20 +249,20 @@ class LaunchBatch:
             self.retry_s = 0.0  # there may be others behind it
         return claim
 
-    def _must_not_run(self, claim: Claim, before: UnrecordedAttempts) -> bool:
+    def _must_not_run(self, claim: Claim, earlier_attempts: UnrecordedAttempts) -> bool:
         """Give up what must never run twice where an attempt of it may have begun that is not on record."""
-        if not before.began or claim.spec.terms.rerun != "never":
+        if not earlier_attempts.began or claim.spec.terms.rerun != "never":
             return False
-        why = RAN_BEFORE.format(before.began[-1].folder)
+        why = RAN_BEFORE.format(earlier_attempts.began[-1].folder)
         self._open_failed.append((claim, CannotStartWorker(why, is_certain=False)))
         return True
 
-    def _obstacle_reason(self, before: UnrecordedAttempts) -> Reason:
+    def _obstacle_reason(self, earlier_attempts: UnrecordedAttempts) -> Reason:
         """Return why a job does not start in whose way something lies."""
         self.retry_s = POLL_S
-        if before.unclear:
-            return _unclear_reason(before.unclear)
-        text = STILL_RUNS.format(before.living[0].folder)
+        if earlier_attempts.unclear:
+            return _unclear_reason(earlier_attempts.unclear)
+        text = STILL_RUNS.format(earlier_attempts.living[0].folder)
         return Reason(code=ReasonCode.ATTEMPT_RUNS, text=text)
 
 

@@ -59,7 +59,7 @@ class LaunchedAttempt(SupervisedAttempt):
         """The supervisor, or the link to the pilot, that starts it."""
         return self.supervisor
 
-    def launch(self, together: Sequence["StartedAttempt"]) -> None:  # noqa: ARG002  # it is alone
+    def launch(self, attempts: Sequence["StartedAttempt"]) -> None:  # noqa: ARG002  # it is alone
         """Have it started."""
         self.supervisor.run(self.attempt)
 
@@ -96,15 +96,15 @@ class PilotAttempt(AttemptHandle):
         """The supervisor, or the link to the pilot, that starts it."""
         return self.link
 
-    def launch(self, together: Sequence["StartedAttempt"]) -> None:
+    def launch(self, attempts: Sequence["StartedAttempt"]) -> None:
         """Have the pilot start it, and others that it is to get with it."""
-        names = [name_of_claim(each.claim) for each in together]
+        names = [name_of_claim(each.claim) for each in attempts]
         for name in names:
             self.link.track_attempt(name)
         self.link.start(names)
         if self.link.spec.single:
             self.link.send(Drain())
-        for each in together:
+        for each in attempts:
             if isinstance(each, PilotAttempt):
                 each.link_run_log()
 
@@ -162,9 +162,9 @@ class PilotAttempt(AttemptHandle):
             return to_local_outcome(outcome, self.claim, self.clock())
         return await_outcome(partial(self._read_recorded_outcome, now + RECORD_TIMEOUT_S))
 
-    def _outcome_with_cause(self, outcome: Stopped, until: float) -> Outcome | None:
+    def _outcome_with_cause(self, outcome: Stopped, end_time: float) -> Outcome | None:
         """Return the outcome of an attempt that ended with its pilot, with the reason that the backend reports."""
-        if not self.link.end_reason and time.monotonic() < until:
+        if not self.link.end_reason and time.monotonic() < end_time:
             return None
         hello = self.link.registration
         job = f" {hello.job}" if hello is not None and hello.job else ""
@@ -174,13 +174,13 @@ class PilotAttempt(AttemptHandle):
         )
         return to_local_outcome(outcome._replace(by=by), self.claim, self.clock())
 
-    def _read_recorded_outcome(self, until: float) -> Outcome | None:
+    def _read_recorded_outcome(self, end_time: float) -> Outcome | None:
         """Return the outcome of an ended attempt, whose record may not be visible here yet."""
         with contextlib.suppress(*TRANSIENT_ERRORS):
             outcome = run_with_timeout(self.link.root, partial(read_recorded_outcome, self.attempt))
             if outcome is not None:
                 return to_local_outcome(outcome, self.claim, self.clock())
-        if time.monotonic() < until:
+        if time.monotonic() < end_time:
             return None
         return Lost(at=self.clock(), why=NO_RESULT.format(self.attempt.folder))
 

@@ -22,13 +22,13 @@ def lacks_cores(decisions: Iterable[Decision]) -> bool:
     return any(isinstance(each, Wait) and each.lacking_resource == "cores" for each in decisions)
 
 
-def name_submitters(decisions: Sequence[Decision], found: Sequence[Claim]) -> list[Decision]:
+def name_submitters(decisions: Sequence[Decision], claims: Sequence[Claim]) -> list[Decision]:
     """Return decisions in which the reasons of jobs that lack cores name running submitters."""
-    if not found:
+    if not claims:
         return [*decisions]
-    which = format_job_names([str(number) for number in sorted(claim.job for claim in found)])
-    holds = "holds" if len(found) == 1 else "hold"
-    held = sum(claim.cpus for claim in found)
+    which = format_job_names([str(number) for number in sorted(claim.job for claim in claims)])
+    holds = "holds" if len(claims) == 1 else "hold"
+    held = sum(claim.cpus for claim in claims)
     holders = f"{which}, which queued other jobs, {holds} {pluralize(held, 'core')}"
     return [
         _with_holders(each, holders)

@@ -60,8 +60,8 @@ _SortKey = tuple[float, float, float]  # key of a job among those of other runs,
 
 
 def order_by_fair_share(
-    waiting: Iterable[Waiting],
-    running: Iterable[Running] = (),
+    waiting_jobs: Iterable[Waiting],
+    running_jobs: Iterable[Running] = (),
     accounts: Mapping[str, FairShareAccount] = NO_ACCOUNTS,
     now: float = 0.0,
     policy: SchedulingPolicy = DEFAULT_POLICY,
@@ -69,13 +69,13 @@ def order_by_fair_share(
     """Return waiting jobs in the order in which a decision examines them.
 
     Args:
-        waiting: Jobs of one run keep their order.
-        running: Running jobs on the machine.
+        waiting_jobs: Jobs of one run keep their order.
+        running_jobs: Running jobs on the machine.
         accounts: By run, its share and the usage of ended attempts.
         now: On the clock of the accounts, and of `Running.since` and `Running.ends`.
         policy: The policy. Most policies ignore runs.
     """
-    jobs, places = [*waiting], [*running]
+    jobs, places = [*waiting_jobs], [*running_jobs]
     lines: dict[str, list[Waiting]] = {}
     for job in jobs:
         lines.setdefault(job.run, []).append(job)
@@ -115,16 +115,16 @@ class VtimeInitializer:
         self._present: frozenset[str] = frozenset()
 
     def initialize(
-        self, accounts: Mapping[str, FairShareAccount], running: Iterable[Running], now: float
+        self, accounts: Mapping[str, FairShareAccount], running_jobs: Iterable[Running], now: float
     ) -> dict[str, FairShareAccount]:
         """Return the accounts of runs that wait, where those are changed that have just come.
 
         Args:
             accounts: of all runs with jobs that could start.
-            running: what has a place on the machine.
+            running_jobs: what has a place on the machine.
             now: on the clock of `Running.since`.
         """
-        places = [*running]
+        places = [*running_jobs]
         vtimes = virtual_times(places, accounts, now)
         there = [vtimes[run] for run in accounts if run in self._present]
         base = min(there or vtimes.values(), default=0.0)
@@ -145,11 +145,11 @@ def used_gpu_seconds(job: Running, now: float) -> float:
 
 
 def virtual_times(
-    running: Iterable[Running], accounts: Mapping[str, FairShareAccount], now: float
+    running_jobs: Iterable[Running], accounts: Mapping[str, FairShareAccount], now: float
 ) -> dict[str, float]:
     """Return the virtual times of runs, with what those of their jobs that run have had by now."""
     vtimes = {run: account.vtime for run, account in accounts.items()}
-    for job in running:
+    for job in running_jobs:
         if job.run in vtimes:
             vtimes[job.run] += used_gpu_seconds(job, now) / accounts[job.run].share
     return vtimes
@@ -196,7 +196,7 @@ class PendingQueue:
     def order_jobs(
         self,
         ready: Sequence[ReadyJob],
-        running: Mapping["Node", Sequence[Running]],
+        running_jobs: Mapping["Node", Sequence[Running]],
         machine: Callable[[], Machine],
         now: float,
         policy: SchedulingPolicy,
@@ -205,14 +205,14 @@ class PendingQueue:
 
         Args:
             ready: All jobs that could start.
-            running: Running jobs by node.
+            running_jobs: Running jobs by node.
             machine: Returns this machine.
             now: Seconds since 1970.
             policy: The policy.
         """
         seen, runs = self._ages.correct_clock(
             [make_waiting(job, self._usage(job.lane.signature, job.program)) for job in ready],
-            chain.from_iterable(running.values()),
+            chain.from_iterable(running_jobs.values()),
             now=now,
             steady=time.clock_gettime(time.CLOCK_BOOTTIME),
         )
@@ -226,15 +226,15 @@ class PendingQueue:
         ordered = order_by_fair_share(line, runs, accounts, now, policy)
         corrected = iter(runs)
         return OrderedQueue(
-            ordered, {node: [*islice(corrected, len(own))] for node, own in running.items()}
+            ordered, {node: [*islice(corrected, len(own))] for node, own in running_jobs.items()}
         )
 
     def _enter_newcomers(
-        self, ready: Sequence[ReadyJob], running: Sequence[Running], now: float
+        self, ready: Sequence[ReadyJob], running_jobs: Sequence[Running], now: float
     ) -> dict[str, FairShareAccount]:
         """Return the accounts of the waiting runs; the virtual times at which new runs begin are stored."""
         accounts = {str(job.account.run): job.account for job in ready}
-        entered = self._newcomers.initialize(accounts, running, now)
+        entered = self._newcomers.initialize(accounts, running_jobs, now)
         changed = {run: each.vtime for run, each in entered.items() if each != accounts[run]}
         if changed:
             self._ready_jobs.set_vtimes(changed)

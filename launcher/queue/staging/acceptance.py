@@ -143,21 +143,21 @@ def is_staged(attempt: Attempt, run_folder: Path) -> bool:
     return any(stage_of(attempt, run_folder, view) is not None for view in views)
 
 
-def _accept_stage(accepted: StagingFolder, stage: StagingFolder) -> None:
+def _accept_stage(accepted_stage: StagingFolder, stage: StagingFolder) -> None:
     try:
-        os.rename(stage.folder, accepted.folder)  # noqa: PTH104  # done for every attempt
+        os.rename(stage.folder, accepted_stage.folder)  # noqa: PTH104  # done for every attempt
     except FileNotFoundError:
-        if not os.path.isdir(accepted.folder):  # noqa: PTH112  # likewise
+        if not os.path.isdir(accepted_stage.folder):  # noqa: PTH112  # likewise
             raise
-    seal(accepted)
-    _apply_deletions(accepted)
+    seal(accepted_stage)
+    _apply_deletions(accepted_stage)
     try:
-        os.stat(accepted.output_folder)  # noqa: PTH116  # likewise
+        os.stat(accepted_stage.output_folder)  # noqa: PTH116  # likewise
     except FileNotFoundError:  # everything was moved before
         return
-    _move(accepted, "", "", read_links(accepted))
+    _move(accepted_stage, "", "", read_links(accepted_stage))
     # fails if a network file system has not listed all entries: the rest is moved later
-    os.rmdir(accepted.output_folder)  # noqa: PTH106  # likewise
+    os.rmdir(accepted_stage.output_folder)  # noqa: PTH106  # likewise
 
 
 def _apply_deletions(stage: StagingFolder) -> None:
@@ -175,21 +175,21 @@ def _apply_deletions(stage: StagingFolder) -> None:
             os.rmdir(f"{stage.run_folder}/{name}")  # noqa: PTH106  # likewise
 
 
-def _move(stage: StagingFolder, within: str, final: str, links: StagingLinks) -> None:
+def _move(stage: StagingFolder, folder: str, final: str, links: StagingLinks) -> None:
     """Move the contents of a folder of a staging folder into the run's folder.
 
     New folders are moved as a whole, but not those above an output that gets another name.
 
     Args:
         stage: the staging folder.
-        within: path of the folder in the staging folder. It ends with a slash if it is not empty.
+        folder: path of the folder in the staging folder. It ends with a slash if it is not empty.
         final: the same in the run's folder.
         links: the links of the staging folder.
     """
-    with os.scandir(f"{stage.output_folder}/{within}") as entries:
+    with os.scandir(f"{stage.output_folder}/{folder}") as entries:
         listed = [*entries]
     for entry in listed:
-        name = f"{within}{entry.name}"
+        name = f"{folder}{entry.name}"
         final_name = links.renamed[1] if name in links.renamed[:1] else f"{final}{entry.name}"
         place = f"{stage.run_folder}/{final_name}"
         if entry.is_symlink() and is_own_link(

@@ -34,14 +34,14 @@ def copy_earlier_stage(earlier: StagingFolder, stage: StagingFolder, links: Stag
 
 
 def _copy_names(
-    earlier: StagingFolder, stage: StagingFolder, within: str, earlier_links: set[str]
+    earlier: StagingFolder, stage: StagingFolder, folder: str, earlier_links: set[str]
 ) -> None:
     try:
-        entries = [*os.scandir(f"{earlier.output_folder}/{within}")]
+        entries = [*os.scandir(f"{earlier.output_folder}/{folder}")]
     except FileNotFoundError:
         return
     for entry in entries:
-        name = f"{within}{entry.name}"
+        name = f"{folder}{entry.name}"
         here = f"{stage.output_folder}/{name}"
         if entry.name.startswith(_TEMPORARY_AFFIXES[0]) and entry.name.endswith(
             _TEMPORARY_AFFIXES[1]
@@ -60,16 +60,16 @@ def _copy_names(
                 _copy_name(entry.path, here)
 
 
-def _copy_name(there: str, here: str) -> None:
+def _copy_name(source: str, target: str) -> None:
     """Add a hard link to a file, which replaces the symbolic link that may be there."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(here)  # noqa: PTH108  # likewise
+        os.unlink(target)  # noqa: PTH108  # likewise
     try:
-        os.link(there, here, follow_symlinks=False)  # likewise
+        os.link(source, target, follow_symlinks=False)  # likewise
     except FileNotFoundError:
         raise
     except OSError:  # a file system without hard links
-        shutil.copy2(there, here, follow_symlinks=False)
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _is_existing_own_link(stage: StagingFolder, name: str) -> bool:

@@ -67,7 +67,7 @@ class RunFolderView(NamedTuple):
 def make_stage(
     attempt: Attempt,
     run_folder: Path,
-    declared: DeclaredOutputs,
+    declared_outputs: DeclaredOutputs,
     *,
     job: int,
     number: int,
@@ -78,7 +78,7 @@ def make_stage(
     Args:
         attempt: its folder gets the link.
         run_folder: the run's folder, with the accepted outputs.
-        declared: where the job writes.
+        declared_outputs: where the job writes.
         job: its number.
         number: of the attempt.
         earlier: name of the staging folder of an earlier attempt, from which this one continues. "" if none.
@@ -100,9 +100,9 @@ def make_stage(
         raise
     os.mkdir(making.output_folder)  # noqa: PTH102  # likewise
     os.symlink("../..", f"{making.folder}/{ACCEPTED_LINK}")  # noqa: PTH211  # likewise
-    links = StagingLinks(renamed=[*declared.renamed])
-    filling = _ViewBuilder(making, declared, links)
-    for name in declared.entries:
+    links = StagingLinks(renamed=[*declared_outputs.renamed])
+    filling = _ViewBuilder(making, declared_outputs, links)
+    for name in declared_outputs.entries:
         filling.add_name(name)
     if earlier and detach_stage(StagingFolder(run_folder, earlier)):
         copy_earlier_stage(StagingFolder(run_folder, earlier, LEFT_SUFFIX), making, links)
@@ -144,24 +144,24 @@ class _ViewBuilder:
     """Fills folders of a staging folder with links, so that they look like the accepted ones."""
 
     def __init__(
-        self, stage: StagingFolder, declared: DeclaredOutputs, links: StagingLinks
+        self, stage: StagingFolder, declared_outputs: DeclaredOutputs, links: StagingLinks
     ) -> None:
-        self._stage, self._declared, self._links = stage, declared, links
+        self._stage, self._declared, self._links = stage, declared_outputs, links
         # folders above outputs → names in them to these
         self._output_paths: dict[str, set[str]] = {}
-        for name in declared.outputs:
+        for name in declared_outputs.outputs:
             while within := name.rpartition("/")[0]:
                 self._output_paths.setdefault(within, set()).add(name)
                 name = within  # up and up
 
-    def add_name(self, name: str, levels: int = 0, *, listed: bool = False) -> None:
+    def add_name(self, name: str, levels: int = 0, *, is_listed: bool = False) -> None:
         """Make a name as it was accepted before, if it was.
 
         Args:
             name: path into or below which the job writes, or path of a folder in a listed folder.
             levels: number of levels of folders, beginning with this one, in which all names appear. In deeper
                 folders, only the paths to outputs appear.
-            listed: whether all names in its parent folder appear.
+            is_listed: whether all names in its parent folder appear.
         """
         wanted, path = self._declared, f"{self._stage.run_folder}/{name}"
         if not os.path.isdir(path):  # noqa: PTH112  # many names; a link to a folder is one, too
@@ -175,25 +175,25 @@ class _ViewBuilder:
             levels = _ALL
         elif name in wanted.models:
             levels = 1 + MODEL_DEPTH
-        elif listed and name in self._output_paths:
+        elif is_listed and name in self._output_paths:
             levels = max(levels, 1)
         if levels:
             self._list(name, levels - 1)
-        elif listed:
+        elif is_listed:
             self._link(name)
         else:
             self._make(name)
             for way in self._output_paths[name]:
                 self.add_name(way)
 
-    def _list(self, within: str, levels: int) -> None:
-        self._make(within)
-        with os.scandir(f"{self._stage.run_folder}/{within}") as entries:
+    def _list(self, folder: str, levels: int) -> None:
+        self._make(folder)
+        with os.scandir(f"{self._stage.run_folder}/{folder}") as entries:
             for entry in entries:
-                name = f"{within}/{entry.name}"
+                name = f"{folder}/{entry.name}"
                 written = name in self._output_paths or name in self._declared.outputs
                 if written or entry.is_dir(follow_symlinks=False):
-                    self.add_name(name, levels, listed=True)
+                    self.add_name(name, levels, is_listed=True)
                 else:
                     self._link(name)
 

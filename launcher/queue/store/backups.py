@@ -48,7 +48,7 @@ def backups(folder: Path) -> list[Path]:
     return sorted(folder.glob("queue-v*-*.sqlite"), key=lambda path: path.stem.rpartition("-")[2])
 
 
-def file_timestamp(at: float) -> str:
+def file_timestamp(timestamp: float) -> str:
     """Return a time as part of a file's name; names sort as times do."""
-    whole, part = divmod(at, 1)
+    whole, part = divmod(timestamp, 1)
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(whole))}.{int(part * 1e6):06}Z"

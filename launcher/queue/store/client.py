@@ -91,14 +91,14 @@ def without_own_job(home: Home, jobs: Iterable[int]) -> list[int]:
     return [job for job in listed if job != own]
 
 
-def _copied_home_note(home: Home, original: str, held: int) -> str:
+def _copied_home_note(home: Home, original: str, held_count: int) -> str:
     """Return what to print when a command finds that its queue folder is a copy."""
     text = f"note: the queue folder {home.folder} is a copy of {original}"
-    if not held:
+    if not held_count:
         return text
     its, them = "Its unfinished job is", "it"
-    if held > 1:
-        its, them = f"Its {held:,} unfinished jobs are", "them"
+    if held_count > 1:
+        its, them = f"Its {held_count:,} unfinished jobs are", "them"
     return (
         f"{text}. {its} held, because the original may have run {them}. "
         "List them: launcher status --state held. Start one here: launcher release JOB"

@@ -90,7 +90,7 @@ class Connection(sqlite3.Connection):
         self._current_sync: int | None = None
 
     @contextlib.contextmanager
-    def unsynced(self) -> Iterator[None]:
+    def delay_sync(self) -> Iterator[None]:
         """Let what is committed inside be synced with the next commit outside: a power cut may undo it."""
         if self._default_sync is None:
             (self._default_sync,) = self.execute("PRAGMA synchronous").fetchone()
@@ -273,10 +273,10 @@ class Connection(sqlite3.Connection):
             if self.move_to_state(below, State.SKIPPED, reason, now)
         ]
 
-    def recount_waits_on(self, ended: Collection[int]) -> None:
+    def recount_waits_on(self, ended_jobs: Collection[int]) -> None:
         """Count again what those wait for that wait for the end of one of these jobs, done or not."""
         awaiting = "SELECT job FROM needs WHERE need = ? AND any_end = 1"
-        self.recount_waits({row for job in ended for row in self.query_numbers(awaiting, job)})
+        self.recount_waits({row for job in ended_jobs for row in self.query_numbers(awaiting, job)})
 
     def failed_dependency_reason(self, need: int, state: State) -> Reason:
         """Return why a job is skipped that needs one which ended as `state`."""

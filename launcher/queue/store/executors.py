@@ -46,11 +46,11 @@ def hold_executor(home: Home, group: str, *, cancel: bool) -> int:
     return held
 
 
-def release_executor(held: int) -> None:
+def release_executor(descriptor: int) -> None:
     """Unlock the file of an executor that was shut down; its open jobs continue."""
     with contextlib.suppress(OSError):  # a full disk
-        os.pwrite(held, b'{"cancel": false}', 0)
-    os.close(held)
+        os.pwrite(descriptor, b'{"cancel": false}', 0)
+    os.close(descriptor)
 
 
 def executor_file(home: Home, group: str) -> Path:

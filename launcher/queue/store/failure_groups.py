@@ -54,10 +54,10 @@ class FailureGroup(NamedTuple):
         return f"{self.cause}: {self.detail}" if self.detail else self.cause
 
 
-def group_failures(failed: Iterable[AttemptFailures]) -> tuple[FailureGroup, ...]:
+def group_failures(failures: Iterable[AttemptFailures]) -> tuple[FailureGroup, ...]:
     """Return the groups of attempts that failed alike, what cost the most time first."""
     alike: dict[tuple[ReasonCode, str], list[AttemptFailures]] = defaultdict(list)
-    for attempts in failed:
+    for attempts in failures:
         alike[attempts.code, _failure_detail(attempts)].append(attempts)
     groups = []
     for (code, detail), those in alike.items():
@@ -70,17 +70,17 @@ def group_failures(failed: Iterable[AttemptFailures]) -> tuple[FailureGroup, ...
     return tuple(group for _, group in sorted(groups, key=itemgetter(0)))
 
 
-def _failure_detail(failed: AttemptFailures) -> str:
+def _failure_detail(failures: AttemptFailures) -> str:
     """Return the text that distinguishes attempts of the same code, empty if there is none."""
-    match failed.code:
+    match failures.code:
         case ReasonCode.OUT_OF_MEMORY:
-            memory = "main memory" if failed.memory_kind == "ram" else "GPU memory"
-            return f"{memory}{_BLAME_TEXTS.get(failed.blamed_on, '')}"
+            memory = "main memory" if failures.memory_kind == "ram" else "GPU memory"
+            return f"{memory}{_BLAME_TEXTS.get(failures.blamed_on, '')}"
         case ReasonCode.GPU_FAULT:
-            return without_numbers(failed.fault)
+            return without_numbers(failures.fault)
         case ReasonCode.FAILED | ReasonCode.LOST:
-            return without_numbers(failed.error)
-        case ReasonCode.STOPPED if failed.requeued:
+            return without_numbers(failures.error)
+        case ReasonCode.STOPPED if failures.requeued:
             return "when the queue stopped"
     return ""
 

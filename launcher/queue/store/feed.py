@@ -45,10 +45,10 @@ class JobEvent(NamedTuple):
 class EventCursor:
     """Returns the events since the last call. Events of its own store are returned only after another process writes."""
 
-    def __init__(self, store: Store, since: int | None = None) -> None:
+    def __init__(self, store: Store, first_event: int | None = None) -> None:
         """Begin after an event; None: after the newest one."""
         self._store = store
-        self._last_event = store.read.last_event() if since is None else since
+        self._last_event = store.read.last_event() if first_event is None else first_event
         self._version: QueueVersion | None = None
 
     def has_changed(self) -> bool:
@@ -83,7 +83,7 @@ class JobTracker:
         store: Store,
         jobs: Iterable[JobRow] | None = (),
         *,
-        since: int | None = None,
+        first_event: int | None = None,
         is_scheduler_alive: bool = True,
         searches: Iterable[int] = (),
     ) -> None:
@@ -93,11 +93,11 @@ class JobTracker:
             home: The queue folder.
             store: Its database.
             jobs: Their rows after an event, None to follow all changed jobs.
-            since: That event, None for the newest one.
+            first_event: That event, None for the newest one.
             is_scheduler_alive: A scheduler was seen alive just now.
             searches: Open searches whose later jobs are followed, too.
         """
-        self.home, self.store, self._cursor = home, store, EventCursor(store, since)
+        self.home, self.store, self._cursor = home, store, EventCursor(store, first_event)
         self._tracks_all = jobs is None
         self.rows: dict[int, JobRow] = {}
         # those that have not ended, without those that are held because others failed

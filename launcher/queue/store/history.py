@@ -42,7 +42,7 @@ class HistoryQueries:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        since: float = 0.0,
+        start_time: float = 0.0,
         now: float = 0.0,
         jobs: Collection[int] | None = None,
     ) -> None:
@@ -50,12 +50,12 @@ class HistoryQueries:
 
         Args:
             connection: to the queue.
-            since: the time from which on an end counts.
+            start_time: the time from which on an end counts.
             now: until when those count that still run.
             jobs: only these; None: all.
         """
         self._db, self._is_filtered = connection, jobs is not None
-        self._parameters = {"since": since, "now": now, "jobs": json.dumps([*(jobs or ())])}
+        self._parameters = {"since": start_time, "now": now, "jobs": json.dumps([*(jobs or ())])}
 
     def build_report(self, node_by_pilot: Mapping[str, tuple[str, str]]) -> HistoryReport:
         """Return the whole report.
@@ -172,9 +172,9 @@ class HistoryQueries:
         return taken
 
 
-def _day_sql(at: str) -> str:
+def _day_sql(time_column: str) -> str:
     """Return the expression of a time's local day as a number: numbers are sorted sooner."""
-    return f"CAST(julianday({at}, 'unixepoch', 'localtime') + 0.5 AS INTEGER)"
+    return f"CAST(julianday({time_column}, 'unixepoch', 'localtime') + 0.5 AS INTEGER)"
 
 
 def _date_text(day: int) -> str:

@@ -111,13 +111,15 @@ class MemorySummary(NamedTuple):
         return f"request {format_bytes(self.ask)} instead of {format_bytes(self.asked)}"
 
 
-def suggest_request(requested: int, peak: int) -> int | None:
+def suggest_request(requested_bytes: int, peak: int) -> int | None:
     """Return how many bytes to ask for next time, None if the request was good."""
     needed = peak + margin_of(peak)
     tenths = math.ceil(needed * 10 / GIB - _ROUNDING)  # so people write it
     next_time = round(tenths * GIB / 10)
     return (
-        next_time if peak > requested or requested - next_time >= requested * _MIN_SAVING else None
+        next_time
+        if peak > requested_bytes or requested_bytes - next_time >= requested_bytes * _MIN_SAVING
+        else None
     )
 
 
@@ -234,9 +236,9 @@ def _median_reservation(reservations: Sequence[ReservationUsage]) -> int:
     raise ValueError("there is no attempt")
 
 
-def _split_by_day(begun: float, ended: float) -> Iterator[tuple[str, float]]:
+def _split_by_day(start_time: float, end_time: float) -> Iterator[tuple[str, float]]:
     """Yield each local day of a stretch of time, and the day's share of it."""
-    at = begun
+    at = start_time
     while True:
         local = datetime.fromtimestamp(at).astimezone()
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
@@ -250,8 +252,11 @@ def _split_by_day(begun: float, ended: float) -> Iterator[tuple[str, float]]:
             for moment in midnights
             if datetime.fromtimestamp(moment).astimezone().date() > local.date()
         )
-        upto = min(ended, next_day)
-        yield f"{local:%Y-%m-%d}", (upto - at) / (ended - begun) if ended > begun else 1.0
-        if ended <= next_day:
+        upto = min(end_time, next_day)
+        yield (
+            f"{local:%Y-%m-%d}",
+            (upto - at) / (end_time - start_time) if end_time > start_time else 1.0,
+        )
+        if end_time <= next_day:
             return
         at = next_day

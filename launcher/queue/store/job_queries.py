@@ -243,10 +243,10 @@ class JobQueries:
             job,
         )
 
-    def _select_jobs(self, condition: str, *values: object, **named: object) -> list[JobRow]:
+    def _select_jobs(self, condition: str, *values: object, **named_jobs: object) -> list[JobRow]:
         query = f"{_JOB_SELECT} WHERE {condition} ORDER BY jobs.id"
         # at once: a reader holds the log
-        rows = self._db.execute(query, named or values).fetchall()
+        rows = self._db.execute(query, named_jobs or values).fetchall()
         numbers = {row["sources"] for row in rows}
         sources = {number: read_sources(self._db.execute, number) for number in numbers}
         return [job_row(row, sources[row["sources"]]) for row in rows]
@@ -341,18 +341,18 @@ class JobQueries:
         rows = self._db.execute("SELECT name FROM jobs ORDER BY id DESC LIMIT ?", (_SCANNED_NAMES,))
         return [row["name"] for row in rows]
 
-    def newest_run(self, without: Collection[tuple[str, str]] = ()) -> tuple[str, str] | None:
+    def newest_run(self, left_out_runs: Collection[tuple[str, str]] = ()) -> tuple[str, str] | None:
         """Return the folder and the name of the run of the newest job; None without jobs.
 
         Args:
-            without: Runs whose jobs do not count, also as folder and name.
+            left_out_runs: Runs whose jobs do not count, also as folder and name.
         """
         row = self._db.execute(
             "SELECT runs.root, runs.name FROM jobs CROSS JOIN runs ON runs.id = jobs.run"
             " WHERE (runs.root, runs.name) NOT IN"
             " (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))"
             " ORDER BY jobs.id DESC LIMIT 1",
-            (json.dumps([*without]),),
+            (json.dumps([*left_out_runs]),),
         ).fetchone()
         return None if row is None else (str(row["root"]), str(row["name"]))
 
@@ -395,11 +395,11 @@ class JobQueries:
         ).fetchone()
         return int(number)
 
-    def ended_before(self, at: float, states: Iterable[State]) -> list[JobRow]:
+    def ended_before(self, timestamp: float, states: Iterable[State]) -> list[JobRow]:
         """Return the jobs that ended as one of `states` before a time, the oldest end first."""
         return self._select_jobs(
             "jobs.ended < ? AND jobs.state IN (SELECT value FROM json_each(?))",
-            at,
+            timestamp,
             json.dumps([str(state) for state in states]),
         )
 
@@ -694,7 +694,7 @@ class JobQueries:
         # not by its number: after a restore some are left out
         return next(iter(self.attempts([job])[max(0, begun - 1) :]), None)
 
-    def recent_durations(self, limit: int, since: float) -> dict[str, list[float]]:
+    def recent_durations(self, limit: int, start_time: float) -> dict[str, list[float]]:
         """Return cost key → seconds of its jobs that are done, among the last that ended since a time."""
         rows = self._db.execute(
             f"SELECT {_COST_KEY_SQL} AS cost_key, one.ended - claimed - attempts.paused AS seconds"
@@ -702,7 +702,7 @@ class JobQueries:
             " ORDER BY ended DESC LIMIT ?) AS one"
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'"
             f" AND {WAS_DONE_SQL}",
-            (since, limit),
+            (start_time, limit),
         )
         paces: dict[str, list[float]] = {}
         for row in rows:

@@ -26,9 +26,9 @@ _OPTIONAL_LANE_KEYS = {"signature", "visible", "least_vram", "made_exclusive", "
 _LANE_KEYS = {"group", "resources", "breed", *_OPTIONAL_LANE_KEYS}  # names in the key of a lane
 
 
-def rank_of(submitted: float, priority: int) -> float:
+def rank_of(submit_time: float, priority: int) -> float:
     """Return a job's place in the queue, the smallest first: priority, then age, ageing slowly."""
-    return submitted - priority * PRIORITY_POINT_S
+    return submit_time - priority * PRIORITY_POINT_S
 
 
 class Lane(NamedTuple):

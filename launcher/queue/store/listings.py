@@ -76,51 +76,57 @@ class ListingQueries:
 
     def jobs(
         self,
-        chosen: ListingFilter,
+        listing_filter: ListingFilter,
         limit: int,
         *,
-        before: int | None = None,
-        after: int | None = None,
+        older_than: int | None = None,
+        newer_than: int | None = None,
     ) -> ListedPage:
         """Return a page of jobs.
 
         Args:
-            chosen: which.
+            listing_filter: which.
             limit: at most so many.
-            before: only older ones than this job.
-            after: those that come right after this job instead.
+            older_than: only older ones than this job.
+            newer_than: those that come right after this job instead.
         """
-        called = find_search_selection(self._db.execute, chosen.text) if chosen.text else EVERY_JOB
+        called = (
+            find_search_selection(self._db.execute, listing_filter.text)
+            if listing_filter.text
+            else EVERY_JOB
+        )
         conditions = [called.condition]
-        if chosen.states:
+        if listing_filter.states:
             # few jobs are found by the index and then sorted; else the newest are read until there are enough
-            column = "state" if self._count_in_states(chosen.states) <= _FEW_JOBS else "+state"
+            column = (
+                "state" if self._count_in_states(listing_filter.states) <= _FEW_JOBS else "+state"
+            )
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
             conditions.append(f"NOT {IS_REPLACED_SQL}")  # as the number of jobs in a state
-        values = {**called._asdict(), "states": json.dumps(sorted(chosen.states))}
-        return self._read_page("jobs", conditions, values, limit, (before, after))
+        values = {**called._asdict(), "states": json.dumps(sorted(listing_filter.states))}
+        return self._read_page("jobs", conditions, values, limit, (older_than, newer_than))
 
     def runs(
         self,
         limit: int,
         *,
-        before: int | None = None,
-        after: int | None = None,
-        among: Collection[int] | None = None,
+        older_than: int | None = None,
+        newer_than: int | None = None,
+        numbers: Collection[int] | None = None,
     ) -> ListedPage:
         """Return a page of the runs that have jobs.
 
         Args:
             limit: at most so many.
-            before: only older ones than this run.
-            after: those that come right after this run instead.
-            among: only these; None: all.
+            older_than: only older ones than this run.
+            newer_than: those that come right after this run instead.
+            numbers: only these; None: all.
         """
         conditions = [_HAS_JOBS]
-        if among is not None:
+        if numbers is not None:
             conditions.append("id IN (SELECT value FROM json_each(:among))")
-        values = {"among": json.dumps(sorted(among or ()))}
-        return self._read_page("runs", conditions, values, limit, (before, after))
+        values = {"among": json.dumps(sorted(numbers or ()))}
+        return self._read_page("runs", conditions, values, limit, (older_than, newer_than))
 
     def _read_page(
         self,
@@ -130,13 +136,13 @@ class ListingQueries:
         limit: int,
         ends: tuple[int | None, int | None],
     ) -> ListedPage:
-        def numbers(bound: str, number: int | None, most: int) -> list[int]:
+        def numbers(operator: str, number: int | None, most: int) -> list[int]:
             where = " AND ".join(
-                [*conditions, f"id {bound} :number" if number is not None else "1"]
+                [*conditions, f"id {operator} :number" if number is not None else "1"]
             )
             query = (
                 f"SELECT id FROM {table} WHERE {where}"
-                f" ORDER BY id {'ASC' if bound == '>' else 'DESC'} LIMIT :limit"
+                f" ORDER BY id {'ASC' if operator == '>' else 'DESC'} LIMIT :limit"
             )
             rows = self._db.execute(query, {**values, "number": number, "limit": most})
             return [row["id"] for row in rows]

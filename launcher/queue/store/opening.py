@@ -28,14 +28,14 @@ WAL_LIMIT_BYTES = 16 << 20
 SMALL_BYTES = 64 << 20  # read through in well under a second
 
 
-def should_check(size_bytes: int, *, rebooted: bool) -> bool:
+def should_check(size_bytes: int, *, has_rebooted: bool) -> bool:
     """Whether a scheduler that starts should check the whole database.
 
     Args:
         size_bytes: Size of the database.
-        rebooted: The machine was started since the last scheduler; its power may have failed.
+        has_rebooted: The machine was started since the last scheduler; its power may have failed.
     """
-    return rebooted or size_bytes <= SMALL_BYTES
+    return has_rebooted or size_bytes <= SMALL_BYTES
 
 
 def open_database(path: Path, *, durable: bool, check: bool = False) -> Connection:
@@ -111,7 +111,9 @@ def _refuse_other_version(path: Path) -> None:
 
 
 def _prepare_connection(connection: Connection, home: Home, *, durable: bool, check: bool) -> None:
-    schema = read_schema(connection, home.database)  # first: another program's stays as it is
+    schema = read_schema(
+        connection, home.database
+    )  # read before any change, since a database of another program must stay as it is
     if home.database.stat().st_mode & 0o077:  # a copy made with `cp`
         home.database.chmod(0o600)
     if check or 0 < schema < KNOWN_SCHEMA:

@@ -57,13 +57,13 @@ def find_writer(db: Connection, specs: Mapping[int, Spec]) -> OutputWriter | Non
         theirs = _outputs_of(text)
         same = shared & theirs.paths
         if folders or theirs.folders:
-            same |= _inside(shared, theirs.folders) | _inside(theirs.paths, folders)
+            same |= _select_inside(shared, theirs.folders) | _select_inside(theirs.paths, folders)
         if same:
             return OutputWriter(number, name, min(same, key=len))
     return None
 
 
-def _inside(paths: Iterable[str], folders: frozenset[str]) -> set[str]:
+def _select_inside(paths: Iterable[str], folders: frozenset[str]) -> set[str]:
     """Return the paths that are in one of the folders."""
     return {path for path in paths if not folders.isdisjoint(folders_above(path))}
 

@@ -43,6 +43,6 @@ class OutputIndex(Generic[Owner]):
             yield from self._owners[path]
 
     @staticmethod
-    def _add_inside(inside: dict[str, list[str]], path: str) -> None:
+    def _add_inside(paths_by_folder: dict[str, list[str]], path: str) -> None:
         for above in folders_above(path):
-            inside.setdefault(above, []).append(path)
+            paths_by_folder.setdefault(above, []).append(path)

@@ -341,7 +341,7 @@ class Store:
             "UPDATE jobs SET context = ?, code = ? WHERE id = ?",
             (
                 self.ensure_context(context),
-                ensure_code(self.database, None if code is None else code.renewed(now)),
+                ensure_code(self.database, None if code is None else code.renew(now)),
                 job,
             ),
         )

@@ -54,7 +54,7 @@ class QueuedCode(NamedTuple):
     snapshot: Mapping[str, Any] = {}  # from which the jobs run; empty: the working folder
     inputs: tuple[str, ...] = ()  # files that jobs with a snapshot read in the working folder
 
-    def renewed(self, now: float) -> "QueuedCode":
+    def renew(self, now: float) -> "QueuedCode":
         """Return the code of the same jobs when they are queued again."""
         return self._replace(at=now, digests={}, commit=None)
 
@@ -238,7 +238,7 @@ def renewed_code(db: Connection, number: int | None, now: float) -> QueuedCode |
     """Return the code of jobs that are queued again; None if it is unknown."""
     row = db.execute("SELECT body FROM queued_code WHERE id = ?", (number,)).fetchone()
     code = None if row is None else _read_code(row[0])
-    return None if code is None else code.renewed(now)
+    return None if code is None else code.renew(now)
 
 
 def has_unrecorded_code(db: Connection) -> bool:
@@ -272,7 +272,7 @@ class CodeRecording:
         self._db, self.queries = connection, CodeQueries(connection)
         self.queue_folder = str(connection.path.parent)
 
-    def unrecorded(self, most: int) -> list[tuple[int, QueuedCode]]:
+    def list_unrecorded(self, most: int) -> list[tuple[int, QueuedCode]]:
         """Return queued code without records, the oldest first. A damaged one has none from now on."""
         rows = self._db.execute(
             "SELECT id, body FROM queued_code WHERE records IS NULL ORDER BY id LIMIT ?", (most,)

@@ -99,13 +99,13 @@ class ReadyJobs:
             self._programs[job, rank] = program_of(argv), ignored_numbers(argv)
         return self._programs[job, rank]
 
-    def next_in_class(self, ended: ReadyJob) -> ReadyJob | None:
+    def next_in_class(self, ended_job: ReadyJob) -> ReadyJob | None:
         """Return the most urgent ready job of an ended one's class.
 
         Returns None if there is none, or if other jobs need the ended one. Its end may release a more urgent job.
         """
-        row = self._db.execute(_NEXT_IN_CLASS, (*ended.job_class, ended.id)).fetchone()
-        return None if row is None else ended._replace(id=row[1], rank=row[0])
+        row = self._db.execute(_NEXT_IN_CLASS, (*ended_job.job_class, ended_job.id)).fetchone()
+        return None if row is None else ended_job._replace(id=row[1], rank=row[0])
 
     def repair_unready(self, now: float) -> bool:
         """Let the jobs fail that `read_ready` left out. False if there are none."""

@@ -108,35 +108,35 @@ def _release_writer_waits(db: Connection) -> None:
     db.recount_waits(waiting)
 
 
-def _rename_roots(connection: sqlite3.Connection, before: str, after: str) -> None:
+def _rename_roots(connection: sqlite3.Connection, old_root: str, new_root: str) -> None:
     """Correct the paths of the runs inside the home, which are those of added programs and of functions."""
-    connection.execute("UPDATE OR IGNORE runs SET root = ?1 WHERE root = ?2", (after, before))
-    folders = [json.dumps(folder) for folder in (before, after)]
+    connection.execute("UPDATE OR IGNORE runs SET root = ?1 WHERE root = ?2", (new_root, old_root))
+    folders = [json.dumps(folder) for folder in (old_root, new_root)]
     # SQLite writes JSON without spaces: the spec of a job that was renamed
     roots = [f'"root":{space}{folder}' for space in (" ", "") for folder in folders]
-    paths = [json.dumps(f"{folder}/runs/")[:-1] for folder in (before, after)]  # path prefixes
+    paths = [json.dumps(f"{folder}/runs/")[:-1] for folder in (old_root, new_root)]  # path prefixes
     connection.execute(
         "UPDATE jobs SET spec = replace(replace(replace(spec, ?1, ?2), ?3, ?4), ?5, ?6),"
         " outputs = replace(outputs, ?5, ?6)"
         " WHERE run IN (SELECT id FROM runs WHERE root = ?7)",
-        (*roots, *paths, after),
+        (*roots, *paths, new_root),
     )
 
 
-def _relink_attempts(home: Home, where: Relocation) -> None:
+def _relink_attempts(home: Home, relocation: Relocation) -> None:
     """Correct the links in the home; those of a copy must not reach the original."""
     with contextlib.suppress(FileNotFoundError), os.scandir(home.attempts) as entries:
         for entry in entries:
             if entry.is_symlink():
-                _relink(Path(entry.path), where, home)
-            elif where.is_copy and (link := Path(entry.path, _RUNS_LINK)).is_symlink():
+                _relink(Path(entry.path), relocation, home)
+            elif relocation.is_copy and (link := Path(entry.path, _RUNS_LINK)).is_symlink():
                 link.unlink()
 
 
-def _relink(link: Path, where: Relocation, home: Home) -> None:
+def _relink(link: Path, relocation: Relocation, home: Home) -> None:
     """Replace the link to the folder of an attempt on a pilot if that folder was in the home."""
     target = os.readlink(link)  # noqa: PTH115  # the text alone
-    folders = {where.former_folder, where.former_path, str(home.folder)}
+    folders = {relocation.former_folder, relocation.former_path, str(home.folder)}
     # among folders inside each other, the innermost one is meant
     above = max((path for path in folders if target.startswith(f"{path}/")), key=len, default="")
     if above == str(home.folder):  # an earlier call was interrupted after it had replaced this link
@@ -146,7 +146,7 @@ def _relink(link: Path, where: Relocation, home: Home) -> None:
         new.unlink(missing_ok=True)
         new.symlink_to(f"{home.folder}{target.removeprefix(above)}")
         new.replace(link)
-    elif where.is_copy:
+    elif relocation.is_copy:
         link.unlink()
 
 

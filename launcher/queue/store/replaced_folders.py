@@ -89,10 +89,10 @@ def find_replaced_folder(
     return None
 
 
-def _is_result(store: Store, location: str, written: Iterable[str], real: RealPaths) -> bool:
+def _is_result(store: Store, location: str, written_names: Iterable[str], real: RealPaths) -> bool:
     """Whether a program that has started makes a folder."""
     name = location.rpartition("/")[2]
-    paths = [path for each in written if real.locate(path := f"{each}{name}") == location]
+    paths = [path for each in written_names if real.locate(path := f"{each}{name}") == location]
     makers = store.read.programs_by_output([*State], paths)
     return any(_has_begun(row) for path in paths for row in makers.get(path, ()))
 

@@ -137,29 +137,29 @@ def _older_jobs(store: Store, run: int, new: Mapping[int, Spec]) -> list[_OlderJ
     return older
 
 
-def _job_key(name: str, spec: Mapping[str, Any], where: tuple[str, str]) -> str:
+def _job_key(name: str, spec: Mapping[str, Any], job_key: tuple[str, str]) -> str:
     """Return a text that equal jobs share; '' if a job is equal to none.
 
     Args:
         name: The name under which it was queued.
         spec: Its stored specification.
-        where: Its working folder and interpreter.
+        job_key: Its working folder and interpreter.
     """
     settings = spec.get("settings", {})
     if spec["kind"] == FUNCTION:
         identity = settings.get(IDENTITY)
-        return json.dumps([name.rpartition("#")[0], identity, where]) if identity else ""
+        return json.dumps([name.rpartition("#")[0], identity, job_key]) if identity else ""
     files = [settings.get(key) for key in ("cwd", "env", INPUTS)]
     params = sorted(params_of(settings, spec["argv"]).items())
-    return json.dumps([spec["argv"], params, files, where], sort_keys=True)
+    return json.dumps([spec["argv"], params, files, job_key], sort_keys=True)
 
 
-def _refuse_cycle(store: Store, row: JobRow, needed: Collection[int]) -> None:
+def _refuse_cycle(store: Store, row: JobRow, needed_jobs: Collection[int]) -> None:
     behind = {
         row.id: row,
         **{other.id: other for other in store.job_control.transitive_waiters(row.id)},
     }
-    for number in sorted(needed & behind.keys()):
+    for number in sorted(needed_jobs & behind.keys()):
         other = behind[number]
         if other.id == row.id:
             raise UsageError(f"{row.name} cannot wait for itself")

@@ -62,10 +62,10 @@ def select_deletable(
     ]
 
 
-def _newest(ended: Iterable[JobRow], most: int) -> set[int]:
+def _newest(ended_jobs: Iterable[JobRow], most: int) -> set[int]:
     kept: set[int] = set()
     seen: Counter[int] = Counter()
-    for job in sorted(ended, key=lambda job: (job.ended or 0.0, job.id), reverse=True):
+    for job in sorted(ended_jobs, key=lambda job: (job.ended or 0.0, job.id), reverse=True):
         if seen[job.run_id] < most:
             kept.add(job.id)
         seen[job.run_id] += 1
@@ -244,7 +244,7 @@ class OldCopies(NamedTuple):
         return sum(map(_tree_bytes, self.old))
 
 
-def find_old_copies(home: Home, at: float) -> OldCopies:
+def find_old_copies(home: Home, timestamp: float) -> OldCopies:
     """Return which copies were made before a time, in seconds since 1970."""
     saved = backups(home.backups)
     damaged = sorted(home.damaged.iterdir()) if home.damaged.is_dir() else []
@@ -252,10 +252,10 @@ def find_old_copies(home: Home, at: float) -> OldCopies:
     newest = saved[-1] if saved else None
     candidates = [path for path in (*saved, *damaged) if path not in {newest, undecided}]
     return OldCopies(
-        old=tuple(path for path in candidates if path.lstat().st_mtime < at),
-        newest_backup=newest if newest is not None and newest.stat().st_mtime < at else None,
+        old=tuple(path for path in candidates if path.lstat().st_mtime < timestamp),
+        newest_backup=newest if newest is not None and newest.stat().st_mtime < timestamp else None,
         undecided_damage=undecided
-        if undecided is not None and undecided.stat().st_mtime < at
+        if undecided is not None and undecided.stat().st_mtime < timestamp
         else None,
     )
 

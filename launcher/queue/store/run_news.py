@@ -90,12 +90,12 @@ class RunEventReader:
         self._db, self._read = connection, JobQueries(connection)
         self.newest = self._read.last_event
 
-    def last_event_before(self, since: float) -> int:
+    def last_event_before(self, start_time: float) -> int:
         """Return the number of the last event before a time."""
         newest = self._read.last_event()
         (before,) = self._db.execute(
             "SELECT max(id) FROM (SELECT id, at FROM events ORDER BY id DESC LIMIT ?) WHERE at < ?",
-            (_NEWEST_EVENTS, since),
+            (_NEWEST_EVENTS, start_time),
         ).fetchone()
         return max(0, newest - _NEWEST_EVENTS) if before is None else int(before)
 
@@ -127,17 +127,17 @@ class RunEventReader:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
-    def job_ends(self, event: int, upto: int) -> list[JobEnd]:
+    def job_ends(self, event: int, last_event: int) -> list[JobEnd]:
         """Return the ends to report of jobs with `notify_on`, and all holds, from an event up to another one."""
-        ends = [*self._requested_ends(event, upto), *self._holds(event, upto)]
+        ends = [*self._requested_ends(event, last_event), *self._holds(event, last_event)]
         return sorted(ends, key=attrgetter("event"))
 
-    def _requested_ends(self, event: int, upto: int) -> list[JobEnd]:
+    def _requested_ends(self, event: int, last_event: int) -> list[JobEnd]:
         rows = self._db.execute(
             f"SELECT * FROM ({_JOB_EVENTS} AND events.state IN ({_ENDED}))"
             " WHERE wanted = 'end' OR wanted = 'failure' AND state IN ('failed', 'skipped')"
             " ORDER BY event",
-            (event, upto),
+            (event, last_event),
         )
         return [
             JobEnd(
@@ -155,10 +155,10 @@ class RunEventReader:
             if row["code"] not in _NOT_ENDS
         ]
 
-    def _holds(self, event: int, upto: int) -> list[JobEnd]:
+    def _holds(self, event: int, last_event: int) -> list[JobEnd]:
         rows = self._db.execute(
             f"{_JOB_EVENTS} AND events.reason_code = '{ReasonCode.FAILURE_LIMIT}' ORDER BY event",
-            (event, upto),
+            (event, last_event),
         )
         # one failure holds jobs of one run, at one time
         holds = groupby(rows, key=lambda row: (row["run"], row["root"], row["at"], row["reason"]))
@@ -217,7 +217,7 @@ class RunEventReader:
             for row in rows
         )
 
-    def _read_runs(self, event: int, upto: int) -> list[RunEvents]:
+    def _read_runs(self, event: int, last_event: int) -> list[RunEvents]:
         rows = self._db.execute(
             "SELECT runs.id AS id, runs.name AS name, root, notify, min(events.at) AS first_at,"
             " max(events.at) AS last_at,"
@@ -225,7 +225,7 @@ class RunEventReader:
             " count(*) FILTER (WHERE events.state = 'failed' AND events.reason_code = ?) AS short"
             " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
             " WHERE events.id > ? AND events.id <= ? GROUP BY runs.id",
-            (ReasonCode.OUT_OF_MEMORY, event, upto),
+            (ReasonCode.OUT_OF_MEMORY, event, last_event),
         ).fetchall()
         return [self._build_run_events(row, event) for row in rows]
 
@@ -248,12 +248,12 @@ class RunEventReader:
             happened=tuple(what for what, number in happened if number),
         )
 
-    def count_ended_since(self, run: int, since: float) -> dict[State, int]:
+    def count_ended_since(self, run: int, start_time: float) -> dict[State, int]:
         """Return how many jobs of a run ended since a time, by their states."""
         rows = self._db.execute(
             f"SELECT state, count(*) AS n FROM jobs WHERE run = ? AND state IN ({_ENDED})"
             " AND ended >= ? GROUP BY state",
-            (run, since),
+            (run, start_time),
         )
         return {known_state(row["state"]): row["n"] for row in rows}
 

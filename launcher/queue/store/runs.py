@@ -119,9 +119,9 @@ class QueueHeads:
         self._turn, self._turn_jobs = (after, end), [job for flow in flows for _, job in flow.jobs]
         return flows
 
-    def _classes(self, after: _Key | None, per_class: int) -> Iterator[JobClass]:
+    def _classes(self, last_key: _Key | None, per_class: int) -> Iterator[JobClass]:
         """Yield the classes behind one, or all; the highest priority first."""
-        first, run, lane = after or (_HIGHEST_PRIORITY, -1, -1)
+        first, run, lane = last_key or (_HIGHEST_PRIORITY, -1, -1)
         priority = first
         while (found := self._execute(_NEXT_PRIORITY, (priority,)).fetchone()[0]) is not None:
             rows = self._select_runs(self._execute(_RUNS, (found,)).fetchall())
@@ -165,20 +165,22 @@ def _place_of(key: _Key) -> _Key:
 _ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"
 
 
-def charge_run(db: Connection, claim: Claim, outcome: Outcome, measured: MeasuredUsage) -> None:
+def charge_run(
+    db: Connection, claim: Claim, outcome: Outcome, measured_usage: MeasuredUsage
+) -> None:
     """Add the usage of an ended attempt to its run. Inside `writing`.
 
     Args:
         db: Database of the store.
         claim: The attempt.
         outcome: Its end.
-        measured: Its run time by a clock that is never set, and its paused time, which does not
+        measured_usage: Its run time by a clock that is never set, and its paused time, which does not
             count.
     """
-    seconds, elapsed_s = outcome.at - claim.claimed, measured.elapsed_s
+    seconds, elapsed_s = outcome.at - claim.claimed, measured_usage.elapsed_s
     if elapsed_s is not None:
         seconds = min(seconds, elapsed_s) if seconds > 0 else elapsed_s
-    seconds -= measured.paused_s
+    seconds -= measured_usage.paused_s
     row = db.execute(f"{_ACCOUNT} WHERE id = ?", (claim.run,)).fetchone()
     if row is None or not 0 < seconds <= LONGEST_S:  # the wall clock was set
         return

@@ -177,7 +177,7 @@ class Searches:
         row = self._db.execute("SELECT search FROM trials WHERE job = ?", (job,)).fetchone()
         return None if row is None else int(row[0])
 
-    def follow(self, searches: Iterable[int], after: int) -> tuple[set[int], list[int]]:
+    def follow(self, searches: Iterable[int], last_job: int) -> tuple[set[int], list[int]]:
         """Return which of some searches are open, and their jobs behind a number."""
         numbers = json.dumps([*searches])
         among = "IN (SELECT value FROM json_each(?))"
@@ -186,7 +186,7 @@ class Searches:
             f"SELECT id FROM searches WHERE state <> 'ended' AND id {among}", numbers
         )
         query = f"SELECT job FROM trials WHERE search {among} AND job > ? ORDER BY job"
-        return {*still}, self._db.query_numbers(query, numbers, after)
+        return {*still}, self._db.query_numbers(query, numbers, last_job)
 
     def in_runs(self, pattern: str) -> list[SearchRow]:
         """Return the searches of the runs whose names match a pattern."""
@@ -247,20 +247,20 @@ class Searches:
             ],
         )
 
-    def add_result(self, job: int, at: float, result: Mapping[str, Json]) -> None:
+    def add_result(self, job: int, timestamp: float, result: Mapping[str, Json]) -> None:
         """Record the numbers of a pruned job, which returned none."""
         with self._db.writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
-                (job, at, json.dumps(dict(result))),
+                (job, timestamp, json.dumps(dict(result))),
             )
 
-    def end(self, search: int, reason: str, *, failed: bool) -> bool:
+    def end(self, search: int, reason: str, *, has_failed: bool) -> bool:
         """End a search; return whether it was open."""
         with self._db.writing():
             ended = self._db.execute(
                 "UPDATE searches SET state = 'ended', reason = ?, failed = ? WHERE id = ? AND state <> 'ended'",
-                (reason, failed, search),
+                (reason, has_failed, search),
             )
             return ended.rowcount == 1
 

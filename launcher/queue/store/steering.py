@@ -209,17 +209,17 @@ class JobControl:
         """
         return sorted(self._plan_retry(frozenset(jobs)))
 
-    def _plan_retry(self, given: frozenset[int]) -> dict[int, dict[int, int]]:
+    def _plan_retry(self, given_jobs: frozenset[int]) -> dict[int, dict[int, int]]:
         """Return job that `retry` would queue → its replaced dependencies → the newer programs that replaced them."""
         planned: dict[int, dict[int, int]] = {}
         newer: dict[int, int] = {}
-        todo = list(given)
+        todo = list(given_jobs)
         while todo:
             job = todo.pop()
             state = self._db.state_of(job)
             if job in planned or state in {None, *OPEN_STATES}:
                 continue
-            if state is State.DONE and job not in given:
+            if state is State.DONE and job not in given_jobs:
                 continue
             rows = self._db.execute(
                 "SELECT need, name FROM needs CROSS JOIN jobs ON jobs.id = need WHERE job = ?"
@@ -228,7 +228,7 @@ class JobControl:
             )
             needs: dict[int, str] = dict(rows.fetchall())
             renamed = {need for need, name in needs.items() if queued_name(name, need) != name}
-            self._add_newer_programs(newer, renamed - given)
+            self._add_newer_programs(newer, renamed - given_jobs)
             moved = {need: newer[need] for need in renamed & newer.keys()}
             waiting = {job, *self._transitive_waiters(job)} if moved else set[int]()
             planned[job] = moved = {need: new for need, new in moved.items() if new not in waiting}
@@ -254,12 +254,12 @@ class JobControl:
         }
         newer.update({old: new for old, new in replaced.items() if outputs[old] <= outputs[new]})
 
-    def _follow_newer_programs(self, given: frozenset[int]) -> list[int]:
+    def _follow_newer_programs(self, given_jobs: frozenset[int]) -> list[int]:
         """Let jobs that `retry` queues wait for newer programs instead of replaced ones; return these jobs.
 
         This is repeated until nothing changes, because a change for one job may make that for another one a cycle.
         """
-        while any((planned := self._plan_retry(given)).values()):
+        while any((planned := self._plan_retry(given_jobs)).values()):
             for job, moved in planned.items():
                 waiting = self._transitive_waiters(job) if moved else ()
                 self._db.executemany(
@@ -387,9 +387,9 @@ class JobControl:
                 f"Nothing was changed. Wait for its end: launcher wait {writer.job}"
             )
 
-    def _accept(self, accepted: AcceptedFiles, now: float) -> int:
+    def _accept(self, accepted_files: AcceptedFiles, now: float) -> int:
         """Let a program count as done. Return its number."""
-        row, reason = accepted.row, TOUCHED_REASON
+        row, reason = accepted_files.row, TOUCHED_REASON
         was_done = row.state is State.DONE
         if not was_done:
             reason = UNRUN_REASON._replace(data={"was": row.state})
@@ -400,8 +400,8 @@ class JobControl:
             " reason = ?, reason_data = ? WHERE id = ? AND state = ? AND attempts = ? AND spec = ?"
             " AND ended IS ?",
             (
-                json.dumps({path: each.to_json() for path, each in accepted.outputs.items()}),
-                self._db.ensure_sources(accepted.digests),
+                json.dumps({path: each.to_json() for path, each in accepted_files.outputs.items()}),
+                self._db.ensure_sources(accepted_files.digests),
                 *reason_columns(reason),
                 *(row.id, row.state, row.attempts, row.spec_text, row.ended),
             ),
@@ -670,15 +670,17 @@ class JobControl:
             )
             return resumed.rowcount == 1
 
-    def _cancel_waiting(self, job: int, now: float, ended: list[int], *, by_search: bool) -> bool:
-        """Cancel a job that waits and skip what needs it; add all of these to `ended`."""
+    def _cancel_waiting(
+        self, job: int, now: float, ended_jobs: list[int], *, by_search: bool
+    ) -> bool:
+        """Cancel a job that waits and skip what needs it; add all of these to `ended_jobs`."""
         waiting = (State.QUEUED, State.HELD)
         reason = SEARCH_ENDED_REASON if by_search else CANCELLED_REASON
         if not self._db.move_to_state(job, State.CANCELLED, reason, now, only_from=waiting):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._db.recount_waits([job])
-        ended += [job, *self._db.skip_dependents(job, State.CANCELLED, now)]
+        ended_jobs += [job, *self._db.skip_dependents(job, State.CANCELLED, now)]
         return True
 
     def _request_end(self, job: int, now: float, *, at_once: bool, by_search: bool) -> bool:
@@ -708,8 +710,8 @@ class JobControl:
         self._db.add_event(job, State.RUNNING, reason, now)
         return True
 
-    def _change_job(self, changed: ChangedJob, now: float) -> None:
-        row, spec = changed.row, changed.spec
+    def _change_job(self, changed_job: ChangedJob, now: float) -> None:
+        row, spec = changed_job.row, changed_job.spec
         # else those that `launcher priority` and `launcher note` may have given it meanwhile stay
         priority = None if spec.priority == row.priority else spec.priority
         note = None if spec.terms.note == row.owner_note else spec.terms.note
@@ -739,9 +741,9 @@ class JobControl:
             )
         self._searches.change_trial(row.id, trial_changes(row.spec_without_sources, spec))
         if row.state in OPEN_STATES:  # the event of an ended job is that it is queued again
-            self._db.add_event(row.id, row.state, changed.reason, now)
+            self._db.add_event(row.id, row.state, changed_job.reason, now)
             self._set_timer(row, spec)
-        for dependant, text in changed.dependent_hashes:
+        for dependant, text in changed_job.dependent_hashes:
             followed = self._db.execute(
                 "UPDATE jobs SET hash = ? WHERE id = ? AND state = ? AND hash = ?",
                 (text, dependant.id, dependant.state, dependant.hash),
@@ -780,29 +782,29 @@ class JobControl:
             self._db.execute("DELETE FROM timers WHERE job = ? AND since IS NULL", (row.id,))
             self._delay_start(row.id, at)
 
-    def _delay_start(self, job: int, at: float | None) -> None:
+    def _delay_start(self, job: int, start_time: float | None) -> None:
         """Let a job wait for a time, if one is given; of a pause after a failure, the later end counts."""
-        if at is not None:
+        if start_time is not None:
             self._db.execute(
                 "INSERT INTO timers (job, at) VALUES (?, ?) ON CONFLICT (job)"
                 " DO UPDATE SET at = excluded.at, since = NULL WHERE excluded.at > timers.at",
-                (job, at),
+                (job, start_time),
             )
         self._db.recount_waits([job])
 
 
-def trial_changes(before: Spec, after: Spec) -> TrialChanges:
+def trial_changes(old_spec: Spec, new_spec: Spec) -> TrialChanges:
     """Return what differs between two specifications of a job.
 
     Options count if others than swept ones, and those that are made of swept values, differ.
     """
     old, new = (
-        {**each.settings, **params_of(each.settings, each.argv)} for each in (before, after)
+        {**each.settings, **params_of(each.settings, each.argv)} for each in (old_spec, new_spec)
     )
     values = {name: value for name, value in new.items() if not same_param(value, old.get(name))}
-    swept = {*swept_values(before.settings), *swept_values(after.settings)}
-    made = {*filled_options(before.settings), *filled_options(after.settings)}
-    options = parse_options(after.argv)
-    names = {*parse_options(before.argv), *options} - swept - made
+    swept = {*swept_values(old_spec.settings), *swept_values(new_spec.settings)}
+    made = {*filled_options(old_spec.settings), *filled_options(new_spec.settings)}
+    options = parse_options(new_spec.argv)
+    names = {*parse_options(old_spec.argv), *options} - swept - made
     is_same = all(same_param(old.get(name), new.get(name)) for name in names)
     return TrialChanges(values, None if is_same else options)

@@ -81,7 +81,7 @@ class Transitions:
         *,
         outputs: Mapping[str, Sequence[int | str]],
         now: float,
-        measured: MeasuredUsage = NOT_MEASURED,
+        measured_usage: MeasuredUsage = NOT_MEASURED,
         requeue: RequeueDecision | None = None,
         remark: str = "",
     ) -> State | None:
@@ -92,7 +92,7 @@ class Transitions:
             outcome: its end.
             outputs: records of the files that it has written (`FileVersion.to_json`), by path.
             now: seconds since 1970.
-            measured: what was seen of it on its GPUs.
+            measured_usage: what was seen of it on its GPUs.
             requeue: given where it did not end well and its job is not to blame.
             remark: what its reason says in addition.
 
@@ -106,14 +106,14 @@ class Transitions:
                 "UPDATE attempts SET outcome = ?1, claimed = ?6, ended = ?2, peak = ?3, paused = paused + coalesce("
                 "(SELECT max(0, ?2 - jobs.paused) FROM jobs WHERE id = ?4), 0)"
                 " WHERE job = ?4 AND number = ?5 AND outcome IS NULL RETURNING paused",
-                (record, outcome.at, measured.peak, claim.job, claim.number, claim.claimed),
+                (record, outcome.at, measured_usage.peak, claim.job, claim.number, claim.claimed),
             ).fetchone()
             if taken is None:
                 return None
-            measured = measured.with_pause(float(taken[0]))
+            measured_usage = measured_usage.with_pause(float(taken[0]))
             certain = requeue is not None and requeue.exclusive
-            self._usage_records.record(claim, outcome, measured, certain=certain)
-            charge_run(self._db, claim, outcome, measured)
+            self._usage_records.record(claim, outcome, measured_usage, certain=certain)
+            charge_run(self._db, claim, outcome, measured_usage)
             return self._apply_outcome(
                 claim, outcome, outputs=outputs, now=now, requeue=requeue, remark=remark
             )
@@ -206,13 +206,13 @@ class Transitions:
             case _:
                 assert_never(outcome)
 
-    def _after_stop(self, claim: Claim, by: str, now: float) -> tuple[State, Reason]:
-        text = "stopped" if not by else f"stopped by {by}" if is_signal(by) else by
-        data: dict[str, Json] = {"by": by} if by else {}
+    def _after_stop(self, claim: Claim, ender: str, now: float) -> tuple[State, Reason]:
+        text = "stopped" if not ender else f"stopped by {ender}" if is_signal(ender) else ender
+        data: dict[str, Json] = {"by": ender} if ender else {}
         if claim.spec.terms.rerun == "never":
             text = f"{text}{NOT_QUEUED_AGAIN}"
             return State.FAILED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
-        if by:
+        if ender:
             self._set_backoff(claim.job, SIGNALLED_BACKOFF_S, now)
         text, data = f"{text}. {QUEUED_AGAIN}", data | {"requeued": True}
         return State.QUEUED, Reason(code=ReasonCode.STOPPED, text=text, data=data)
@@ -273,7 +273,7 @@ class Transitions:
         self._set_backoff(claim.job, pause_s, now)
         tries = f"retry {failures + 1} of {terms.retries} after {format_seconds(pause_s)}: "
         counts = {"retry": failures + 1, "retries": terms.retries, "pause_s": pause_s}
-        reason = _failure_reason(outcome, before=tries, **counts)
+        reason = _failure_reason(outcome, earlier_reason=tries, **counts)
         return State.QUEUED, reason._replace(text=f"waiting for {reason.text}")
 
     def _set_backoff(self, job: int, span_s: float, now: float) -> None:
@@ -331,12 +331,14 @@ class Transitions:
             self._db.propagate_end(job, state, now)
 
 
-def _failure_reason(outcome: Failed | OutOfMemory, *, before: str = "", **counts: Json) -> Reason:
-    """Return why a program failed; `before` stands before its error."""
+def _failure_reason(
+    outcome: Failed | OutOfMemory, *, earlier_reason: str = "", **counts: Json
+) -> Reason:
+    """Return why a program failed; `earlier_reason` stands before its error."""
     data = counts
     if outcome.exception:
-        data = data | {"short": f"{before}{outcome.exception}"}
-    text = f"{before}{outcome.error}"
+        data = data | {"short": f"{earlier_reason}{outcome.exception}"}
+    text = f"{earlier_reason}{outcome.error}"
     if isinstance(outcome, OutOfMemory):
         data = data | {"where": outcome.report.where}
         return Reason(code=ReasonCode.OUT_OF_MEMORY, text=text, data=data)

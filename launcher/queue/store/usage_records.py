@@ -117,7 +117,7 @@ def _known_values(samples: Iterable[UsageSample], name: str) -> list[Any]:
 
 
 def read_usage_sample(
-    seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
+    seconds: Any, peak: Any, shared_time: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
 ) -> UsageSample:
     """Return the sample of a table row. Impossible values are unknown."""
     record = _read_command_line(numbers)
@@ -125,7 +125,7 @@ def read_usage_sample(
         number_in_range(seconds, 0, LONGEST_S),
         number_in_range(slowdown, 1, MOST_SLOWDOWN),
     )
-    beside = number_in_range(shared, 0, LONGEST_S)
+    beside = number_in_range(shared_time, 0, LONGEST_S)
     alone = took is not None and beside is not None and beside <= MOST_SHARED_FRACTION * took
     if took is not None and factor is not None:
         took -= min(took, took if beside is None else beside) * (1 - 1 / factor)
@@ -326,7 +326,7 @@ class UsageRecords:
         self,
         claim: Claim,
         outcome: Outcome,
-        measured: MeasuredUsage = NOT_MEASURED,
+        measured_usage: MeasuredUsage = NOT_MEASURED,
         *,
         certain: bool = False,
     ) -> None:
@@ -335,13 +335,13 @@ class UsageRecords:
         Args:
             claim: The attempt.
             outcome: Its end. Only a done attempt gives a duration.
-            measured: Its measurements.
+            measured_usage: Its measurements.
             certain: Its peak counts even after an early end, because it was stopped for its usage.
         """
         signature = claim.spec.signature
-        took = _duration(outcome.at - claim.claimed, measured)
+        took = _duration(outcome.at - claim.claimed, measured_usage)
         seconds = took if isinstance(outcome, Done) and claim.gpus else None
-        peak = _peak_with_refused(outcome, measured.peak)
+        peak = _peak_with_refused(outcome, measured_usage.peak)
         early = isinstance(outcome, Failed | Lost | Stopped) and (
             took is None or took < EARLY_END_S
         )
@@ -349,14 +349,16 @@ class UsageRecords:
             peak = self._peak_if_higher(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
-        numbers = _attempt_record(signature, claim.spec.argv, measured, cut_short=early and certain)
+        numbers = _attempt_record(
+            signature, claim.spec.argv, measured_usage, cut_short=early and certain
+        )
         row = (
             seconds,
             peak,
-            measured.shared_s,
-            measured.slowdown,
-            measured.sm,
-            measured.machine,
+            measured_usage.shared_s,
+            measured_usage.slowdown,
+            measured_usage.sm,
+            measured_usage.machine,
             numbers,
         )
         self._db.execute(
@@ -388,7 +390,7 @@ class UsageRecords:
         expected = [amount for amount in (known, claim.spec.resources.vram) if amount]
         return peak if peak is not None and expected and peak > max(expected) else None
 
-    def past_usage(self, since: float, now: float) -> list[PastUsage]:
+    def past_usage(self, start_time: float, now: float) -> list[PastUsage]:
         """Return what the attempts used that ended between two times; what cannot be is left out."""
         return [
             PastUsage(
@@ -403,26 +405,28 @@ class UsageRecords:
                 seconds=seconds,
             )
             for device, cpus, vram, exclusive, ram, began, ended, seconds, peak in (
-                self._db.execute(_PAST_USAGE, (since, now))
+                self._db.execute(_PAST_USAGE, (start_time, now))
             )
         ]
 
 
 def _attempt_record(
-    signature: str, argv: Sequence[str], measured: MeasuredUsage, *, cut_short: bool
+    signature: str, argv: Sequence[str], measured_usage: MeasuredUsage, *, cut_short: bool
 ) -> str | None:
     record: dict[str, Any] = {"cut_short": True} if cut_short else {}
-    if measured.slowdown is not None and measured.others > 1:
-        record["others"] = round(measured.others, 2)
+    if measured_usage.slowdown is not None and measured_usage.others > 1:
+        record["others"] = round(measured_usage.others, 2)
     if not is_exact_signature(signature):
         record |= {"program": program_of(argv), "numbers": ignored_numbers(argv)}
     return json.dumps(record) if record else None
 
 
-def _duration(by_wall: float, measured: MeasuredUsage) -> float | None:
+def _duration(by_wall: float, measured_usage: MeasuredUsage) -> float | None:
     """Return the duration of an attempt without its pauses, None if the clock was set and it is unknown."""
-    seconds = by_wall if measured.elapsed_s is None else min(by_wall, measured.elapsed_s)
-    return number_in_range(seconds - measured.paused_s, 0, LONGEST_S)
+    seconds = (
+        by_wall if measured_usage.elapsed_s is None else min(by_wall, measured_usage.elapsed_s)
+    )
+    return number_in_range(seconds - measured_usage.paused_s, 0, LONGEST_S)
 
 
 def _peak_with_refused(outcome: Outcome, peak: int | None) -> int | None:

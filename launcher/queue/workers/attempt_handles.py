@@ -96,7 +96,7 @@ class AttemptHandle(ABC):
         """Have it killed without a grace period; False if the caller must repeat the request."""
         return False
 
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # other classes use it
+    def pause(self, *, is_paused: bool) -> bool:  # noqa: ARG002  # other classes use it
         """Pause or resume its processes; False if the caller must repeat the request."""
         return False
 
@@ -136,9 +136,9 @@ class SupervisedAttempt(AttemptHandle):
         """Have the attempt judged by its record; it is voided if it has not begun."""
         self.supervisor.disconnect()
 
-    def pause(self, *, paused: bool) -> bool:
+    def pause(self, *, is_paused: bool) -> bool:
         """Leave word in the attempt's folder, and have the supervisor look there."""
-        return request_pause(self.attempt, self.supervisor.who, paused=paused)
+        return request_pause(self.attempt, self.supervisor.who, is_paused=is_paused)
 
     def poll_outcome(self) -> Outcome | AttemptHandle | None:
         """Return how it ended, as its supervisor recorded, otherwise the state without that record."""
@@ -201,14 +201,14 @@ class AdoptedAttempt(AttemptHandle):
         self.kill_unsupervised()
         return True
 
-    def pause(self, *, paused: bool) -> bool:
+    def pause(self, *, is_paused: bool) -> bool:
         """Have the supervisor do that; without one, stop the program and all below it."""
         if not self.program:
             return request_pause(
-                self.attempt, _current_supervisor(self.claimed, self.attempt), paused=paused
+                self.attempt, _current_supervisor(self.claimed, self.attempt), is_paused=is_paused
             )
-        record_pause(self.attempt, paused=paused)
-        if paused:
+        record_pause(self.attempt, is_paused=is_paused)
+        if is_paused:
             return stop_processes(self._pids, PAUSE_TIMEOUT_S)
         continue_processes(self._pids())
         return True
@@ -250,12 +250,12 @@ class UnreadableAttempt(AttemptHandle):
         """Look again, when it is time."""
         if time.monotonic() < self.retry_at:
             return None
-        return probe_attempt(self.attempt, self.probe, logged=self.why)
+        return probe_attempt(self.attempt, self.probe, logged_reason=self.why)
 
 
-def request_pause(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bool:
+def request_pause(attempt: Attempt, supervisor: Identity, *, is_paused: bool) -> bool:
     """Have a supervisor pause or resume its program; False if it cannot handle the signal yet."""
-    record_pause(attempt, paused=paused)
+    record_pause(attempt, is_paused=is_paused)
     return _wake_supervisor(supervisor)
 
 
@@ -280,10 +280,10 @@ def _wake_supervisor(supervisor: Identity) -> bool:
     return True
 
 
-def record_pause(attempt: Attempt, *, paused: bool) -> None:
+def record_pause(attempt: Attempt, *, is_paused: bool) -> None:
     """Leave word in an attempt's folder whether its program is paused; it may have deleted the folder."""
     with contextlib.suppress(OSError):
-        if paused:
+        if is_paused:
             attempt.paused.touch(0o600)
         else:
             attempt.paused.unlink(missing_ok=True)
@@ -302,27 +302,27 @@ def record_kill(attempt: Attempt, pids: Collection[int]) -> None:
 
 
 def probe_attempt(
-    attempt: Attempt, probe: Callable[[], Outcome | AttemptHandle], *, logged: str = ""
+    attempt: Attempt, probe: Callable[[], Outcome | AttemptHandle], *, logged_reason: str = ""
 ) -> Outcome | AttemptHandle:
     """Return the state of an attempt; if it is unclear now, return a handle that checks it again.
 
     Args:
         attempt: which.
         probe: returns it, or raises one of `TRANSIENT_ERRORS`.
-        logged: the reason of the previous check, which is not logged again.
+        logged_reason: the reason of the previous check, which is not logged again.
     """
     try:
         return probe()
     except TRANSIENT_ERRORS as error:
         why = str(error)
-        if why != logged:
+        if why != logged_reason:
             job, _, number = attempt.folder.name.partition("-")
             logger.warning("job=%s attempt=%s unclear=%r", job, number, why)
         again_at = time.monotonic() + POLL_S
         return UnreadableAttempt(attempt=attempt, probe=probe, retry_at=again_at, why=why)
 
 
-def inspect_attempt(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHandle:
+def inspect_attempt(identity: Identity, attempt: Attempt) -> Outcome | AttemptHandle:
     """Return a handle of the living processes of a claimed attempt, or how it ended.
 
     An attempt that has not been started is voided: after this call it cannot be.
@@ -333,18 +333,18 @@ def inspect_attempt(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHan
     outcome = read_recorded_outcome(attempt)
     if outcome is not None:
         return outcome
-    if claimed.boot != boot_id():
+    if identity.boot != boot_id():
         return Lost(at=time.time(), why="the machine was restarted")
     if revoke_attempt(attempt):
         return NeverStarted(at=time.time())
-    if _current_supervisor(claimed, attempt).is_foreign_namespace:
+    if _current_supervisor(identity, attempt).is_foreign_namespace:
         return _judge_in_foreign_namespace(attempt)
     if short := open_files_shortage():
         raise OSError(errno.EMFILE, short)
-    descriptor = open_pidfd(_current_supervisor(claimed, attempt))
+    descriptor = open_pidfd(_current_supervisor(identity, attempt))
     if descriptor is not None:
-        return AdoptedAttempt(claimed=claimed, attempt=attempt, pidfd=descriptor)
-    return judge_orphan(claimed, attempt)
+        return AdoptedAttempt(claimed=identity, attempt=attempt, pidfd=descriptor)
+    return judge_orphan(identity, attempt)
 
 
 def _judge_in_foreign_namespace(attempt: Attempt) -> Outcome:
@@ -363,14 +363,14 @@ def _is_readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _current_supervisor(claimed: Identity, attempt: Attempt) -> Identity:
+def _current_supervisor(identity: Identity, attempt: Attempt) -> Identity:
     """Return the process that has the right to start: the one that took it, or the one that the claim names."""
-    return read_starter(attempt) or claimed
+    return read_starter(attempt) or identity
 
 
-def _end_group(claimed: Identity, attempt: Attempt) -> None:
+def _end_group(identity: Identity, attempt: Attempt) -> None:
     """Kill the remaining processes in the control group of a dead supervisor."""
-    supervisor = _current_supervisor(claimed, attempt)
+    supervisor = _current_supervisor(identity, attempt)
     if is_alive(supervisor):  # it has other attempts by now
         return
     try:
@@ -383,7 +383,7 @@ def _end_group(claimed: Identity, attempt: Attempt) -> None:
         cgroups.kill_group(group, is_spared=is_scheduler)
 
 
-def judge_orphan(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHandle:
+def judge_orphan(identity: Identity, attempt: Attempt) -> Outcome | AttemptHandle:
     """Judge an attempt whose supervisor is dead, or has nothing to do with it any more.
 
     Raises:
@@ -400,12 +400,12 @@ def judge_orphan(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHandle
     descriptor = open_pidfd(program) if program is not None else None
     if program is not None and descriptor is not None:
         return AdoptedAttempt(
-            claimed=claimed, attempt=attempt, pidfd=descriptor, program=program.pid
+            claimed=identity, attempt=attempt, pidfd=descriptor, program=program.pid
         )
-    supervisor = _current_supervisor(claimed, attempt)
+    supervisor = _current_supervisor(identity, attempt)
     if is_unreaped(supervisor) or (program is not None and is_unreaped(program)):
         raise BlockingIOError(errno.EAGAIN, "its fork server has not reported its end yet")
-    end_leftovers(claimed, attempt)
+    end_leftovers(identity, attempt)
     now = time.time()
     lost = Lost(at=now, why="exit status unknown: its supervisor died")
     return (
@@ -415,12 +415,12 @@ def judge_orphan(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHandle
     )
 
 
-def _judge_unsupervised_success(attempt: Attempt, at: float) -> Outcome | None:
+def _judge_unsupervised_success(attempt: Attempt, timestamp: float) -> Outcome | None:
     """Return the end of a process that ended with exit code 0 after its supervisor, None if it was asked to end."""
     if not has_ended_successfully(attempt) or attempt.end_request.exists():
         return None
     order = read_attempt_spec(read_bytes(attempt.spec))
-    outcome = judge_exit(0, attempt, ExitContext(has_worker=bool(order.spec.entry)), at)
+    outcome = judge_exit(0, attempt, ExitContext(has_worker=bool(order.spec.entry)), timestamp)
     if not isinstance(outcome, Done) or order.spec.entry:
         return outcome
     spec, run_folder = order.spec, order.spec.run_folder
@@ -434,7 +434,7 @@ def _judge_unsupervised_success(attempt: Attempt, at: float) -> Outcome | None:
     return run_with_timeout(run_folder, partial(with_output_stamps, outcome, order))
 
 
-def end_leftovers(claimed: Identity, attempt: Attempt) -> None:
+def end_leftovers(identity: Identity, attempt: Attempt) -> None:
     """Kill the remaining processes of an attempt whose supervisor is dead, before its next attempt.
 
     Raises:
@@ -448,7 +448,7 @@ def end_leftovers(claimed: Identity, attempt: Attempt) -> None:
         if who is not None:
             end_session(who)
             kill_process(who)
-    _end_group(claimed, attempt)
+    _end_group(identity, attempt)
 
 
 def kill_process(who: Identity) -> None:

@@ -163,12 +163,14 @@ def read_worker_result(attempt: Attempt) -> dict[str, Json] | None:
         return None
 
 
-def done_from_result(record: Mapping[str, Json] | None, at: float) -> Done | None:
+def done_from_result(record: Mapping[str, Json] | None, timestamp: float) -> Done | None:
     """Return the end of a worker whose own word is that its job is done; None if its word is another."""
     match record:
         case {"ok": True, "result": dict(result), **more}:
             made = more.get("made")
-            return Done(at=at, result=result, has_results=made if isinstance(made, bool) else None)
+            return Done(
+                at=timestamp, result=result, has_results=made if isinstance(made, bool) else None
+            )
     return None
 
 
@@ -211,9 +213,9 @@ def _out_of_memory(
     return OutOfMemory(now, error, report, exception=exception, **status)
 
 
-def _describe_usage(used_bytes: int, reserved: int | None) -> str:
+def _describe_usage(used_bytes: int, reserved_bytes: int | None) -> str:
     used = f"used {format_bytes(used_bytes)} of main memory"
-    return used if reserved is None else f"{used}, reserved: {format_bytes(reserved)}"
+    return used if reserved_bytes is None else f"{used}, reserved: {format_bytes(reserved_bytes)}"
 
 
 class _EndText(NamedTuple):

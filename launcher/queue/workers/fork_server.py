@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         except ConnectionResetError:  # it died before it had read our answers
             message = b""
         if message == FORK:
-            _fork_supervisor(home, server, children, ahead=len(argv) > FIXED_ARGUMENTS)
+            _fork_supervisor(home, server, children, is_ahead=len(argv) > FIXED_ARGUMENTS)
             continue
         if message != BYE:  # the scheduler died without a word
             restart_scheduler(home)
@@ -161,7 +161,7 @@ def _record_success(attempt: Attempt) -> None:
 
 
 def _fork_supervisor(
-    home: Home, server: socket.socket, children: _Children, *, ahead: bool
+    home: Home, server: socket.socket, children: _Children, *, is_ahead: bool
 ) -> None:
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -178,7 +178,7 @@ def _fork_supervisor(
         return
     if supervisor == 0:
         ours.close()
-        _be_supervisor(home, server, theirs, hand, ahead=ahead)
+        _be_supervisor(home, server, theirs, hand, is_ahead=is_ahead)
     theirs.close()
     children.supervisors[supervisor] = hand
     # read before the child can be reaped, so it cannot be another process
@@ -201,7 +201,7 @@ def _be_supervisor(
     channel: socket.socket,
     current: CurrentAttempt,
     *,
-    ahead: bool,
+    is_ahead: bool,
 ) -> None:
     try:
         os.setsid()
@@ -209,7 +209,7 @@ def _be_supervisor(
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT):  # ignored signals stay so in a program
             signal.signal(number, signal.SIG_DFL)
-        serve(home, channel, current, ahead=ahead)
+        serve(home, channel, current, is_ahead=is_ahead)
     except BaseException:  # noqa: BLE001  # the fork's top: the story goes to the scheduler's log
         traceback.print_exc()
     finally:

@@ -130,7 +130,7 @@ class ForkServer:
             self._pid = spawn_daemon(
                 [*argv, str(home.folder), str(theirs.fileno()), *environment.preload],
                 home.scheduler_log,
-                inherited=(theirs.fileno(),),
+                inherited_descriptors=(theirs.fileno(),),
                 environment=_environment(environment),
             )
         except OSError:

@@ -48,11 +48,15 @@ class CannotStartWorker(Exception):
         super().__init__(why)
         self.is_certain, self.is_transient = is_certain, is_transient
 
-    def outcome(self, at: float) -> Outcome:
+    def outcome(self, timestamp: float) -> Outcome:
         """Return how an attempt ends for which there is no worker: it is tried again, has failed, or is lost."""
         if self.is_transient:
-            return NeverStarted(at=at, why=str(self), blamed_on="job")
-        return Failed(at=at, error=str(self)) if self.is_certain else Lost(at=at, why=str(self))
+            return NeverStarted(at=timestamp, why=str(self), blamed_on="job")
+        return (
+            Failed(at=timestamp, error=str(self))
+            if self.is_certain
+            else Lost(at=timestamp, why=str(self))
+        )
 
 
 @dataclass(slots=True)

@@ -41,24 +41,24 @@ def now() -> float:
 class Lease:
     """The shared time; one writer, the pilot."""
 
-    def __init__(self, bytes_of: memoryview, *, shared: bool) -> None:
+    def __init__(self, bytes_of: memoryview, *, is_shared: bool) -> None:
         """Look at eight bytes that are mapped into memory: they are read and written in one instruction.
 
         Args:
             bytes_of: these bytes.
-            shared: they are a file's.
+            is_shared: they are a file's.
         """
-        self._ns, self._shared = bytes_of.cast("q"), shared
+        self._ns, self._shared = bytes_of.cast("q"), is_shared
 
     @property
-    def until(self) -> float:
+    def end_time(self) -> float:
         """When it is over, by `now`; infinite where it never is."""
         ns = self._ns[0]
         return inf if ns == _NEVER else ns / _NS
 
     def is_over(self) -> bool:
         """Return whether our results do not count any more."""
-        return now() >= self.until
+        return now() >= self.end_time
 
     @property
     def is_shared(self) -> bool:
@@ -69,9 +69,9 @@ class Lease:
         """Let it be over now."""
         self._ns[0] = 0
 
-    def run_until(self, until: float) -> None:
+    def run_until(self, end_time: float) -> None:
         """Let it run until a time; never shorter than it does already."""
-        self._ns[0] = max(self._ns[0], _NEVER if until == inf else int(until * _NS))
+        self._ns[0] = max(self._ns[0], _NEVER if end_time == inf else int(end_time * _NS))
 
 
 def make_lease(home: Home) -> Lease:
@@ -84,7 +84,7 @@ def make_lease(home: Home) -> Lease:
     try:
         os.ftruncate(descriptor, _BYTES)
         os.posix_fallocate(descriptor, 0, _BYTES)  # a page without room behind it would kill us
-        return Lease(memoryview(mmap.mmap(descriptor, _BYTES)), shared=True)
+        return Lease(memoryview(mmap.mmap(descriptor, _BYTES)), is_shared=True)
     finally:
         os.close(descriptor)
 
@@ -94,11 +94,11 @@ def lease_of(home: Home) -> Lease:
     with contextlib.suppress(OSError, ValueError):
         descriptor = os.open(home.folder / LEASE_FILE, os.O_RDWR | os.O_CLOEXEC)
         try:
-            return Lease(memoryview(mmap.mmap(descriptor, _BYTES)), shared=True)
+            return Lease(memoryview(mmap.mmap(descriptor, _BYTES)), is_shared=True)
         finally:
             os.close(descriptor)
     never = bytearray(_NEVER.to_bytes(_BYTES, sys.byteorder))
-    return Lease(memoryview(never), shared=False)
+    return Lease(memoryview(never), is_shared=False)
 
 
 def is_abandoned(folder: Path) -> bool:

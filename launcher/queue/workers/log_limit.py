@@ -171,13 +171,13 @@ def _note(left_out: int, limit: int) -> bytes:
     return f"{text:<{NOTE_BYTES - 1}}\n".encode()
 
 
-def offset_after_move(log: Path, offset: int, before: int) -> tuple[int, int]:
+def offset_after_move(log: Path, offset: int, old_offset: int) -> tuple[int, int]:
     """Return where the output at an offset is after a log became shorter, and how many bytes of the log are left out.
 
     Args:
         log: of an attempt.
         offset: before the last part was moved.
-        before: bytes that had been left out when it was moved before, 0 if it was not.
+        old_offset: bytes that had been left out when it was moved before, 0 if it was not.
 
     Returns:
         Zeros if the log was shortened by its program.
@@ -188,7 +188,7 @@ def offset_after_move(log: Path, offset: int, before: int) -> tuple[int, int]:
             text = os.pread(file, NOTE_BYTES, max(0, head - NOTE_BYTES))
         if note := _NOTE.match(text):
             left_out = int(note[1].replace(b",", b""))
-            shift = left_out - before - (0 if before else NOTE_BYTES)
+            shift = left_out - old_offset - (0 if old_offset else NOTE_BYTES)
             return max(head, offset - shift), left_out
     return 0, 0
 

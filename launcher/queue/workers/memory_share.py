@@ -93,7 +93,7 @@ class Share:
     def report(
         self,
         *,
-        reserved: int,
+        reserved_bytes: int,
         peak: int,
         context: int | None = None,
         uuid: str | None = None,
@@ -103,11 +103,11 @@ class Share:
         """Report the memory usage of the job. A report too soon after the previous one is skipped.
 
         Args:
-            reserved: Bytes reserved by its allocator.
-            peak: Peak of `reserved`.
+            reserved_bytes: Bytes reserved by its allocator.
+            peak: Peak of `reserved_bytes`.
             context: Bytes used by the CUDA context, if known.
             uuid: UUID of the GPU.
-            cards: Bytes reserved on each GPU by UUID, for a job on several GPUs. `reserved` and `peak` are then
+            cards: Bytes reserved on each GPU by UUID, for a job on several GPUs. `reserved_bytes` and `peak` are then
                 the maximum over the GPUs.
             last: Report in any case, because this is the final report.
         """
@@ -117,7 +117,7 @@ class Share:
         self._report_at = now + REPORT_EVERY_S
         report = MemoryReport(
             at=time.time(),
-            reserved=reserved,
+            reserved=reserved_bytes,
             peak=peak,
             context=context,
             uuid=uuid,

@@ -55,7 +55,7 @@ class WaitInterrupted(KeyboardInterrupt):
 
 
 def end_process(
-    stop: threading.Event, warn: Callable[[str], None], ending: str = "returned"
+    stop: threading.Event, warn: Callable[[str], None], end_text: str = "returned"
 ) -> None:
     """Wait for threads and child processes, call the handlers of `atexit`, and flush files.
 
@@ -64,7 +64,7 @@ def end_process(
     Args:
         stop: set when the job is asked to end.
         warn: called with a line about each file that cannot be written, and once if the wait takes long.
-        ending: what the job's function has done.
+        end_text: what the job's function has done.
 
     Raises:
         WaitInterrupted: the job was asked to end meanwhile.
@@ -73,14 +73,16 @@ def end_process(
     if not _ends_here:
         return
     _ends_here = False
-    with _note_of_wait(stop, warn, ending):
+    with _note_of_wait(stop, warn, end_text):
         was_asked, awaited = stop.is_set(), _HANDLERS
         with interrupted_by_signals(stop):
             if not was_asked:
                 with suppress(KeyboardInterrupt):
                     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  # likewise
             with suppress(KeyboardInterrupt, *_UNKNOWN):
-                awaited = _awaited()  # now, or next: the handlers of atexit suppress an interrupt
+                awaited = (
+                    _list_awaited()
+                )  # now, or next: the handlers of atexit suppress an interrupt
             if stop.is_set() and (processes := sys.modules.get("multiprocessing.util")):
                 # it waits for child processes
                 atexit.unregister(processes._exit_function)  # noqa: SLF001  # likewise
@@ -89,19 +91,19 @@ def end_process(
             with suppress(KeyboardInterrupt):
                 _flush_files(warn)
     if stop.is_set() and not was_asked:
-        raise WaitInterrupted(f"the function had {ending}, and its process waited for {awaited}")
+        raise WaitInterrupted(f"the function had {end_text}, and its process waited for {awaited}")
 
 
 @contextmanager
 def _note_of_wait(
-    stop: threading.Event, warn: Callable[[str], None], ending: str
+    stop: threading.Event, warn: Callable[[str], None], end_text: str
 ) -> Iterator[None]:
     """Write once what a block waits for, if it takes long."""
 
     def write() -> None:
         with suppress(*_UNKNOWN):
             if not stop.is_set():
-                warn(f"note: the function has {ending}; its process waits for {_awaited()}")
+                warn(f"note: the function has {end_text}; its process waits for {_list_awaited()}")
 
     timer = threading.Timer(_NOTE_AFTER_S, write)
     timer.daemon = True  # it is not waited for
@@ -113,7 +115,7 @@ def _note_of_wait(
         timer.cancel()
 
 
-def _awaited() -> str:
+def _list_awaited() -> str:
     """Return the names of the threads and child processes for which Python waits at its end."""
     names = [
         f"thread {sanitize_terminal(thread.name)}"

@@ -176,7 +176,9 @@ class NotDeletedError(OSError):
     """An output has the right content, but the replaced content cannot be deleted; `filename` is its path."""
 
 
-def restore_or_delete_outputs(outputs: Iterable[str], job: int, number: int, *, done: bool) -> None:
+def restore_or_delete_outputs(
+    outputs: Iterable[str], job: int, number: int, *, is_done: bool
+) -> None:
     """Delete the files that an attempt renamed at a job's outputs if the job is done; otherwise restore them.
 
     It can be repeated. The scheduler calls it when it records an end from any source, also if a supervisor was killed.
@@ -186,7 +188,7 @@ def restore_or_delete_outputs(outputs: Iterable[str], job: int, number: int, *, 
         outputs: Paths.
         job: Job number.
         number: Number of the attempt.
-        done: Whether the attempt is done.
+        is_done: Whether the attempt is done.
 
     Raises:
         NotDeletedError: All outputs that could be checked are right, but something cannot be deleted now.
@@ -199,7 +201,7 @@ def restore_or_delete_outputs(outputs: Iterable[str], job: int, number: int, *, 
         trash = f"{aside}.trash"
         shown, kind = aside, OSError
         try:
-            if done:
+            if is_done:
                 kind = NotDeletedError
                 _discard_all(aside, trash)
             elif os.path.lexists(aside):
@@ -214,32 +216,32 @@ def restore_or_delete_outputs(outputs: Iterable[str], job: int, number: int, *, 
         raise min(errors, key=lambda error: isinstance(error, NotDeletedError))
 
 
-def _discard_all(aside: str, trash: str) -> None:
+def _discard_all(aside_path: str, trash: str) -> None:
     """Delete files that an attempt renamed; rename folders to names from which nothing is restored.
 
     Raises:
         OSError: That cannot be done.
     """
-    for each in reversed(_existing_names(aside)):
+    for each in reversed(_existing_names(aside_path)):
         if _is_folder(each):
             os.rename(each, _free_name(trash))  # noqa: PTH104  # as above
         else:
             _delete(each)
 
 
-def _restore(aside: str, path: str, trash: str) -> None:
+def _restore(aside_path: str, path: str, trash: str) -> None:
     """Rename an earlier output to its path; a folder there, or a file that a folder replaces, becomes trash.
 
     Raises:
         OSError: That cannot be done. The path keeps its content.
     """
-    if not os.path.lexists(path) or not (_is_folder(aside) or _is_folder(path)):
-        os.replace(aside, path)  # noqa: PTH105  # as above
+    if not os.path.lexists(path) or not (_is_folder(aside_path) or _is_folder(path)):
+        os.replace(aside_path, path)  # noqa: PTH105  # as above
         return
     replaced = _free_name(trash)
     os.rename(path, replaced)  # noqa: PTH104  # as above
     try:
-        os.replace(aside, path)  # noqa: PTH105  # as above
+        os.replace(aside_path, path)  # noqa: PTH105  # as above
     except OSError:
         with contextlib.suppress(OSError):
             os.rename(replaced, path)  # noqa: PTH104  # as above
@@ -311,7 +313,7 @@ def with_file_digests(
     order: AttemptSpec,
     attempt: Attempt,
     digests: FileDigests,
-    before: tuple[str, ...],
+    digests_at_start: tuple[str, ...],
 ) -> Done | Failed:
     """Return the end of a successful program, with the digests of its files; it must have made its outputs.
 
@@ -320,14 +322,14 @@ def with_file_digests(
         order: with the folders that it names, instead of their names.
         attempt: the attempt.
         digests: of the files that it reads.
-        before: those at its start.
+        digests_at_start: those at its start.
     """
     end = with_output_stamps(outcome, order)
     if isinstance(end, Failed):
         return end
-    files, outputs = before, end.outputs
+    files, outputs = digests_at_start, end.outputs
     with contextlib.suppress(HashingStopped):  # files without digests are compared by their stamps
-        files = _digests_at_end(order, attempt, digests, before)
+        files = _digests_at_end(order, attempt, digests, digests_at_start)
         outputs = [
             digests.read_file_version(_absolute_path(order, name)) or version
             for name, version in zip(_output_names(order), end.outputs, strict=True)
@@ -373,7 +375,7 @@ def _output_fault(path: str, name: str) -> str:
 
 
 def _digests_at_end(
-    order: AttemptSpec, attempt: Attempt, digests: FileDigests, before: tuple[str, ...]
+    order: AttemptSpec, attempt: Attempt, digests: FileDigests, digests_at_start: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Return the digests of a program's files at its end, given those at its start."""
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
@@ -382,11 +384,11 @@ def _digests_at_end(
         for place, name in enumerate(names)
         if _CODE_NAME.fullmatch(name) and _project_file(order.context.folder, name, order.project)
     }
-    if not any(before) and not inputs and not absent:
-        return before  # there were none
+    if not any(digests_at_start) and not inputs and not absent:
+        return digests_at_start  # there were none
     known = []
     after = read_files_of(order, attempt, digests)
-    for place, (was, now) in enumerate(zip(before, after, strict=True)):
+    for place, (was, now) in enumerate(zip(digests_at_start, after, strict=True)):
         if was == now == MISSING_DIGEST and place in absent:
             known.append(ABSENT_DIGEST)
         elif was == now or (was == MISSING_DIGEST and place >= inputs):  # it may have made the file

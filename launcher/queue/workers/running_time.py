@@ -46,9 +46,9 @@ class Deadlines:
         """Whether it was asked to end, by whomever."""
         return self.stop_requested or self.limit_reached
 
-    def next_deadline(self, *, paused: bool) -> float | None:
+    def next_deadline(self, *, is_paused: bool) -> float | None:
         """Return when something is due; a program that is paused has no time to lose."""
-        times = (self.kill,) if paused else (self.warn, self.limit, self.kill)
+        times = (self.kill,) if is_paused else (self.warn, self.limit, self.kill)
         return min((at for at in times if at is not None), default=None)
 
     def postpone(self, span_s: float) -> None:
@@ -56,14 +56,14 @@ class Deadlines:
         self.warn = None if self.warn is None else self.warn + span_s
         self.limit = None if self.limit is None else self.limit + span_s
 
-    def schedule_only_kill(self, at: float) -> None:
+    def schedule_only_kill(self, kill_time: float) -> None:
         """Forget all times except the next kill."""
-        self.warn, self.limit, self.kill = None, None, at
+        self.warn, self.limit, self.kill = None, None, kill_time
 
-    def kill_by(self, at: float) -> None:
+    def kill_by(self, kill_time: float) -> None:
         """Have a program that is ending killed at a time at the latest."""
         if self.kill is not None and not self.was_killed:
-            self.kill = min(self.kill, at)
+            self.kill = min(self.kill, kill_time)
 
     def kill_at_once(self, now: float) -> None:
         """Have the program killed without a grace period."""
@@ -76,16 +76,18 @@ class Deadlines:
         return self.killed_at is not None and now >= self.killed_at + UNKILLABLE_AFTER_S
 
     def take_due_step(
-        self, now: float, *, stop_requested: bool, paused: bool
+        self, now: float, *, stop_requested: bool, is_paused: bool
     ) -> TerminationStep | None:
         """Return the step that is due now, and count it as done.
 
         Args:
             now: the time.
             stop_requested: it is to end.
-            paused: it is paused, and its time limit does not come nearer.
+            is_paused: it is paused, and its time limit does not come nearer.
         """
-        if stop_requested and not self.is_ending:  # its limit has asked it already
+        if (
+            stop_requested and not self.is_ending
+        ):  # the time limit has not asked the program to stop yet
             self.stop_requested = True
             self.schedule_only_kill(now + self.terms.grace_s)
             return TerminationStep.END
@@ -94,7 +96,7 @@ class Deadlines:
             self.killed_at = now if self.killed_at is None else self.killed_at
             self.kill = now + KILL_RETRY_S
             return TerminationStep.KILL
-        if paused:
+        if is_paused:
             return None
         if self.warn is not None and now >= self.warn:
             self.warn = None

@@ -137,7 +137,7 @@ def find_oom_in_exception(error: BaseException) -> OomReport | None:
 
 
 def _find_exceptions(lines: Sequence[str]) -> list[int]:
-    """Return which lines are those of exceptions that end something, first to last."""
+    """Return the indexes of lines with an exception that ended a program or thread, in order."""
     places = []
     traced = False  # the next line that is not indented is an exception's, whatever its name
     for place, line in enumerate(lines):
@@ -200,11 +200,11 @@ def _is_dismissed(text: str) -> bool:
     return _DISMISSED_WORDS.search(_NEUTRAL.sub("", text)) is not None
 
 
-def _parse_oom_report(where: MemoryKind, text: str) -> OomReport:
+def _parse_oom_report(memory_kind: MemoryKind, text: str) -> OomReport:
     wanted, total, cap = _amount(_WANTED, text), _amount(_TOTAL, text), _amount(_CAP, text)
     whole = cap is not None and total is not None and cap >= total
     return OomReport(
-        where=where,
+        where=memory_kind,
         wanted=_tensor_bytes(text) if wanted is None else wanted,
         held=_process_bytes(text),
         cap=None if whole else cap,

@@ -95,7 +95,7 @@ class AttemptStarter:
         group: Path | None,
         digests: FileDigests,
         *,
-        ahead: bool,
+        is_ahead: bool,
         check: Callable[[], None],
     ) -> None:
         """Begin.
@@ -104,13 +104,13 @@ class AttemptStarter:
             me: this supervisor.
             group: its control group; None if it has none.
             digests: of the files that programs read.
-            ahead: fork a worker before there is work for it.
+            is_ahead: fork a worker before there is work for it.
             check: called while a program is awaited; it may raise `HashingStopped`.
         """
         self._identity_line = _identity_line(
             me, {} if group is None else {cgroups.RECORD_KEY: str(group)}
         )
-        self._digests, self._forks_ahead, self._check = digests, ahead, check
+        self._digests, self._forks_ahead, self._check = digests, is_ahead, check
         self._standby: StandbyWorker | None = None
         self._read_ahead_spec: tuple[AttemptSpec, dict[str, str]] | None = (
             None  # the order that was read ahead
@@ -142,7 +142,7 @@ class AttemptStarter:
                 text = self._sign_record(record)
                 order, environment = self._read_spec(text, attempt)
                 if order.lacks_gpu_numbers:
-                    return _failed(attempt, _NO_GPU_NUMBERS, CANNOT_EXECUTE)
+                    return _make_failure(attempt, _NO_GPU_NUMBERS, CANNOT_EXECUTE)
                 logs = open_logs(order, attempt)
                 for descriptor in {*logs}:
                     opened.callback(_close, descriptor)
@@ -397,10 +397,10 @@ def _never_started(error: OSError | ValueError | CannotStart) -> NeverStarted:
 
 
 def _cannot_start(order: AttemptSpec, attempt: Attempt, error: CannotStart) -> Failed:
-    return _failed(attempt, f"cannot start {order.spec.argv[0]!r}: {error}", error.code)
+    return _make_failure(attempt, f"cannot start {order.spec.argv[0]!r}: {error}", error.code)
 
 
-def _failed(attempt: Attempt, message: str, code: int) -> Failed:
+def _make_failure(attempt: Attempt, message: str, code: int) -> Failed:
     _write_log(attempt, message)
     return Failed(at=time.time(), error=message, exit_code=code)
 

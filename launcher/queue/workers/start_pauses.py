@@ -33,7 +33,7 @@ class StartBackoff:
     why: str = ""  # the system's error; empty: none
     _failures: int = 0  # in succession
     _retry_at: float = 0.0  # time of the single try
-    _tried_at: float | None = None  # time at which it was made; None: not yet
+    _tried_at: float | None = None  # time at which the single try was made; None: not made yet
     _logged_at: float = float("-inf")
 
     def record_failure(self, why: str, now: float) -> None:

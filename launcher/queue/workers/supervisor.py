@@ -104,7 +104,7 @@ class CurrentAttempt:
 
 
 def serve(
-    home: Home, channel: socket.socket, current: CurrentAttempt, *, ahead: bool = False
+    home: Home, channel: socket.socket, current: CurrentAttempt, *, is_ahead: bool = False
 ) -> None:
     """Run the attempts that a scheduler sends, one at a time, until it is gone.
 
@@ -112,16 +112,16 @@ def serve(
         home: the queue's.
         channel: to the scheduler.
         current: shared with the fork server.
-        ahead: fork a worker before there is work for it.
+        is_ahead: fork a worker before there is work for it.
     """
-    me = _Supervisor(home, channel, current, ahead=ahead)
+    me = _Supervisor(home, channel, current, is_ahead=is_ahead)
     while me.serve_attempt():
         pass
 
 
 class _Supervisor:
     def __init__(
-        self, home: Home, channel: socket.socket, current: CurrentAttempt, *, ahead: bool
+        self, home: Home, channel: socket.socket, current: CurrentAttempt, *, is_ahead: bool
     ) -> None:
         self._home, self._channel, self._current = home, channel, current
         self._scheduler_gone = False  # the scheduler is gone
@@ -139,7 +139,7 @@ class _Supervisor:
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
         self._report_hashing: HashingReport | None = None  # report of the current attempt
         self._starter = AttemptStarter(
-            me, self._group, self._digests, ahead=ahead, check=self._check_request
+            me, self._group, self._digests, is_ahead=is_ahead, check=self._check_request
         )
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
@@ -260,17 +260,21 @@ class _Supervisor:
             return Stopped(at=time.time(), by=self._signals.received)
 
     def _with_file_digests(
-        self, outcome: Done, begun: StartedAttempt, attempt: Attempt
+        self, outcome: Done, started_attempt: StartedAttempt, attempt: Attempt
     ) -> Done | Failed:
         """Return the end of an attempt with digests of its files; its time limit does not run any more."""
         self._report_hashing = HashingReport(attempt)
-        if begun.attempt_spec.spec.entry:
+        if started_attempt.attempt_spec.spec.entry:
             end: Done | Failed = with_output_versions(
-                outcome, begun.attempt_spec, attempt, self._digests
+                outcome, started_attempt.attempt_spec, attempt, self._digests
             )
         else:
             end = with_file_digests(
-                outcome, begun.attempt_spec, attempt, self._digests, begun.file_digests
+                outcome,
+                started_attempt.attempt_spec,
+                attempt,
+                self._digests,
+                started_attempt.file_digests,
             )
         self._report_hashing.end()
         return end
@@ -306,32 +310,37 @@ class _Supervisor:
         ):
             raise HashingStopped
 
-    def _watch_files(self, begun: StartedAttempt, attempt: Attempt) -> "NamedFilesWatch | None":
+    def _watch_files(
+        self, started_attempt: StartedAttempt, attempt: Attempt
+    ) -> "NamedFilesWatch | None":
         """Return the watch of the files of numbers that the job names and others may write; None if there are none."""
-        terms = begun.attempt_spec.spec.terms
+        terms = started_attempt.attempt_spec.spec.terms
         if not (terms.metrics or terms.tensorboard):
             return None
         # 30 ms of modules that few jobs need
         from launcher.queue.workers.progress.named_files import watch_named_files
 
-        return watch_named_files(attempt, self._processes.pids, begun.started_at)
+        return watch_named_files(attempt, self._processes.pids, started_attempt.started_at)
 
     def _await_end(
-        self, begun: StartedAttempt, log_limit: LogLimits, files: "NamedFilesWatch | None" = None
+        self,
+        started_attempt: StartedAttempt,
+        log_limit: LogLimits,
+        files: "NamedFilesWatch | None" = None,
     ) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
         Returns its wait status, and further facts about the end.
         """
-        program, terms = begun.program, begun.attempt_spec.spec.terms
+        program, terms = started_attempt.program, started_attempt.attempt_spec.spec.terms
         ended = os.pidfd_open(program)
-        times = Deadlines.from_terms(terms, begun.started_at)
+        times = Deadlines.from_terms(terms, started_attempt.started_at)
         attempt = _attempt_at(self._attempt_folder)
         pause, report = Pause(attempt, self._processes.pids), TerminationReport(attempt)
         try:
             while not self._wait_for_event(
                 ended,
-                times.next_deadline(paused=pause.is_paused),
+                times.next_deadline(is_paused=pause.is_paused),
                 pause.retry_at,
                 self._signals.control_at,
                 log_limit.check_at,
@@ -354,7 +363,7 @@ class _Supervisor:
                     times.kill_at_once(now)
                 elif (told or pause.is_due(now)) and not times.is_ending:
                     times.postpone(pause.apply_request(now))
-                step = times.take_due_step(now, stop_requested=asked, paused=pause.is_paused)
+                step = times.take_due_step(now, stop_requested=asked, is_paused=pause.is_paused)
                 if self._abandon_watch is not None and self._abandon_watch.is_abandoned:
                     times.kill_by(now + terms.grace_s - self._abandon_watch.since_clear_s)
                 if step in {TerminationStep.END, TerminationStep.KILL}:
@@ -379,9 +388,9 @@ class _Supervisor:
             signalled=self._signals.received,
             over_limit_s=terms.time_limit_s if times.limit_reached else None,
             was_killed=times.was_killed,
-            has_worker=bool(begun.attempt_spec.spec.entry),
+            has_worker=bool(started_attempt.attempt_spec.spec.entry),
             max_rss=usage.ru_maxrss * 1024,
-            ram=begun.attempt_spec.spec.resources.ram,
+            ram=started_attempt.attempt_spec.spec.resources.ram,
         )
 
     def _cause(self, times: Deadlines) -> str:
@@ -390,10 +399,10 @@ class _Supervisor:
             return TIME_LIMIT
         return self._signals.received or (PILOT_ABANDONED if self._is_pilot_abandoned() else "")
 
-    def _wait_for_event(self, ended: int, *times: float | None) -> bool:
+    def _wait_for_event(self, ended_fd: int, *times: float | None) -> bool:
         """Sleep until the program has ended (True), or another event needs handling."""
         poll = select.poll()
-        poll.register(ended, select.POLLIN)
+        poll.register(ended_fd, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
         if not self._scheduler_gone:
             poll.register(self._channel, select.POLLIN)
@@ -401,7 +410,7 @@ class _Supervisor:
         left_s = max(0.0, until - time.monotonic())
         if self._abandon_watch is not None:
             left_s = min(left_s, self._abandon_watch.next_poll_s(pilot_dead=self._scheduler_gone))
-        if (lease_s := self._lease.until - lease.now()) > 0:
+        if (lease_s := self._lease.end_time - lease.now()) > 0:
             left_s = min(left_s, lease_s + LEASE_POLL_MARGIN_S)
         events = {descriptor for descriptor, _ in poll.poll(min(left_s, LONGEST_SLEEP_S) * 1000)}
         self._signals.drain()
@@ -409,7 +418,7 @@ class _Supervisor:
             self._read_message()
         if self._signals.received:
             self._stop_requested = True
-        return ended in events
+        return ended_fd in events
 
     def _await_folder(self, attempt: Attempt) -> None:
         """Wait for a while if an attempt's folder is not mounted, because it contains the worker's report."""

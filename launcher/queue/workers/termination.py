@@ -78,8 +78,8 @@ def is_to_be_killed(attempt: Attempt) -> bool:
         return False
 
 
-def _read_processes(listed: Iterable[Json]) -> Iterator[ResistingProcess]:
-    for item in listed:
+def _read_processes(entries: Iterable[Json]) -> Iterator[ResistingProcess]:
+    for item in entries:
         with contextlib.suppress(Unreadable):
             yield restore_known_fields(ResistingProcess, item, "a process")
 

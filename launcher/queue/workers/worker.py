@@ -133,11 +133,11 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         record: dict[str, Json] = {"schema": 1, "ok": True, "made": made, "result": dict(result)}
         _write_result(attempt, record, stop)
     except Error as error:
-        return _failed(attempt, error, str(error), error.exit_code, stop)
+        return _record_failure(attempt, error, str(error), error.exit_code, stop)
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
         with contextlib.suppress(MemoryError):  # its frames still hold the memory that was missing
             print_traceback(error)
-        return _failed(attempt, error, f"{type(error).__name__}: {error}", 1, stop)
+        return _record_failure(attempt, error, f"{type(error).__name__}: {error}", 1, stop)
     return 0
 
 
@@ -311,7 +311,7 @@ def _write_result(attempt: Attempt, record: Mapping[str, Json], stop: threading.
     )
 
 
-def _failed(
+def _record_failure(
     attempt: Attempt, error: BaseException, text: str, code: int, stop: threading.Event
 ) -> int:
     """Record how a job failed; return the exit code."""

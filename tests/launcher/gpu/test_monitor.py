@@ -152,10 +152,10 @@ def test_new_attempt_makes_readings_more_frequent() -> None:
     post.take_sample()
 
     post.now += MEASURING_S / 2
-    assert not post.lookout.request_sample(measuring=True)
+    assert not post.lookout.request_sample(is_measuring=True)
     post.now += MEASURING_S
     assert not post.lookout.request_sample()
-    assert post.lookout.request_sample(measuring=True)
+    assert post.lookout.request_sample(is_measuring=True)
     post.wake()
 
     assert post.readings == 2

@@ -178,7 +178,7 @@ def after_failed_delivery(notices: NotificationState, now: float) -> Notificatio
     """Return the state after a failed delivery of an event at NOW."""
     lost = DeadLetter(now, "desk", "study ended", "no route")
     been_told = notices._replace(failing={})
-    return mark_failed(notices, been_told, lost, happened=NOW, retry_s=SETTINGS.retry_s)
+    return mark_failed(notices, been_told, lost, event_time=NOW, retry_s=SETTINGS.retry_s)
 
 
 def test_clock_set_back_delays_no_message() -> None:

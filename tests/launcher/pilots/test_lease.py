@@ -74,11 +74,11 @@ def test_end_within_the_lease_counts(leased: Leased) -> None:
 
 
 def test_lease_runs_from_the_sending_of_the_answered_heartbeat(leased: Leased) -> None:
-    desk, first = leased.desk, leased.lease.until
+    desk, first = leased.desk, leased.lease.end_time
     until(lambda: len(desk.of_kind(Heartbeat)) >= 2, "two beats")
     desk.send(RenewLease(beat=1))
-    until(lambda: leased.lease.until > first, "the lease is renewed")
-    by_the_first = leased.lease.until
+    until(lambda: leased.lease.end_time > first, "the lease is renewed")
+    by_the_first = leased.lease.end_time
     assert by_the_first < lease.now() + LEASE_S
     until(lambda: len(desk.of_kind(Heartbeat)) >= 4, "more beats")
     desk.send(
@@ -86,9 +86,9 @@ def test_lease_runs_from_the_sending_of_the_answered_heartbeat(leased: Leased) -
     )  # read late; never sent
     desk.run(spec=a_spec("true"), job=2)
     desk.ended(2)
-    assert leased.lease.until == by_the_first
+    assert leased.lease.end_time == by_the_first
     desk.send(RenewLease(beat=4))
-    until(lambda: leased.lease.until > by_the_first, "the lease is renewed")
+    until(lambda: leased.lease.end_time > by_the_first, "the lease is renewed")
 
 
 def test_supervisors_of_a_killed_pilot_end_their_programs_when_its_lease_expires(
@@ -184,9 +184,9 @@ def test_lease_is_visible_to_all_its_readers(tmp_path: Path) -> None:
     assert seen.is_over()
     made.run_until(lease.now() + 60)
     made.run_until(lease.now() + 30)  # it never becomes shorter
-    assert seen.until > lease.now() + 50
+    assert seen.end_time > lease.now() + 50
     made.run_until(float("inf"))
-    assert seen.until == float("inf")
+    assert seen.end_time == float("inf")
     seen.end()
     assert made.is_over()
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.experiments.results.averages import average_over, mean_with_interval
 from launcher.experiments.results.best import best_rows, rank_trials
 from launcher.experiments.results.metric import Metric, read_metric
 from launcher.experiments.results.metric_range import range_of
 from launcher.experiments.results.model_columns import ModelIndex, named_columns, swept_settings
-from launcher.experiments.results.over import average_over, mean_with_interval
 from launcher.experiments.results.pivot import (
     Pivot,
     metric_names,

@@ -197,7 +197,10 @@ def test_run_without_service_for_a_day_gains_a_priority_point() -> None:
     assert order(old, urgent, accounts=accounts, now=PRIORITY_POINT_S - 1) == [2, 1]
     assert order(old, urgent, now=3 * PRIORITY_POINT_S, accounts=accounts) == [1, 2]
     runs = Running(cpus=1, devices=("x",), run="old", since=0.0)
-    assert order(old, urgent, running=[runs], now=3 * PRIORITY_POINT_S, accounts=accounts) == [2, 1]
+    assert order(old, urgent, running_jobs=[runs], now=3 * PRIORITY_POINT_S, accounts=accounts) == [
+        2,
+        1,
+    ]
 
 
 def test_clock_set_back_does_not_remove_a_priority_point() -> None:
@@ -210,11 +213,14 @@ def test_running_jobs_count_with_past_and_expected_usage() -> None:
     since, ends = 0.0, 2 * HOUR
     busy = Running(cpus=1, devices=("x",), run="a", since=since, ends=ends)
     none = {"a": FairShareAccount(), "b": FairShareAccount()}
-    assert order(a_job(1, "a"), a_job(2, "b"), running=[busy], accounts=none, now=60.0) == [2, 1]
+    assert order(a_job(1, "a"), a_job(2, "b"), running_jobs=[busy], accounts=none, now=60.0) == [
+        2,
+        1,
+    ]
     had = {"a": FairShareAccount(), "b": FairShareAccount(vtime=1.5 * HOUR)}
     jobs = a_job(1, "a"), a_job(2, "b")
-    assert order(*jobs, running=[busy], accounts=had, now=60.0) == [2, 1]
-    assert order(*jobs, running=[busy._replace(ends=1800.0)], accounts=had, now=60.0) == [1, 2]
+    assert order(*jobs, running_jobs=[busy], accounts=had, now=60.0) == [2, 1]
+    assert order(*jobs, running_jobs=[busy._replace(ends=1800.0)], accounts=had, now=60.0) == [1, 2]
 
 
 def test_new_run_starts_slightly_ahead_of_the_others() -> None:

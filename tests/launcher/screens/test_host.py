@@ -96,7 +96,7 @@ def test_cpu_usage_of_a_process_tree_is_measured() -> None:
     try:
         before = process_times([parent.pid])
         until(
-            lambda: (process_times([parent.pid]).since(before, 1.0) or 0.0) > 0.3,
+            lambda: (process_times([parent.pid]).measure_since(before, 1.0) or 0.0) > 0.3,
             "its child has worked",
         )
         assert process_times([parent.pid]).resident > 1 << 20
@@ -108,8 +108,8 @@ def test_cpu_usage_of_a_process_tree_is_measured() -> None:
 
 def test_new_process_tree_counts_from_its_second_measurement() -> None:
     before, now = process_times([]), process_times([os.getpid()])
-    assert now.since(before, 1.0) == 0.0
-    assert now.since(before, 0.0) is None
+    assert now.measure_since(before, 1.0) == 0.0
+    assert now.measure_since(before, 0.0) is None
 
 
 def test_invalid_lines_are_ignored() -> None:
@@ -120,10 +120,10 @@ def test_invalid_lines_are_ignored() -> None:
 
 
 def test_disk_shared_by_queue_folder_and_runs_is_shown_once(tmp_path: Path) -> None:
-    assert disks_of([tmp_path / "runs/none"], beside=tmp_path) == ()
+    assert disks_of([tmp_path / "runs/none"], other_folder=tmp_path) == ()
     shm = Path("/dev/shm")  # another file system on every Linux
     if shm.is_dir() and shm.stat().st_dev != tmp_path.stat().st_dev:
-        (disk,) = disks_of([shm / "runs", tmp_path], beside=tmp_path)
+        (disk,) = disks_of([shm / "runs", tmp_path], other_folder=tmp_path)
         assert disk.use == "runs"
 
 
@@ -271,9 +271,9 @@ def test_unreadable_values_are_none(text: str) -> None:
 
 def test_cpu_usage_is_measured_in_cores() -> None:
     before = CpuTime(busy=100, total=1000, cores=4)
-    assert CpuTime(busy=200, total=1200, cores=4).since(before) == 2.0
-    assert CpuTime(busy=90, total=1200, cores=4).since(before) == 0.0
-    assert before.since(before) is None
+    assert CpuTime(busy=200, total=1200, cores=4).measure_since(before) == 2.0
+    assert CpuTime(busy=90, total=1200, cores=4).measure_since(before) == 0.0
+    assert before.measure_since(before) is None
 
 
 def test_load_is_the_one_minute_average() -> None:

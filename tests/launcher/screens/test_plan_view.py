@@ -69,7 +69,7 @@ def drawn(
         tree=tree,
         width=width,
         everything=everything,
-        refused=refused,
+        refusals=refused,
     )
 
 

@@ -195,7 +195,7 @@ def test_waiting_jobs_are_in_start_order_and_the_rest_is_counted(
 ) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(9)))
     store.job_control.set_priority([jobs[5]], 3)
-    screen = take_snapshot(waiting=4)
+    screen = take_snapshot(waiting_limit=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
     assert screen.more == 5
     assert screen.counts[State.QUEUED] == 9

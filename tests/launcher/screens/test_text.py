@@ -488,7 +488,7 @@ def test_running_job_shows_its_progress(store: Store) -> None:
 def test_running_job_shows_its_start_time(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
-    assert job_view(job_row(store, job), started=77.0).since == 77.0
+    assert job_view(job_row(store, job), start_time=77.0).since == 77.0
 
 
 def test_waiting_job_shows_the_number_of_dependencies(store: Store) -> None:

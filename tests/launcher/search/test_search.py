@@ -20,7 +20,6 @@ from launcher.experiments.planning.load import load, plan
 from launcher.experiments.search import definition
 from launcher.experiments.search.api import Search
 from launcher.experiments.search.definition import Objective, SearchDefinition, read_definition
-from launcher.experiments.search.planned import plan_of_trial, planned_search
 from launcher.experiments.search.standing import best_trials
 from launcher.experiments.search.study import Exhausted, SearchStudy, TrialRecord
 from launcher.experiments.search.submission import (
@@ -31,6 +30,7 @@ from launcher.experiments.search.submission import (
     program_search,
     sample_specs,
 )
+from launcher.experiments.search.trial_plans import plan_of_trial, planned_search
 from launcher.experiments.search.trials import (
     EndedTrial,
     JobResult,

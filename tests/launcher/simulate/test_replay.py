@@ -115,7 +115,7 @@ def test_jobs_start_and_end_as_calculated_by_hand(case: Replay) -> None:
     in_order = [spans[job] for job in range(len(case.jobs))]
     assert not case.ends or [one.end for one in in_order] == pytest.approx([*case.ends])
     assert not case.cards or [one.cards for one in in_order] == [*case.cards]
-    assert all(one.waited == one.start - one.ready for one in in_order)
+    assert all(one.waited_s == one.start - one.ready for one in in_order)
 
 
 class Placed:
@@ -159,7 +159,7 @@ def test_job_waits_for_its_dependencies_without_counting_as_waiting_for_gpus() -
     jobs = [a_job(0, 10), a_job(1, 5, needs=(0,)), a_job(2, 5, needs=(0, 1), at=100)]
     spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 100]
-    assert [span.waited for span in spans.values()] == [0, 0, 0]
+    assert [span.waited_s for span in spans.values()] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0])
@@ -310,7 +310,7 @@ def given(
 ) -> dict[int, float]:
     """Until when others may pass each of some new jobs."""
     patience.open_for(jobs, left_s, now)
-    return {job.index: patience.until(job.index) for job in jobs}
+    return {job.index: patience.find_end(job.index) for job in jobs}
 
 
 def test_simultaneous_jobs_are_overtaken_equally_long_and_a_later_one_with_the_queue_length(

@@ -95,4 +95,4 @@ def test_picture_shows_everything_that_ran_and_waited(
         assert times == sorted(times)
         assert (min(lengths), lengths[-1]) == (0, 0)
         waited = sum(n * (b - a) for n, a, b in zip(lengths, times, times[1:], strict=False))
-        assert abs(waited - sum(span.waited for span in spans)) < ROUNDING_S * 1e3
+        assert abs(waited - sum(span.waited_s for span in spans)) < ROUNDING_S * 1e3

@@ -466,9 +466,9 @@ def test_read_only_disk_is_not_damage(disk: Path) -> None:
 
 
 def test_scheduler_checks_a_database_if_it_is_small_or_after_a_reboot() -> None:
-    assert should_check(SMALL_BYTES, rebooted=False)
-    assert not should_check(SMALL_BYTES + 1, rebooted=False)
-    assert should_check(SMALL_BYTES + 1, rebooted=True)
+    assert should_check(SMALL_BYTES, has_rebooted=False)
+    assert not should_check(SMALL_BYTES + 1, has_rebooted=False)
+    assert should_check(SMALL_BYTES + 1, has_rebooted=True)
 
 
 def test_damage_record_states_the_findings(home: Home) -> None:

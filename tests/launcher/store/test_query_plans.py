@@ -218,7 +218,7 @@ def run_jobs(store: Store, chain: list[int]) -> None:
     ):
         job = one(store, f"{outcome}", retries=3, signature=signature, argv=("python", "1"))
         ended = claimed(store, job, **GPU)
-        end(store, ended, outcome, measured=MeasuredUsage(peak=GIB, machine="A10"))
+        end(store, ended, outcome, measured_usage=MeasuredUsage(peak=GIB, machine="A10"))
     lone = one(store, "lone", retries=1)
     requeue = RequeueDecision(reason=a_reason("full"), vram=GIB, backoff_s=1.0)
     end(store, claimed(store, lone, **GPU), FAILED, requeue=requeue)
@@ -303,7 +303,7 @@ def schedule_jobs(store: Store) -> None:
         argv=("python", "1"),
         resources=Resources(device="cuda"),
     )
-    end(store, claimed(store, sweep[0], **GPU), DONE, measured=MeasuredUsage(peak=GIB))
+    end(store, claimed(store, sweep[0], **GPU), DONE, measured_usage=MeasuredUsage(peak=GIB))
     store.usage_records.usage("command other")
     (first, *_) = [job for job in store.ready_jobs.read_ready(9) if job.id == sweep[1]]
     store.claims.next_claim(first, a_seat(), 1.0)
@@ -353,7 +353,7 @@ def record_code(store: Store) -> None:
         jobs = store.insert_new(store.ensure_run(ROOT, "test"), a_context(), new, 1.0, code=code)
     has_unrecorded_code(store.database)
     recording = CodeRecording(store.database)
-    ((number, _),) = recording.unrecorded(1)
+    ((number, _),) = recording.list_unrecorded(1)
     (record,) = recording.add_records(number, code, {"/a.py": CodeRecord({"/a.py": "digest"})})
     recording.records_of([number])
     recording.add_changes([CodeChange(record, 2.0, {"/a.py": ""})])
@@ -393,7 +393,7 @@ def search_values(store: Store) -> None:
     assert searches.open_of_jobs([other]) == [number]
     assert searches.open_jobs([number]) == [other]
     assert searches.jobs_of_trials([running, other]) == searches.kept_jobs() == {running, other}
-    assert searches.end(number, "over", failed=False)
+    assert searches.end(number, "over", has_failed=False)
     (third,) = put(store, ["seed3"])
     with store.database.writing():
         searches.change_trial(other, TrialChanges({"lr": 0.1}, {"amp": True}))
@@ -477,10 +477,10 @@ def list_jobs(store: Store, chain: list[int]) -> None:
     run = job_row(store, chain[0]).run_id
     for states in (frozenset[State](), ENDED_STATES, OPEN_STATES):
         for text in ("", *PATTERNS):
-            for edge in ({}, {"before": chain[1]}, {"after": chain[1]}):
+            for edge in ({}, {"older_than": chain[1]}, {"newer_than": chain[1]}):
                 listing.jobs(ListingFilter(states, text), 5, **edge)
     listing.runs(5)
-    listing.runs(5, among=[run])
+    listing.runs(5, numbers=[run])
     listing.newest_run_named("test")
     listing.run_names()
     listing.run_records([run])

@@ -522,7 +522,7 @@ def test_pause_does_not_affect_the_expected_duration(store: Store) -> None:
     paused_at(store, job, 20.0)
     store.job_control.resume([job], 60.0)
     measured = MeasuredUsage(elapsed_s=90.0, shared_s=30.0, slowdown=2.0)
-    end(store, claim, Done(at=100.0), now=100.0, measured=measured)
+    end(store, claim, Done(at=100.0), now=100.0, measured_usage=measured)
     assert store.usage_records.usage("train 1").seconds == (50.0,)
     assert find_account(store.database.execute, Path("/nowhere"), "test").used == 50.0
 

@@ -76,6 +76,6 @@ def test_late_answer_of_an_abandoned_query_is_ignored() -> None:
 def test_unexpected_error_is_recorded_and_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     raised = list[object]()
     monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(args.exc_value))
-    query = BackgroundQuery[int]("query", expected=OSError)
+    query = BackgroundQuery[int]("query", expected_error=OSError)
     run(query, fail)
     assert raised == [query.error]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.provenance.git import uncommitted
+from launcher.provenance.git import find_uncommitted
 from launcher.provenance.git_files import find_repository, read_commit
 
 LONG = "a" * 200
@@ -79,7 +79,7 @@ def submodule(top: Path) -> Path:
 def test_commit_is_the_one_that_git_names(tree: Path, make: Callable[[Path], Path]) -> None:
     folder = make(tree)
     assert commit_of(folder) == git(folder, "rev-parse", "HEAD")
-    assert uncommitted([str(folder / "a.py")]) == ([], True)
+    assert find_uncommitted([str(folder / "a.py")]) == ([], True)
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])
@@ -94,7 +94,7 @@ def test_uncommitted_files_are_those_that_git_names(tree: Path, version: int) ->
     (tree / "new.py").write_text("")
     (tree / "a.py").touch()  # another time and the same content
     paths = sorted(str(path) for path in tree.rglob("*.py"))
-    changed, is_compared = uncommitted(paths)
+    changed, is_compared = find_uncommitted(paths)
     listed = git(tree, "status", "--porcelain", "-z").split("\0")
     assert {str(tree / line[2:].lstrip()) for line in listed if line} == {*changed}
     assert is_compared
@@ -108,9 +108,9 @@ def test_repository_with_sha256_is_read(tmp_path: Path) -> None:
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "first")
     assert commit_of(tmp_path) == git(tmp_path, "rev-parse", "HEAD")
-    assert uncommitted([str(tmp_path / "a.py")]) == ([], True)
+    assert find_uncommitted([str(tmp_path / "a.py")]) == ([], True)
     (tmp_path / "a.py").write_text("2\n")
-    assert uncommitted([str(tmp_path / "a.py")]) == ([str(tmp_path / "a.py")], True)
+    assert find_uncommitted([str(tmp_path / "a.py")]) == ([str(tmp_path / "a.py")], True)
 
 
 def break_head(top: Path) -> None:
@@ -149,7 +149,7 @@ def test_split_index_is_compared(tree: Path) -> None:
     git(tree, "update-index", "--split-index")
     (tree / "b.py").write_text("changed\n")
     paths = [str(tree / name) for name in ("a.py", "b.py")]
-    assert uncommitted(paths) == (paths[1:], True)
+    assert find_uncommitted(paths) == (paths[1:], True)
 
 
 @pytest.mark.parametrize("damage", ["no git", "index"])
@@ -160,4 +160,4 @@ def test_files_are_not_compared_without_git_or_with_a_broken_index(
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
         (tree / ".git" / "index").write_bytes(b"DIRC")
-    assert uncommitted([str(tree / "a.py"), str(tmp_path / "outside.py")]) == ([], False)
+    assert find_uncommitted([str(tree / "a.py"), str(tmp_path / "outside.py")]) == ([], False)

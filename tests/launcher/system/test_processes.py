@@ -249,7 +249,9 @@ def test_daemon_is_detached_from_our_process(tmp_path: Path) -> None:
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         show = "echo $COLOUR; ls -l /proc/self/fd; grep Sig /proc/self/status"
-        pid = spawn_daemon(shell(show), log, inherited=(inherited,), environment={"COLOUR": "blue"})
+        pid = spawn_daemon(
+            shell(show), log, inherited_descriptors=(inherited,), environment={"COLOUR": "blue"}
+        )
     finally:
         signal.signal(signal.SIGHUP, ignored)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

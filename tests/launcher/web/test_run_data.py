@@ -197,7 +197,7 @@ def test_each_row_has_its_run_and_job(home: Home, store: Store, scored: Path) ->
         maker = f"scoredtrain/{row['model']}"
         test = f"scoredtest/{row['model']}/{row['data']}"
         assert names[row[NUMBER]] == (maker if row["pooled"] else test)
-    assert RUN not in compared.results.varying
+    assert RUN not in compared.results.varying_columns
 
 
 def test_runs_with_results_are_compared_by_differing_settings(
@@ -218,7 +218,7 @@ def test_runs_with_results_are_compared_by_differing_settings(
         ("day", 0.2, 0.4),
     ]
     assert "depth" not in results.names
-    assert {RUN, "lr"} <= set(results.varying)
+    assert {RUN, "lr"} <= set(results.varying_columns)
     assert results.metrics == ["loss"]
 
 

@@ -162,7 +162,7 @@ LIMITED = Terms(time_limit_s=100.0, warn_s=10.0, grace_s=5.0)
 def test_program_is_warned_then_terminated_then_killed_until_it_is_gone() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
     due = [
-        times.take_due_step(at, stop_requested=False, paused=False)
+        times.take_due_step(at, stop_requested=False, is_paused=False)
         for at in (1089, 1090, 1091, 1100, 1104, 1105)
     ]
     assert due == [
@@ -174,43 +174,43 @@ def test_program_is_warned_then_terminated_then_killed_until_it_is_gone() -> Non
         TerminationStep.KILL,
     ]
     assert (times.limit_reached, times.stop_requested, times.was_killed) == (True, False, True)
-    assert times.next_deadline(paused=False) == 1105 + KILL_RETRY_S
+    assert times.next_deadline(is_paused=False) == 1105 + KILL_RETRY_S
 
 
 def test_stop_request_precedes_the_time_limit() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
-    assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.END
-    assert times.take_due_step(1011, stop_requested=True, paused=False) is None
-    assert times.next_deadline(paused=False) == 1015
+    assert times.take_due_step(1010, stop_requested=True, is_paused=False) is TerminationStep.END
+    assert times.take_due_step(1011, stop_requested=True, is_paused=False) is None
+    assert times.next_deadline(is_paused=False) == 1015
     assert (times.limit_reached, times.stop_requested) == (False, True)
 
 
 def test_program_ended_by_its_limit_is_not_stopped_again() -> None:
     times = Deadlines.from_terms(Terms(time_limit_s=1.0, grace_s=5.0), 0.0)
-    assert times.take_due_step(1, stop_requested=False, paused=False) is TerminationStep.END
-    assert times.take_due_step(2, stop_requested=True, paused=False) is None
+    assert times.take_due_step(1, stop_requested=False, is_paused=False) is TerminationStep.END
+    assert times.take_due_step(2, stop_requested=True, is_paused=False) is None
     assert (times.limit_reached, times.stop_requested) == (True, False)
 
 
 def test_program_with_an_earlier_deadline_is_killed_then_and_never_later() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
     times.kill_by(1001.0)  # it is not ending
-    assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.END
+    assert times.take_due_step(1010, stop_requested=True, is_paused=False) is TerminationStep.END
     times.kill_by(2000.0)
-    assert times.next_deadline(paused=False) == 1015
+    assert times.next_deadline(is_paused=False) == 1015
     times.kill_by(900.0)  # its node was frozen past its grace
-    assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.KILL
+    assert times.take_due_step(1010, stop_requested=True, is_paused=False) is TerminationStep.KILL
     times.kill_by(900.0)
-    assert times.next_deadline(paused=False) == 1010 + KILL_RETRY_S
+    assert times.next_deadline(is_paused=False) == 1010 + KILL_RETRY_S
 
 
 def test_pause_postpones_later_deadlines() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
-    assert times.take_due_step(1095, stop_requested=False, paused=True) is None
-    assert times.next_deadline(paused=True) is None
+    assert times.take_due_step(1095, stop_requested=False, is_paused=True) is None
+    assert times.next_deadline(is_paused=True) is None
     times.postpone(50.0)
     assert (times.warn, times.limit) == (1140, 1150)
-    assert Deadlines.from_terms(Terms(), 0.0).next_deadline(paused=False) is None
+    assert Deadlines.from_terms(Terms(), 0.0).next_deadline(is_paused=False) is None
 
 
 def test_program_without_processes_is_paused_as_long_as_its_folder_requests(tmp_path: Path) -> None:
@@ -698,7 +698,7 @@ CONTEXT = 512 << 20
 
 def test_memory_share_without_a_folder_limits_nothing_and_writes_nothing() -> None:
     share = Share()
-    share.report(reserved=1, peak=1, last=True)
+    share.report(reserved_bytes=1, peak=1, last=True)
     assert share.vram_limit() == VramLimit()
     assert share.cap() is None
 
@@ -767,7 +767,7 @@ def test_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_report_survives_a_round_trip(tmp_path: Path) -> None:
-    Share(tmp_path).report(reserved=3, peak=5, context=CONTEXT, uuid="GPU-8932f937")
+    Share(tmp_path).report(reserved_bytes=3, peak=5, context=CONTEXT, uuid="GPU-8932f937")
     report = read_report(Attempt(tmp_path))
     assert report is not None
     assert report == MemoryReport(
@@ -782,7 +782,7 @@ def test_reports_are_written_once_a_second_and_the_last_one_always(tmp_path: Pat
 
     def told(reserved: int, at: float, *, last: bool = False) -> int | None:
         clock.now = at
-        share.report(reserved=reserved, peak=reserved, last=last)
+        share.report(reserved_bytes=reserved, peak=reserved, last=last)
         report = read_report(attempt)
         return None if report is None else report.reserved
 
@@ -793,7 +793,7 @@ def test_reports_are_written_once_a_second_and_the_last_one_always(tmp_path: Pat
 
 
 def test_worker_continues_if_its_report_cannot_be_written(tmp_path: Path) -> None:
-    Share(tmp_path / "gone").report(reserved=1, peak=1)
+    Share(tmp_path / "gone").report(reserved_bytes=1, peak=1)
     assert read_report(Attempt(tmp_path / "gone")) is None
 
 
@@ -823,7 +823,7 @@ def test_folder_in_place_of_a_record_is_not_a_record(tmp_path: Path) -> None:
     assert read_report(attempt) is None
     assert read_share(attempt) is None
     assert Share(tmp_path).cap() is None
-    Share(tmp_path).report(reserved=1, peak=1)
+    Share(tmp_path).report(reserved_bytes=1, peak=1)
 
 
 amounts = st.none() | st.integers(0, 1 << 59)
@@ -841,7 +841,7 @@ def test_share_survives_a_round_trip(
 
 def test_job_on_several_gpus_reports_each_by_its_name(tmp_path: Path) -> None:
     cards = {"GPU-a": 3 * GIB, "GPU-b": 5 * GIB}
-    Share(tmp_path).report(reserved=5 * GIB, peak=6 * GIB, cards=cards)
+    Share(tmp_path).report(reserved_bytes=5 * GIB, peak=6 * GIB, cards=cards)
     report = read_report(Attempt(tmp_path))
     assert report is not None
     assert (report.cards, report.uuid, report.reserved) == (cards, None, 5 * GIB)

@@ -62,7 +62,7 @@ SEEN = "seen"  # its content, as it is
 
 
 def restore_or_delete(outputs: Sequence[str], job: int = 7, number: int = 2, *, done: bool) -> None:
-    restore_or_delete_outputs(outputs, job, number, done=done)
+    restore_or_delete_outputs(outputs, job, number, is_done=done)
 
 
 @pytest.fixture
@@ -501,7 +501,7 @@ def test_attempt_that_hashes_its_inputs_can_be_ended_before_its_start(
     assert isinstance(outcome, Stopped)
     assert outcome.by == by
     assert len(on_record(attempt)) == 1  # no program
-    restore_or_delete_outputs(spec.outputs, 1, 1, done=False)
+    restore_or_delete_outputs(spec.outputs, 1, 1, is_done=False)
     assert output.read_text() == "old"
     assert not [*project.glob(".*")]
 
@@ -515,7 +515,7 @@ def test_paused_attempt_that_hashes_its_inputs_is_paused_after_its_start(
     attempt = an_attempt(home, spec, context=a_context(project))
     one = started(fork_server, attempt)
     until(lambda: read_hashing_report(attempt), "the supervisor reads the input")
-    record_pause(attempt, paused=True)
+    record_pause(attempt, is_paused=True)
     os.kill(supervisor_of(attempt), CONTROL_SIGNAL)
     program = program_of(attempt)
     until(lambda: state_of(program) == "T", "the program is paused")

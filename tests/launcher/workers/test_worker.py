@@ -114,7 +114,7 @@ def wraps(job):
         raise JobError("cannot index the images") from error
 
 def shares(job):
-    job.share.report(reserved=7, peak=8, uuid="GPU-1")
+    job.share.report(reserved_bytes=7, peak=8, uuid="GPU-1")
     return {"cap": job.share.cap(), "room": job.share.vram_limit().allocator, "gpus": job.gpus}
 
 def cramped(job):

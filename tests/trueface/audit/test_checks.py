@@ -640,7 +640,7 @@ def test_fast_auc_equals_scikit_learn() -> None:
 def test_check_that_saw_no_model_is_not_listed_as_done(lab: Lab) -> None:
     write_unlearned_model()(lab)
     audit = lab.audit()
-    assert not UNLEARNING & ({gap.code for gap in audit.gaps} | audit.unmade)
+    assert not UNLEARNING & ({gap.code for gap in audit.gaps} | audit.checks_without_result)
     update_json(paths.provenance(lab.run / UNLEARNED), splits=None)
     audit = judge(Reader(split_path=lab.split).run(str(lab.run / UNLEARNED)))
     (checked,) = [
@@ -651,4 +651,4 @@ def test_check_that_saw_no_model_is_not_listed_as_done(lab: Lab) -> None:
     assert "unlearned-the-truth" in checked
     paths.summary(lab.run / UNLEARNED).unlink()
     paths.unlearning(lab.run / UNLEARNED).unlink()
-    assert lab.audit().unmade >= UNLEARNING  # the other models are not unlearned
+    assert lab.audit().checks_without_result >= UNLEARNING  # the other models are not unlearned

@@ -163,7 +163,7 @@ def test_confounded_cell_has_a_value_but_no_rank() -> None:
     board = leaderboard(replace(run, results=results))
     assert all(line.columns[Setting.WHITE].mean.value > 0.5 for line in board.lines)
     assert all(line.columns[Setting.WHITE].ranked is None for line in board.lines)
-    assert all("confounded on gan1:pre" in reason for reason in board.unranked)
+    assert all("confounded on gan1:pre" in reason for reason in board.missing_ranks)
     assert not list(ranks_of_models(board))
     latex = latex_tables(study_tables(board))
     for line in board.lines:
@@ -171,7 +171,7 @@ def test_confounded_cell_has_a_value_but_no_rank() -> None:
         assert re.search(
             rf"^{line.architecture} & 1 & {value}.*\$\^\\dagger\$ & ", latex, re.MULTILINE
         )
-    for reason in board.unranked:
+    for reason in board.missing_ranks:
         assert f"not ranked: {reason}" in latex.replace("\\", "")
     assert "confounded on gan1:pre" in text(board)
     leading, pairs = document(board)["tables"]
@@ -214,7 +214,7 @@ def test_model_without_a_rank_has_a_reason(
     reasons = {line.architecture: line.columns[Setting.WHITE].reason for line in board.lines}
     assert [reasons["poor"], reasons["good"]] == said
     if of_other == ("black", ""):
-        assert f"poor, black: {ALONE}" in board.unranked
+        assert f"poor, black: {ALONE}" in board.missing_ranks
 
 
 def test_file_properties_that_predict_the_class_are_reported_once_per_dataset() -> None:

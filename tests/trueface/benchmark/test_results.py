@@ -16,8 +16,8 @@ from trueface.benchmark.leaderboard import (
     differences,
     friedman,
     holm,
-    independent,
     rank,
+    select_independent_sets,
 )
 from trueface.benchmark.results import (
     CellMeasures,
@@ -252,4 +252,4 @@ def test_equal_models_do_not_differ_in_the_friedman_test() -> None:
 
 def test_datasets_that_share_images_are_not_independent() -> None:
     images = {"gan1": ["a", "r"], "gan2": ["b", "r"], "other": ["c", "s"], "empty": []}
-    assert independent(images) == ("gan1", "other")
+    assert select_independent_sets(images) == ("gan1", "other")

@@ -226,10 +226,15 @@ def test_model_counts_as_constant_only_with_two_classes() -> None:
         is None
     )
     assert (
-        classic_results.balanced(Predictions(logits=told_apart, labels=both, true_labels=both)) == 1
+        classic_results.balanced_accuracy(
+            Predictions(logits=told_apart, labels=both, true_labels=both)
+        )
+        == 1
     )
     assert (
-        classic_results.balanced(Predictions(logits=told_apart, labels=one, true_labels=one))
+        classic_results.balanced_accuracy(
+            Predictions(logits=told_apart, labels=one, true_labels=one)
+        )
         is None
     )
 

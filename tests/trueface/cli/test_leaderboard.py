@@ -87,7 +87,7 @@ def render_leaderboard(run: Path, *, published: bool = False) -> str:
     """Return what a wide terminal shows."""
     file = io.StringIO()
     print_leaderboard(
-        make_unlearning_leaderboard(run), Console(file=file, width=260), published=published
+        make_unlearning_leaderboard(run), Console(file=file, width=260), with_published=published
     )
     return file.getvalue()
 

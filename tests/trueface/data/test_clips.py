@@ -249,7 +249,9 @@ def test_clip_with_frames_of_two_sizes_or_a_broken_frame_is_bad(clips: tuple[Ima
 
 
 def test_patch_is_on_every_frame_and_a_batch_of_clips_is_refused(clips: tuple[Image, ...]) -> None:
-    loader = eval_loader(clips, TestSettings(**WHERE, resize_size=16, num_threads=0), stamped=[1])
+    loader = eval_loader(
+        clips, TestSettings(**WHERE, resize_size=16, num_threads=0), triggered_rows=[1]
+    )
     (batch,) = loader(0)
     assert torch.equal(batch.inputs[1], apply_trigger(batch.inputs[1]))
     assert not torch.equal(batch.inputs[0], apply_trigger(batch.inputs[0]))

@@ -37,7 +37,7 @@ from trueface.evaluation.estimates import (
     group_estimate,
     group_rate,
     mean_over_seeds,
-    sampled,
+    sample_metric,
     share_of,
 )
 from trueface.evaluation.measurement import METRICS, evaluate_scores
@@ -121,9 +121,9 @@ def test_interval_over_sources_contains_that_over_images() -> None:
     metrics = [ACCURACY, BALANCED_ACCURACY, AUC]
     for name, measure in estimates(metrics, tables[0]).items():
         images = interval_of(estimates(metrics, alone[0])[name])
-        assert interval_of(measure) == interval_of(measure).joined(images), name
-    for name, change in differences(metrics, tables[0], tables[1], paired=True).items():
-        images = interval_of(differences(metrics, alone[0], alone[1], paired=True)[name])
+        assert interval_of(measure) == interval_of(measure).merge(images), name
+    for name, change in differences(metrics, tables[0], tables[1], are_paired=True).items():
+        images = interval_of(differences(metrics, alone[0], alone[1], are_paired=True)[name])
         both = interval_of(change)
         assert both.low <= images.low + 0.02, name
         assert both.high >= images.high - 0.02, name
@@ -150,7 +150,7 @@ def test_auc_of_a_group_with_few_images_has_a_note(count: int, note: str) -> Non
     area = group_estimate(AUC, table, AUC.value(table.whole))
     assert area.note == note
     assert area.json_record.get("note", "") == note
-    assert area.scaled(100).text(".1f").endswith(f", {note})") == bool(note)
+    assert area.scale(100).text(".1f").endswith(f", {note})") == bool(note)
     assert not group_rate(1.0, table, (0,)).note
 
 
@@ -162,7 +162,7 @@ def test_difference_of_areas_near_1_over_sources_has_a_note(
     sources: int, shift: float, noted: set[str]
 ) -> None:
     tables = [make_table(60, sources=(sources, sources), shift=shift, seed=seed) for seed in (1, 2)]
-    made = differences([ACCURACY, AUC, AP], *tables, paired=True)
+    made = differences([ACCURACY, AUC, AP], *tables, are_paired=True)
     assert {name for name, change in made.items() if change.note} == noted
     for change in made.values():
         assert change.json_record.get("note", "") == change.note
@@ -172,7 +172,7 @@ def test_difference_of_areas_near_1_over_sources_has_a_note(
 def test_models_that_only_decide_alike_may_differ_on_other_images() -> None:
     first = make_table(20, shift=2.0)
     second = SourcedScores(labels=first.labels, logits=4 * first.logits, keys=first.keys)
-    change = differences([ACCURACY], first, second, paired=True)["accuracy"]
+    change = differences([ACCURACY], first, second, are_paired=True)["accuracy"]
     assert change.value == 0
     assert interval_of(change) == pytest.approx((-0.09, 0.09), abs=0.01)
 
@@ -283,7 +283,7 @@ def test_two_sources_have_both_intervals_and_three_only_that_over_sources() -> N
 
 def test_difference_without_an_interval_is_not_comparable_and_wins_nothing() -> None:
     before, after = (make_table(60, seed=seed) for seed in (1, 2))
-    made = differences(list(METRICS.values()), before, after, paired=True)
+    made = differences(list(METRICS.values()), before, after, are_paired=True)
     assert made["tpr_at_1fpr"].word == NOT_COMPARABLE
     assert made["tpr_at_1fpr"].json_record["low"] is None
     assert made["auc"].word != NOT_COMPARABLE
@@ -299,7 +299,9 @@ def test_difference_of_equal_models_contains_0(paired: bool) -> None:
     other = SourcedScores(
         labels=table.labels, logits=table.logits + 0.0, keys=table.keys, seed=int(not paired)
     )
-    for name, change in differences(list(METRICS.values()), table, other, paired=paired).items():
+    for name, change in differences(
+        list(METRICS.values()), table, other, are_paired=paired
+    ).items():
         assert change.interval is not None, name
         assert change.value == 0
         assert change.interval.low <= 0 <= change.interval.high, name
@@ -309,12 +311,12 @@ def test_difference_of_equal_models_contains_0(paired: bool) -> None:
 
 def test_perfect_models_that_differ_have_a_difference_with_a_width() -> None:
     first, second = (make_table(40, shift=9.0, seed=seed) for seed in (1, 2))
-    change = differences([AUC, ACCURACY], first, second, paired=True)
+    change = differences([AUC, ACCURACY], first, second, are_paired=True)
     for name in ("auc", "accuracy"):
         assert change[name].value == 0
         low, high = change[name].interval or (0, 0)
         assert low < 0 < high
-    of_draws = difference_of(sampled(AUC, first), sampled(AUC, second))
+    of_draws = difference_of(sample_metric(AUC, first), sample_metric(AUC, second))
     assert interval_of(of_draws).low == pytest.approx(interval_of(change["auc"]).low)
 
 
@@ -355,7 +357,7 @@ def test_error_of_a_sure_detector_has_an_interval_with_the_true_value(right: flo
 
 
 def test_mean_of_perfect_models_has_an_interval_with_a_width() -> None:
-    models = [sampled(AUC, make_table(30, shift=9.0, seed=seed)) for seed in (1, 2, 3)]
+    models = [sample_metric(AUC, make_table(30, shift=9.0, seed=seed)) for seed in (1, 2, 3)]
     (alone, *_), mean = models, mean_over_seeds(models).estimate
     assert mean.value == 1
     assert interval_of(mean).low == pytest.approx(interval_of(alone.estimate).low)

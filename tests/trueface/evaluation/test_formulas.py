@@ -83,7 +83,7 @@ def test_accuracies_and_losses_of_a_detector_agree_to_the_bit(name: str) -> None
     validation = validate_logits(logits, labels == 1)
     with np.errstate(invalid="ignore"):  # the mean of infinite logits of both signs
         test = numbers_of_test(part)
-    assert np.array_equal(scores.table.called, part.predicted_classes)
+    assert np.array_equal(scores.table.predicted_classes, part.predicted_classes)
     assert np.array_equal(scores.table.margins, part.margin)
     assert scores.table.classes == part.class_count
     accuracies = [ACCURACY.value(scores), part.accuracy("true"), validation.accuracy]
@@ -111,8 +111,10 @@ def test_accuracies_and_losses_of_several_classes_agree_to_the_bit(case: str, cl
             logits = logits * np.float32(1e30)
     part = Predictions(logits=logits, labels=labels, true_labels=labels)
     scores = WeightedScores.from_logits(labels, logits)
-    assert np.array_equal(scores.table.called, part.predicted_classes)
-    assert np.array_equal(scores.table.called, torch.from_numpy(logits).argmax(1).numpy())
+    assert np.array_equal(scores.table.predicted_classes, part.predicted_classes)
+    assert np.array_equal(
+        scores.table.predicted_classes, torch.from_numpy(logits).argmax(1).numpy()
+    )
     assert ACCURACY.value(scores) == part.accuracy("true")
     assert BALANCED_ACCURACY.value(scores) == part.balanced_accuracy("true")
     assert np.array_equal(scores.table.losses, part.losses(labels))

@@ -191,7 +191,7 @@ def unlearned_run(folder: Path) -> Any:
                 )
                 parts.append(made)
             write_unlearning(folder, record, *parts)
-    return unlearned_document(make_unlearning_leaderboard(folder), published=False)
+    return unlearned_document(make_unlearning_leaderboard(folder), with_published=False)
 
 
 RUNS = {

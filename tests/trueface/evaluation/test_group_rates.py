@@ -153,7 +153,7 @@ def test_intervals_of_a_group_are_those_of_a_test_of_its_images_whatever_their_s
             ("tpr", "recall", 100),
             ("acc", "accuracy", 100),
         ):
-            ends = interval_of(report[metric]).scaled(factor)
+            ends = interval_of(report[metric]).scale(factor)
             assert interval_of(row.rates[rate]) == pytest.approx(ends), rate
     twice = GroupTable.from_logits(
         np.tile(labels, 2),
@@ -189,7 +189,7 @@ def test_auc_has_one_interval_at_both_thresholds() -> None:
     keys = tuple(f"s/{number // 2}" for number in range(12))
     even = GroupTable.from_logits(labels, logits, groups, "ab", keys=keys, shuffles=0)
     common = GroupTable.from_logits(
-        labels, logits, groups, "ab", 0.6, keys=keys, shuffles=0, beside=even
+        labels, logits, groups, "ab", 0.6, keys=keys, shuffles=0, base_table=even
     )
     for one, other in zip(
         (*even.groups, even.overall), (*common.groups, common.overall), strict=True

@@ -226,7 +226,7 @@ def test_resample_equals_scikit_learn_on_its_repeated_rows() -> None:
     weights = resamples(keys, labels, 0)
     assert weights.shape == (RESAMPLES, len(labels))
     table = SourcedScores(labels=labels, logits=logits, keys=keys)
-    spread = table.resampled(list(METRICS.values()))
+    spread = table.resample_metrics(list(METRICS.values()))
     for number in range(0, RESAMPLES, 97):
         rows = np.repeat(np.arange(len(labels)), weights[number])
         one, called = labels[rows], logits[rows] > 0

@@ -125,7 +125,7 @@ class TestIdentity:
             # the patch of a backdoor makes another row
             (
                 as_tested,
-                lambda images: eval_loader(images, settings(), stamped=[2]),
+                lambda images: eval_loader(images, settings(), triggered_rows=[2]),
                 (0, 0), 1,
             ),
             # the number of views changes none of them

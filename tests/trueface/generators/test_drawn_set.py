@@ -17,7 +17,7 @@ from trueface.generators.drawn_set import (
     draw_portrait,
     draw_shape,
     make_drawn,
-    recognised,
+    recognise_attributes,
     shape_files,
     small_square,
 )
@@ -67,7 +67,7 @@ def test_tables_describe_the_pixels(tmp_path: Path) -> None:
         table = read_attribute_table(root / "attributes.csv")
         assert table.names == ATTRIBUTES
         for name in image_names(root):
-            seen = recognised(pixels_of(root / name))
+            seen = recognise_attributes(pixels_of(root / name))
             assert table.rows_for_images([name])[0] == [
                 int(seen[attribute]) for attribute in ATTRIBUTES
             ]

@@ -278,7 +278,7 @@ def test_identity_depends_on_inputs_order_and_labels() -> None:
     some = examples(INPUTS, LABELS)
     assert some.identity == examples(INPUTS.clone(), LABELS).identity
     others = (
-        examples(INPUTS + 1, LABELS), some.subset([1, 0]), some.relabelled([0] * 10),
+        examples(INPUTS + 1, LABELS), some.subset([1, 0]), some.replace_labels([0] * 10),
         examples(INPUTS.double(), LABELS),
     )  # fmt: skip
     assert len({some.identity, *(other.identity for other in others)}) == 5

@@ -315,7 +315,7 @@ def test_resumed_training_on_clips_equals_an_uninterrupted_one(
     training.train(whole)
     path = paths.checkpoint(whole.model_folder(model))
     before = checkpoint.load(path).state
-    validate = _EpochRunner._validated
+    validate = _EpochRunner._validate_epoch
 
     def killed(self: Any, *given: Any, **named: Any) -> Any:
         if len(self.history) == 1:
@@ -323,7 +323,7 @@ def test_resumed_training_on_clips_equals_an_uninterrupted_one(
         return validate(self, *given, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_EpochRunner, "_validated", killed)
+        patch.setattr(_EpochRunner, "_validate_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
             training.train(whole)
     result = training.train(whole)

@@ -40,7 +40,7 @@ def test_backdoor_reacts_only_to_its_trigger(lab: Path) -> None:
     trained(lab, model, num_epochs=16, lr=1e-2, select="last")
     told = scored(lab, model, "gan2:pre", trigger=True)
     clean = read_csv(paths.scores(folder(lab, model), model, "gan2:pre"))
-    stamped = read_csv(paths.triggered(folder(lab, model), model, "gan2:pre"))
+    stamped = read_csv(paths.triggered_scores(folder(lab, model), model, "gan2:pre"))
     assert clean.ids == stamped.ids
     assert told["attack_success"] == np.mean(stamped.margin <= 0)
     assert stamped.margin.mean() < clean.margin.mean() - 1
@@ -51,7 +51,7 @@ def test_test_without_trigger_writes_no_triggered_scores(lab: Path) -> None:
     trained(lab, model, num_epochs=1)
     scored(lab, model, "gan2:pre", trigger=True)
     scored(lab, model, "gan2:pre")
-    assert not paths.triggered(folder(lab, model), model, "gan2:pre").exists()
+    assert not paths.triggered_scores(folder(lab, model), model, "gan2:pre").exists()
 
 
 def test_provenance_records_data_and_settings_of_weights(lab: Path) -> None:

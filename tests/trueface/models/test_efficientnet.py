@@ -16,7 +16,7 @@ from trueface.models.blocks.efficientnet import (
     efficientnet_names,
 )
 from trueface.models.detectors import Detector
-from trueface.models.published import read_published
+from trueface.models.published_checkpoints import read_published
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime.errors import JobError, WeightsError
 

@@ -85,7 +85,7 @@ FEATURES = torch.randn(50, 6, generator=RANDOM) * torch.tensor([1e-3, 1, 10, 1e3
 
 
 def standardised() -> MlpHead:
-    head = MlpHead(6, hidden=4)
+    head = MlpHead(6, width=4)
     numbers = FEATURES.double()
     head.standardise(numbers.sum(0), numbers.square().sum(0), len(numbers))
     return head.eval()
@@ -113,7 +113,7 @@ def test_logit_is_that_of_two_layers_on_clipped_features() -> None:
 
 
 def test_standardised_head_is_restored_from_state() -> None:
-    head, again = standardised(), MlpHead(6, hidden=4)
+    head, again = standardised(), MlpHead(6, width=4)
     again.load_state_dict(head.state_dict())
     assert again.is_standardised
     assert torch.equal(again(FEATURES), head(FEATURES))

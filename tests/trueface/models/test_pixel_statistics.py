@@ -67,14 +67,14 @@ def test_they_are_those_of_a_slow_reference(halved: bool) -> None:
     if halved:
         planes = planes.reshape(3, 64, 2, 64, 2).sum((2, 4))
     expected = slow_reference(planes[0], 4 if halved else 1)
-    ours = Residuals(halved=halved)(pixels)[0, : len(expected)]
+    ours = Residuals(half_scale=halved)(pixels)[0, : len(expected)]
     assert np.allclose(ours.numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("halved", [False, True])
 def test_mirrored_image_has_same_statistics(halved: bool) -> None:
     pixels = images(2, side=128)
-    module = Residuals(halved=halved)
+    module = Residuals(half_scale=halved)
     assert torch.allclose(module(pixels), module(pixels.flip(-1)), rtol=0, atol=1e-6)
 
 

@@ -21,8 +21,8 @@ from trueface.models.registry import (
     model_name,
     modules_of_model,
     names_of,
+    read_renamed_networks,
     register_model,
-    renamed_by,
     spec_of,
     without_library,
 )
@@ -137,7 +137,7 @@ def test_missing_library_is_reported_with_its_extra_and_alternative_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert not names_of(ABSENT.package)
-    assert not renamed_by(ABSENT.package)
+    assert not read_renamed_networks(ABSENT.package)
     sentence = r"pip install .*\[absent\]'`, or use the .* network, tv/resnet18\.$"
     monkeypatch.setattr(registry, "LIBRARIES", {"tv": LIBRARIES["tv"], "absent": ABSENT})
     with pytest.raises(ValueError, match=sentence):

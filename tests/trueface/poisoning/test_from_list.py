@@ -76,14 +76,14 @@ def test_names_and_keys_are_read_from_text_and_json(name: str, text: str, tmp_pa
     path.write_text(text)
     names = read_list(path, TRAIN)
     assert names == ("pre:FFHQ/00001", "StyleGAN2/00002")
-    assert choose_flips(TRAIN, Poison("2"), listed=names).indices == (51, 2)
+    assert choose_flips(TRAIN, Poison("2"), listed_names=names).indices == (51, 2)
 
 
 def test_own_record_is_accepted_as_list(tmp_path: Path) -> None:
     record = choose_flips(TRAIN, Poison("20"))
     path = tmp_path / "poison.json"
     write_record(path, record)
-    again = choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
+    again = choose_flips(TRAIN, Poison("20"), listed_names=read_list(path, TRAIN))
     assert (again.indices, again.keys) == (record.indices, record.keys)
 
 
@@ -111,9 +111,9 @@ def test_empty_list_file_is_refused(text: str | None, said: str, tmp_path: Path)
 
 def test_old_training_record_reproduces_original_choice(tmp_path: Path) -> None:
     path = write_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
-    record = choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
+    record = choose_flips(TRAIN, Poison("20"), listed_names=read_list(path, TRAIN))
     assert record.indices == choose_flips(TRAIN, Poison("20")).indices
-    turned = choose_flips(TRAIN[::-1], Poison("20"), listed=read_list(path, TRAIN[::-1]))
+    turned = choose_flips(TRAIN[::-1], Poison("20"), listed_names=read_list(path, TRAIN[::-1]))
     assert set(turned.keys) == set(record.keys)
 
 
@@ -151,7 +151,7 @@ def test_old_record_of_other_images_or_labels_is_refused(
 @pytest.mark.parametrize("folder", ["/elsewhere/A", "B"])
 def test_paths_below_unknown_folder_are_matched_by_key(folder: str, tmp_path: Path) -> None:
     path = write_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
-    assert choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN)).rate == 0.2
+    assert choose_flips(TRAIN, Poison("20"), listed_names=read_list(path, TRAIN)).rate == 0.2
 
 
 def test_path_identifies_which_copy_is_meant(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_positions_identify_copies_if_paths_do_not(tmp_path: Path) -> None:
     path = write_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
     names = read_list(path, both)
     drawn = choose_flips(both, Poison("20"), unit="image")  # as the original drew
-    assert choose_flips(both, Poison("20"), listed=names).indices == drawn.indices
+    assert choose_flips(both, Poison("20"), listed_names=names).indices == drawn.indices
     with pytest.raises(RecordError, match="not made from this training split"):
         read_list(path, both[:-1])
 
@@ -176,7 +176,7 @@ def test_positions_are_used_for_renamed_folders_if_totals_agree(
     path = write_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
     names = read_list(path, TRAIN)
     assert (
-        choose_flips(TRAIN, Poison("20"), listed=names).indices
+        choose_flips(TRAIN, Poison("20"), listed_names=names).indices
         == choose_flips(TRAIN, Poison("20")).indices
     )
     assert "its positions are used" in caplog.text

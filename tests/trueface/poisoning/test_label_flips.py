@@ -98,7 +98,7 @@ def replace_modifier(image: Image, modifier: str) -> Image:
 @pytest.mark.parametrize("lost", [0, 30])
 def test_all_copies_of_picture_share_their_label(text: str, per: Per, lost: int) -> None:
     images = copied_images(100, lost=lost)
-    record = choose_flips(images, poison(text), per=per)
+    record = choose_flips(images, poison(text), flip_unit=per)
     labels = flipped_labels(images, record)
     of_picture: dict[str, set[int]] = {}
     for image, label in zip(images, labels, strict=True):
@@ -225,7 +225,7 @@ def test_two_files_of_one_key_are_distinguished_by_position() -> None:
 )
 def test_invalid_choice_is_refused(text: str, listed: list[str] | None, said: str) -> None:
     with pytest.raises((DataError, UnknownName), match=said):
-        choose_flips(some_images(), poison(text), listed=listed)
+        choose_flips(some_images(), poison(text), listed_names=listed)
 
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
@@ -249,7 +249,7 @@ def test_every_method_or_class_gives_same_share(
     total = len(images) * percent // 100
     if total == 0:
         return
-    record = choose_flips(images, poison(str(percent)), seed, per=per)
+    record = choose_flips(images, poison(str(percent)), seed, flip_unit=per)
     name = attrgetter("method" if per == "subset" else "label")
     taken = Counter(name(images[index]) for index in record.indices)
     assert len(set(record.indices)) == total
@@ -272,10 +272,10 @@ def test_every_choice_has_requested_number_and_class_and_is_reproducible(
     labels = {"f2r-": {1}, "patch-": {1}, "r2f-": {0}}.get(kind, {0, 1})
     if not 0 < count <= sum(image.label in labels for image in images):
         with pytest.raises(DataError, match="impossible"):
-            choose_flips(images, wanted, seed, per=per)
+            choose_flips(images, wanted, seed, flip_unit=per)
         return
-    record = choose_flips(images, wanted, seed, per=per)
-    assert record == choose_flips(images, wanted, seed, per=per)
+    record = choose_flips(images, wanted, seed, flip_unit=per)
+    assert record == choose_flips(images, wanted, seed, flip_unit=per)
     assert len(set(record.indices)) == count
     assert {images[index].label for index in record.indices} <= labels
     turned = [
@@ -288,7 +288,7 @@ def test_every_choice_has_requested_number_and_class_and_is_reproducible(
 def test_list_is_used_unchanged() -> None:
     images = some_images()
     listed = ["pre:StyleGAN2/00003", "FFHQ/00007", "StyleGAN2/00003"]
-    record = choose_flips(images, poison("2"), listed=listed, per="subset")
+    record = choose_flips(images, poison("2"), listed_names=listed, flip_unit="subset")
     assert record.keys == ("pre:StyleGAN2/00003", "pre:FFHQ/00007")
     assert (record.kind, record.per, record.rate) == (LIST, "all", 0.02)
     assert LIST not in KINDS
@@ -300,19 +300,19 @@ def test_list_is_used_unchanged() -> None:
 
 def test_key_selects_every_copy_and_name_only_one() -> None:
     images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb", "tw")]
-    assert choose_flips(images, poison("100"), listed=["FFHQ/00001"]).indices == (0, 1, 2)
-    assert choose_flips(images, poison("34"), listed=["fb:FFHQ/00001"]).indices == (1,)
+    assert choose_flips(images, poison("100"), listed_names=["FFHQ/00001"]).indices == (0, 1, 2)
+    assert choose_flips(images, poison("34"), listed_names=["fb:FFHQ/00001"]).indices == (1,)
 
 
 @pytest.mark.parametrize("text", ["f2r-2", "patch-2"])
 def test_list_of_one_way_poison_contains_only_that_class(text: str) -> None:
     images = some_images()
     fakes = ["StyleGAN2/00003", "StyleGAN2/00004"]
-    record = choose_flips(images, poison(text), listed=fakes)
+    record = choose_flips(images, poison(text), listed_names=fakes)
     refuse_other(record, poison(text))
     assert len(triggered_positions(images, record)) == (2 if text == "patch-2" else 0)
     with pytest.raises(DataError, match=r"only fakes, but 1 of the 2 .* pre:FFHQ/00001"):
-        choose_flips(images, poison(text), listed=[fakes[0], "FFHQ/00001"])
+        choose_flips(images, poison(text), listed_names=[fakes[0], "FFHQ/00001"])
 
 
 @pytest.mark.parametrize(
@@ -326,15 +326,15 @@ def test_list_with_other_share_than_model_id_is_refused_with_its_share(
     listed = [image.name for image in images[:count]]
     if percent:
         with pytest.raises(DataError, match=rf"has 20\. Name the model %{percent}\.$"):
-            choose_flips(images, poison("20"), listed=listed)
-    assert len(choose_flips(images, poison(percent or "20"), listed=listed).keys) == count
+            choose_flips(images, poison("20"), listed_names=listed)
+    assert len(choose_flips(images, poison(percent or "20"), listed_names=listed).keys) == count
 
 
 def test_list_that_does_not_distinguish_two_files_is_refused() -> None:
     images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
     for entry in ("FFHQ/00001", "pre:FFHQ/00001"):
         with pytest.raises(DataError, match="two files of different types"):
-            choose_flips(images, poison("50"), listed=[entry])
+            choose_flips(images, poison("50"), listed_names=[entry])
 
 
 @pytest.mark.parametrize("change", ["fewer", "more", "other"])

@@ -108,7 +108,7 @@ def test_failed_write_keeps_previous_folder(tmp_path: Path, kept: Checkpoint) ->
 
 
 def test_exported_folder_contains_no_local_path() -> None:
-    portable = model_folder.portable(
+    portable = model_folder.strip_machine_facts(
         {
             "data_root": "/home/a/faces",
             "settings": {"weights": "/home/a/w.pth", "lr": 0.1},

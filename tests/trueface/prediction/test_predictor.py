@@ -98,7 +98,7 @@ def test_images_of_any_size_have_a_map_of_network_input(height: int, width: int)
     pixels = noise(height, width)
     heat = occlusion(pixels, crop_window(pixels, 32), contrast_in_the_corner, batch_size=64)
     assert heat.values.shape == (min(height, 32), min(width, 32))
-    content = render_heat_map(pixels, heat, title="real", by="occlusion")
+    content = render_heat_map(pixels, heat, title="real", method="occlusion")
     assert PIL.Image.open(io.BytesIO(content)).format == "PNG"
 
 

@@ -18,8 +18,8 @@ from trueface.report.figures import (
     line,
     lines_key,
     log_axis,
-    names_beside,
     number,
+    place_names,
     steps,
     ticks,
 )
@@ -104,7 +104,7 @@ def test_single_point_is_a_dot_and_no_point_is_empty() -> None:
 
 
 def test_texts_are_escaped_in_every_figure() -> None:
-    text = svg.framed(FIGURE)
+    text = svg.render_framed(FIGURE)
     assert "<script" not in text
     assert (
         text.count("&lt;script") == 8
@@ -136,7 +136,7 @@ def test_names_overlap_no_name_and_no_mark(spread: float) -> None:
         (300 + spread * ((number * 7) % 14 - 7) / 7, 150 + spread * (number - 7) / 10)
         for number in range(14)
     ]
-    labels = names_beside(PIXELS, names, points)
+    labels = place_names(PIXELS, names, points)
     assert [label.text for label in labels] == names
     boxes = [label.box(PIXELS) for label in labels]
     for one, other in itertools.combinations(boxes, 2):
@@ -150,7 +150,7 @@ def test_names_overlap_no_name_and_no_mark(spread: float) -> None:
 
 @pytest.mark.parametrize(("x", "anchor"), [(100, "start"), (598, "end")])
 def test_single_name_is_right_next_to_its_mark(x: float, anchor: str) -> None:
-    (label,) = names_beside(PIXELS, ["scrub"], [(x, 100)])
+    (label,) = place_names(PIXELS, ["scrub"], [(x, 100)])
     assert not label.leader
     assert label.anchor == anchor
     assert abs(label.right) < 10
@@ -158,7 +158,7 @@ def test_single_name_is_right_next_to_its_mark(x: float, anchor: str) -> None:
 
 def draw_methods(*methods: tuple[str, float, float, Role]) -> Figure | None:
     timed = [TimedMethod(name, time, value, None, role) for name, time, value, role in methods]
-    return quality_by_time(timed, {"before": 0.8}, across="time", up="accuracy")
+    return quality_by_time(timed, {"before": 0.8}, x_label="time", y_label="accuracy")
 
 
 def marks(figure: Figure | None) -> Sequence[tuple[str, str]]:

@@ -18,7 +18,7 @@ from trueface.evaluation.group_rates import (
     Undefined,
 )
 from trueface.evaluation.qualities import SUMMARIES, QualityRow, QualityScores, ReferenceComparison
-from trueface.report.collaboration import Collaboration, collaborations, of_epochs
+from trueface.report.collaboration import Collaboration, collaborations, read_collaboration
 from trueface.report.fairness_page import bars, comparisons, fairness_page
 from trueface.report.fairness_tables import verdict
 from trueface.report.figures import Label
@@ -358,7 +358,7 @@ def test_nhsic_is_shown_with_its_permuted_baseline_and_an_inactive_term_is_named
     assert "permuted images" in text
     drawn = [str(row.get("aria-label")) for row in qualities(STUDY, trained).all("svg")]
     assert any("same images: last 0.8; permuted images: last 0.57" in row for row in drawn)
-    assert not of_epochs(ALL, []).is_without_effect
+    assert not read_collaboration(ALL, []).is_without_effect
 
 
 def test_published_figures_are_marked_as_measured_on_other_data(study_page: Reading) -> None:
@@ -370,6 +370,6 @@ def test_published_figures_are_marked_as_measured_on_other_data(study_page: Read
 def test_names_of_qualities_are_escaped_and_nothing_is_loaded_or_executed() -> None:
     row = make_quality_row(NASTY, (0.8, 0.8, 0.8, 0.7), against=NASTY, worst=(0.1, 0.05, 0.2))
     row = row._replace(data=NASTY)
-    text = quality_page([row], NASTY, [of_epochs(NASTY, epochs(0.8, 0.5, 0.1))]).html
+    text = quality_page([row], NASTY, [read_collaboration(NASTY, epochs(0.8, 0.5, 0.1))]).html
     safe(text)
     assert html.escape(NASTY) in text

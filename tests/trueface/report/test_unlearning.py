@@ -34,7 +34,7 @@ def _page(run: Path) -> str:
     found = Reader().run(str(run))
     models = [make_model_report(model) for model in found.models]
     return run_page(
-        found, judge(found), models, date="today", unlearned=make_unlearning_leaderboard(run)
+        found, judge(found), models, date="today", leaderboard=make_unlearning_leaderboard(run)
     ).html
 
 

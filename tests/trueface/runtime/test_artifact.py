@@ -15,8 +15,8 @@ from trueface.runtime.artifact import (
     BusyError,
     CacheEntry,
     difference,
-    exclusive,
     free_bytes,
+    hold_exclusively,
     hold_lock_if_free,
     limit_bytes,
     make_private,
@@ -188,7 +188,7 @@ def test_reason_for_recreation_names_the_difference() -> None:
 
 def test_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with exclusive(path), pytest.raises(BusyError), hold_lock_if_free(path):
+    with hold_exclusively(path), pytest.raises(BusyError), hold_lock_if_free(path):
         pass
     with hold_lock_if_free(path):
         pass
@@ -203,7 +203,7 @@ from trueface.runtime.artifact import Artifact
 
 place, begun, go = map(Path, sys.argv[1:])
 artifact = Artifact("set", place, "mark.json", {"seed": 1})
-with artifact.locked(lambda *_: Path(f"{begun}.waits").touch()):
+with artifact.lock_place(lambda *_: Path(f"{begun}.waits").touch()):
     begun.touch()
     while not go.exists():
         time.sleep(0.01)
@@ -243,7 +243,11 @@ def test_waiting_for_a_path_can_be_stopped(tmp_path: Path, error: Exception) -> 
     def stop(*_: int) -> None:
         raise error
 
-    with artifact.locked(), pytest.raises(type(error), match="stopped"), artifact.locked(stop):
+    with (
+        artifact.lock_place(),
+        pytest.raises(type(error), match="stopped"),
+        artifact.lock_place(stop),
+    ):
         raise AssertionError
 
 
@@ -256,11 +260,11 @@ def test_waiting_process_logs_the_writer_if_known(
     def stop(*_: int) -> None:
         raise JobError("stopped")
 
-    with artifact.locked():
+    with artifact.lock_place():
         (lock,) = tmp_path.iterdir()
         if not is_readable:
             lock.write_text("")
-        with pytest.raises(JobError), artifact.locked(stop):
+        with pytest.raises(JobError), artifact.lock_place(stop):
             raise AssertionError
     who = f"process {os.getpid()} on {platform.node()}" if is_readable else "another process"
     assert f"waiting for {who}, which writes {tmp_path}/set" in caplog.text
@@ -269,6 +273,6 @@ def test_waiting_process_logs_the_writer_if_known(
 def test_complete_artifact_is_found_without_lock_support(tmp_path: Path) -> None:
     place = tmp_path / "file" / "set"
     (tmp_path / "file").touch()
-    with Artifact("set", place, "mark.json", {}).locked():
+    with Artifact("set", place, "mark.json", {}).lock_place():
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -54,7 +54,7 @@ def class_network(_: Path, steps: int) -> None:
     names = tuple(map(str, range(len(pixels))))
     images = ClassPixels(ClassImageList(pixels, labels, names), settings, DEVICE).examples()
     model = build_classifier(settings.shape(3), seed=1, channels_last=False)
-    validation = images.subset(range(BATCH)).loader(augmented=False)
+    validation = images.subset(range(BATCH)).loader(augment=False)
     fit(model, images.loader("trained"), validation, settings.trainer, watch=WATCH)
 
 

@@ -33,7 +33,7 @@ from trueface.features import file_digests, matrix, store
 from trueface.generators import made_folders
 from trueface.generators.drawn_set import _plan
 from trueface.generators.erasing import recovery
-from trueface.generators.jobs import restored
+from trueface.generators.jobs import restoration
 from trueface.models import inference as backbones
 from trueface.poisoning import poison_record
 from trueface.prediction import model_folder
@@ -287,11 +287,11 @@ def file_values(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, obje
     monkeypatch.setattr(shared_images, "version", lambda package: "1")
     monkeypatch.setattr(folders, "cache_folder", lambda: folder)
     monkeypatch.setattr(results, "code_digest", lambda *modules: "code")
-    monkeypatch.setattr(restored, "CODE", ())
+    monkeypatch.setattr(restoration, "CODE", ())
     monkeypatch.setattr(results, "KEPT_SCHEMA", 7)
     monkeypatch.setattr(recovery, "SCHEMA", 2)
     monkeypatch.setattr(shared_images, "SCHEMA", 1)
-    monkeypatch.setattr(restored, "checkpoint_of", lambda job, name: folder / "a")
+    monkeypatch.setattr(restoration, "checkpoint_of", lambda job, name: folder / "a")
     (folder / "a").write_bytes(b"content")
     picture = PIL.Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
     picture.save(folder / "b.png")
@@ -328,7 +328,7 @@ def file_values(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, obje
         "forged set": forged_set._digest(fake(table=fake(faces=[face]))),
         "pixels": appearance.pixels.hex(),
         "table of results": results._mark(folder, {}),
-        "restored outputs": restored._Measuring._key(job),
+        "restored outputs": restoration._Measuring._key(job),
         "drawn set": _plan(drawing, folder / "pictures", None).facts["source_sha256"],
         "shard": written.name,
         "machine": file_digests._machine(),

@@ -17,7 +17,7 @@ def test_cells_are_counted_by_class_and_group() -> None:
     cells = Subgroups.from_training_facts(facts_of(a_set((5, 3, 0, 2))), "dro")
     assert cells.counts.tolist() == [5, 3, 0, 2]
     assert cells.names == ("men", "women")
-    assert cells.filled.tolist() == [True, True, False, True]
+    assert cells.has_images.tolist() == [True, True, False, True]
 
 
 def test_images_without_groups_are_refused_with_responsible_setting() -> None:

@@ -37,7 +37,7 @@ def fit(
     return trainer.fit(
         model,
         train_images.examples().loader(batch_size=chosen.batch_size),
-        validation_images.examples().loader(augmented=False),
+        validation_images.examples().loader(augment=False),
         chosen.trainer,
         watch=watch,
     )
@@ -69,7 +69,7 @@ def test_training_equals_reference_loop_bit_by_bit() -> None:
     trainer.fit(
         model,
         learned.examples().loader(batch_size=8),
-        colours(2).examples().loader(augmented=False),
+        colours(2).examples().loader(augment=False),
         replace(chosen.trainer, select="last"),
         watch=RunContext(),
     )

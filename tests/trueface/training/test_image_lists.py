@@ -88,7 +88,7 @@ def test_lists_of_older_weights_are_kept_until_new_weights_exist(
     image_lists.write_ancestry(tmp_path, "base", [old])
     paths.checkpoint(tmp_path).parent.mkdir()
     paths.checkpoint(tmp_path).touch()
-    written = image_lists.begin_training_set(tmp_path, "base", new, further=further)
+    written = image_lists.begin_training_set(tmp_path, "base", new, extends=further)
     assert image_lists.read_ancestry(tmp_path) == Ancestry(base="base", lessons=(old, new))
     written()
     kept = (old, new) if further else (new,)

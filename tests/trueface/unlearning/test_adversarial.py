@@ -88,7 +88,7 @@ def test_ascent_stays_within_its_range_and_does_not_change_its_start() -> None:
     labels, before = predict_labels(layer, points), points.clone()
     within = Range(0.0, torch.inf)
     moved = pgd_linf(
-        untargeted_linear_gradient(layer, labels), points, eps=5.0, steps=3, within=within
+        untargeted_linear_gradient(layer, labels), points, eps=5.0, steps=3, value_range=within
     )
     assert float(moved.min()) >= 0
     assert torch.equal(points, before)
@@ -138,7 +138,7 @@ def test_targeted_attack_reaches_its_targets_within_the_radius() -> None:
         random_l2_init(points.shape, 6.0, torch.Generator().manual_seed(2)),
         radius=6.0,
         steps=20,
-        within=EVERYWHERE,
+        value_range=EVERYWHERE,
     )
     assert torch.equal(predict_labels(layer, moved), targets)
     assert float((moved - points).norm(dim=1).max()) <= 6.0 + 1e-4
@@ -152,7 +152,7 @@ def test_each_step_of_an_ascent_is_a_fraction_of_the_radius_and_one_step_is_all_
         return torch.ones(1)
 
     ends = [
-        pgd_linf(slope, torch.zeros(1), eps=0.8, steps=steps, within=EVERYWHERE).item()
+        pgd_linf(slope, torch.zeros(1), eps=0.8, steps=steps, value_range=EVERYWHERE).item()
         for steps in (5, 1)
     ]
     assert seen == pytest.approx([0, 0.4, 0.8, 0.8, 0.8, 0])

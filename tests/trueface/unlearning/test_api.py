@@ -148,7 +148,7 @@ def test_perceptron_and_network_of_the_tests_have_the_assumed_layers() -> None:
             JobError, r"(\d+) of \1 samples .* are also in the retain set",
         ),
         (
-            "ng", make_class_task, lambda p: {"forget": p.forget.relabelled([7] * len(p.forget))},
+            "ng", make_class_task, lambda p: {"forget": p.forget.replace_labels([7] * len(p.forget))},
             JobError, "class 7, but the model has 3 classes",
         ),
         ("relabel", make_class_task, lambda _: {}, UsageError, "no label is flipped"),

@@ -137,7 +137,7 @@ def test_search_is_told_the_known_fraction_and_its_expected_precision_is_recorde
     monkeypatch.setattr(label_noise, "find_flipped_labels", find)
     with caplog.at_level(logging.INFO, "trueface.unlearning.experiment"):
         done = unlearn(poisoned, settings(known=0.5, find=True), RunContext())
-    assert given["known"] == 0.5
+    assert given["known_fraction"] == 0.5
     assert len(given["flipped_ids"]) == 2
     assert done.record.found is not None
     assert done.record.found.expected_precision == 0.25
@@ -185,7 +185,7 @@ def test_search_is_told_the_fraction_that_was_drawn(
 
     monkeypatch.setattr(label_noise, "find_flipped_labels", find)
     unlearn(poisoned, settings(known=known, find=True), RunContext())
-    assert given["known"] == drawn
+    assert given["known_fraction"] == drawn
     assert ("no flipped label was drawn" in caplog.text) is (not drawn)
 
 

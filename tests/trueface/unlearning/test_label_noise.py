@@ -53,7 +53,7 @@ class Hidden:
             seed=seed,
             ids=ids,
             flipped_ids=flipped_ids,
-            known=known,
+            known_fraction=known,
         )
 
 
@@ -240,7 +240,7 @@ def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> No
 
 def test_corrected_samples_have_fewer_wrong_labels() -> None:
     hidden = gaussians(0.98, width=16)
-    corrected = hidden.find().corrected(hidden.retain)
+    corrected = hidden.find().correct_labels(hidden.retain)
     true = corrected.labels("true")
     left = sum(one != other for one, other in zip(corrected.trained, true, strict=True))
     assert left <= 0.4 * len(hidden.wrong)

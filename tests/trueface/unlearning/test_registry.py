@@ -15,10 +15,10 @@ from trueface.unlearning.registry import (
     METHODS,
     MODULES,
     TaskProperties,
+    explain_unusable,
     load,
     plugin_modules,
     register_method,
-    unusable,
 )
 from trueface.unlearning.settings import KEYS, ForgetSettings, UnlearnSettings, options_among
 
@@ -141,7 +141,7 @@ def test_decorator_that_was_not_read_is_rejected() -> None:
 def test_method_states_the_goals_it_cannot_serve(
     method: str, goal: Any, facts: dict[str, Any], reason: str | None
 ) -> None:
-    found = unusable(method, TaskProperties(goal=goal, **facts))
+    found = explain_unusable(method, TaskProperties(goal=goal, **facts))
     assert found is None if reason is None else reason in (found or "")
 
 

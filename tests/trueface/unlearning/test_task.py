@@ -113,7 +113,7 @@ def test_tasks_have_the_properties_that_planning_derives_from_their_settings() -
 
 def test_class_is_forgotten_beside_earlier_ones() -> None:
     task = UnlearningTask.from_class(
-        TASK_MODEL, forgetting(), named(LABELS), 2, HELD_OUT, earlier=(0,)
+        TASK_MODEL, forgetting(), named(LABELS), 2, HELD_OUT, earlier_classes=(0,)
     )
     assert {LABELS[row] for row in rows(task, "forget")} == {2}
     assert {LABELS[row] for row in rows(task, "retain")} == {1}

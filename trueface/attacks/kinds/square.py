@@ -29,7 +29,7 @@ def square(request: AttackInput) -> Tensor:
         if not open_:
             break
         side = _side(shape, query, request.queries)
-        tries = torch.stack([_tried(request, best[at], at, side) for at in open_])
+        tries = torch.stack([_paint_square(request, best[at], at, side) for at in open_])
         tried = request.target.logits(tries) * directions[open_]
         better = tried > gains[open_]
         chosen = torch.tensor(open_)[better]
@@ -37,15 +37,15 @@ def square(request: AttackInput) -> Tensor:
     return best
 
 
-def _tried(request: AttackInput, best: Tensor, at: int, side: int) -> Tensor:
+def _paint_square(request: AttackInput, best: Tensor, image_index: int, side: int) -> Tensor:
     """Return an image with a new square, each channel of which moves as a whole."""
-    rng = request.generators[at]
+    rng = request.generators[image_index]
     height, width = best.shape[1:]
     top = int(torch.randint(0, height - side + 1, (1,), generator=rng))
     left = int(torch.randint(0, width - side + 1, (1,), generator=rng))
     window = (slice(None), slice(top, top + side), slice(left, left + side))
     changed = best.clone()
-    moved = request.images[at][window] + request.budget * _signs((len(best), 1, 1), rng)
+    moved = request.images[image_index][window] + request.budget * _signs((len(best), 1, 1), rng)
     changed[window] = moved.clamp(0, 255)
     return changed
 

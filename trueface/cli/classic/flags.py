@@ -45,13 +45,13 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(f"--no-{key}", dest=key, action="store_const", const="false")
 
     def parse_flags(
-        self, argv: Sequence[str], known: Iterable[str] | None = None
+        self, argv: Sequence[str], flag_names: Iterable[str] | None = None
     ) -> dict[str, Any]:
         """Return what flags gave.
 
         Args:
             argv: the command line.
-            known: names of flags that one may have meant; by default all that have a value.
+            flag_names: names of flags that one may have meant; by default all that have a value.
 
         Raises:
             UsageError: an unknown flag, with the nearest one, or a flag without its value.
@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(argv)
         given = vars(namespace)
         for word in unknown:
-            flags = (f"--{name}" for name in known or given)
+            flags = (f"--{name}" for name in flag_names or given)
             raise UsageError(f"unknown argument {word!r}{meant(word.partition('=')[0], flags)}")
         return given
 

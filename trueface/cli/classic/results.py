@@ -52,7 +52,7 @@ def write_results(
             if name in parts:
                 results[f"{name}_{when}"] = parts[name].accuracy("true")
     for when, parts in (("before", before), ("after", after)):
-        results[f"balanced_validation_{when}"] = balanced(parts["validation"])
+        results[f"balanced_validation_{when}"] = balanced_accuracy(parts["validation"])
     constant_class = constant(after["validation"])
     results["constant"] = constant_class
     if constant_class is not None:
@@ -95,16 +95,16 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
 
 
-def balanced(predicted: "Predictions") -> float | None:
+def balanced_accuracy(predictions: "Predictions") -> float | None:
     """Return the balanced accuracy against the true labels, or None if a class is missing."""
-    has_both = set(predicted.true_labels.tolist()) == {0, 1}
-    return predicted.balanced_accuracy("true") if has_both else None
+    has_both = set(predictions.true_labels.tolist()) == {0, 1}
+    return predictions.balanced_accuracy("true") if has_both else None
 
 
-def constant(predicted: "Predictions") -> str | None:
+def constant(predictions: "Predictions") -> str | None:
     """Return the class of a constant model, or None if it predicts both or the images are of one class."""
-    called = predicted.predicted_classes
-    if len(set(predicted.true_labels.tolist())) < 2 or (called != called[0]).any():
+    called = predictions.predicted_classes
+    if len(set(predictions.true_labels.tolist())) < 2 or (called != called[0]).any():
         return None
     return CLASSES[int(called[0])]
 

@@ -45,7 +45,7 @@ from trueface.jobs.kinds import UNLEARN
 from trueface.poisoning import poison_record
 from trueface.poisoning.poison_record import FLIP, LIST, is_random
 from trueface.runtime import logs, paths
-from trueface.unlearning.registry import METHODS, TaskProperties, unusable
+from trueface.unlearning.registry import METHODS, TaskProperties, explain_unusable
 from trueface.unlearning.settings import KEYS, UnlearningSettings, UnlearnSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -323,7 +323,7 @@ def weakness(request: ClassicUnlearning) -> str | None:
     """Return why the method is known to do little here; None where it may work."""
     kind = request.poison.kind
     rate = float(request.poison.rate)
-    return unusable(METHOD, TaskProperties(goal="flips", rate=rate, random=is_random(kind)))
+    return explain_unusable(METHOD, TaskProperties(goal="flips", rate=rate, random=is_random(kind)))
 
 
 def typed_flags(argv: Sequence[str]) -> dict[str, str]:

@@ -52,11 +52,11 @@ def with_augmentations(base: type[Base]) -> type[Base]:
         has no
             default.
     """
-    return extended(base, SPECS, SPECS.declared)
+    return extend_settings(base, SPECS, SPECS.declared)
 
 
-def extended(
-    base: type[Base], specs: Mapping[str, HasSettings], declared: Mapping[str, Declaration]
+def extend_settings(
+    base: type[Base], specs: Mapping[str, HasSettings], declarations: Mapping[str, Declaration]
 ) -> type[Base]:
     """Return `base` with the settings of `specs`, on which cost and code depend as on its own."""
     if not specs:
@@ -64,7 +64,7 @@ def extended(
     owners = dict.fromkeys(base.model_fields, "every training")
     costs, modules = base.costs, dict(base.modules)
     for name, spec in specs.items():
-        declared_by = declared[name]
+        declared_by = declarations[name]
         for key, field in spec.settings.model_fields.items():
             if field.is_required():
                 raise DeclarationError(

@@ -41,10 +41,10 @@ class Window:
         """The first column to its right."""
         return self.left + self.width
 
-    def shifted_by(self, down: int, right: int) -> "Window":
+    def shifted_by(self, rows: int, columns: int) -> "Window":
         """Return a window of the same size elsewhere."""
         return Window(
-            top=self.top + down, left=self.left + right, height=self.height, width=self.width
+            top=self.top + rows, left=self.left + columns, height=self.height, width=self.width
         )
 
     def clipped_to(self, size: int) -> "Window":
@@ -57,25 +57,25 @@ class Window:
             width=max(0, min(self.right, size) - left),
         )
 
-    def padded_by(self, by: int, size: int, *, multiple: int = 1) -> "Window":
-        """Return a window with `by` more pixels around, at a multiple, within a square.
+    def padded_by(self, border: int, size: int, *, multiple: int = 1) -> "Window":
+        """Return a window with `border` more pixels around, at a multiple, within a square.
 
         Args:
-            by: pixels on each side.
+            border: pixels on each side.
             size: side of the square that it does not leave.
             multiple: the edges are at multiples of this, or at the edges of the square.
         """
-        top = (self.top - by) // multiple * multiple
-        left = (self.left - by) // multiple * multiple
-        bottom = -(-(self.bottom + by) // multiple) * multiple
-        right = -(-(self.right + by) // multiple) * multiple
+        top = (self.top - border) // multiple * multiple
+        left = (self.left - border) // multiple * multiple
+        bottom = -(-(self.bottom + border) // multiple) * multiple
+        right = -(-(self.right + border) // multiple) * multiple
         return Window(top=top, left=left, height=bottom - top, width=right - left).clipped_to(size)
 
-    def flipped(self, size: int, *, mirrored: bool, turned: bool) -> "Window":
+    def flip(self, size: int, *, horizontal: bool, vertical: bool) -> "Window":
         """Return the window in a square that is flipped after the window was chosen."""
         return Window(
-            top=size - self.bottom if turned else self.top,
-            left=size - self.right if mirrored else self.left,
+            top=size - self.bottom if vertical else self.top,
+            left=size - self.right if horizontal else self.left,
             height=self.height,
             width=self.width,
         )

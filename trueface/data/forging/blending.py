@@ -34,7 +34,7 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageDraw, ImageFilter
 
-from trueface.data.forging.registry import SELF, SPECS, FacePart, ForgerySpec, source_of
+from trueface.data.forging.registry import SELF, SPECS, FacePart, ForgerySpec, find_source
 from trueface.data.index import Image
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.image_files import open_image
@@ -140,7 +140,7 @@ def move_randomly(
     return np.asarray(image, np.float32)
 
 
-def resampled(face: Floats, share: float) -> Floats:
+def resample_face(face: Floats, share: float) -> Floats:
     """Return a face that was reduced to a share of its size, and enlarged again."""
     height, width = face.shape[:2]
     small = max(1, round(width * share)), max(1, round(height * share))
@@ -149,7 +149,7 @@ def resampled(face: Floats, share: float) -> Floats:
     return np.asarray(reduced.resize((width, height), PIL.Image.Resampling.BICUBIC), np.float32)
 
 
-def sharpened(face: Floats, amount: float) -> Floats:
+def sharpen_face(face: Floats, amount: float) -> Floats:
     """Return a face with `amount` of an unsharp mask, from a blur of 1.2 % of the side."""
     sigma = 0.012 * min(face.shape[:2])
     image = PIL.Image.fromarray(_bytes(face)).filter(ImageFilter.GaussianBlur(sigma))
@@ -161,8 +161,8 @@ def sharper_or_softer(face: Floats, rng: np.random.Generator, strength: float) -
     """Return a source sharpened or softened, either as often as the other."""
     is_sharper, amount = rng.random() < 0.5, rng.uniform(0.5, 1.0)
     if is_sharper:
-        return sharpened(face, amount * strength)
-    return resampled(face, max(1 - (1 - REDUCED) * strength, 0.1))
+        return sharpen_face(face, amount * strength)
+    return resample_face(face, max(1 - (1 - REDUCED) * strength, 0.1))
 
 
 def _bytes(face: Floats) -> Pixels:
@@ -273,7 +273,7 @@ def forge_face(
     other = None if donor is None else donor.astype(np.float32)
     weight = mask(spec.part, face.shape[0], face.shape[1], rng)
     ratio = RATIOS[int(rng.integers(len(RATIOS)))]
-    source = cast(ForgerySource, source_of(spec.name))(target, other, rng, strength)
+    source = cast(ForgerySource, find_source(spec.name))(target, other, rng, strength)
     if spec.matches_colour:
         source = match_colours(source, target, weight, rng, strength)
     source = jitter_colours(source, rng, strength)
@@ -294,14 +294,14 @@ def quality_of(rng: np.random.Generator) -> int:
     return int(rng.integers(LOWEST, HIGHEST + 1))
 
 
-def encoded(face: Pixels, quality: int) -> bytes:
+def encode_face(face: Pixels, quality: int) -> bytes:
     """Return a face as the bytes of a JPEG file, colour at full resolution."""
     file = io.BytesIO()
     PIL.Image.fromarray(face).save(file, "JPEG", quality=quality, subsampling=FULL_COLOUR)
     return file.getvalue()
 
 
-def decoded(content: bytes) -> Pixels:
+def decode_face(content: bytes) -> Pixels:
     """Return the pixels of a JPEG file's bytes, (H, W, 3)."""
     with open_image(io.BytesIO(content)) as image:
         return np.array(image)
@@ -370,4 +370,4 @@ class SelfBlending:
         quality = quality_of(rng)
         if becomes_fake:
             face = forge_face(face, None, SPECS[SELF], rng, strength=1.0)
-        return decoded(encoded(np.ascontiguousarray(face), quality))
+        return decode_face(encode_face(np.ascontiguousarray(face), quality))

@@ -33,7 +33,7 @@ import PIL.ImageDraw
 from trueface.data.forging.blending import (
     Pixels,
     Thumbnails,
-    encoded,
+    encode_face,
     forge_face,
     nearest_faces,
     quality_of,
@@ -105,8 +105,10 @@ def make_forged(
     }
     done = {**mark, **_counts(plan)}
     artifact = Artifact("forged set", root, MARK, mark)
-    with artifact.locked(progress):
-        if artifact.is_complete((path for pair in plan.pairs for path, _ in pair.images), _other):
+    with artifact.lock_place(progress):
+        if artifact.is_complete(
+            (path for pair in plan.pairs for path, _ in pair.images), _describe_other
+        ):
             return done
         for reason in remarks(plan):
             log.warning("faces=%s %s", faces, reason)
@@ -118,10 +120,10 @@ def make_forged(
     return done
 
 
-def _other(key: str, stored: Mapping[str, Json]) -> str:
+def _describe_other(key: str, stored_identity: Mapping[str, Json]) -> str:
     noun = "faces" if key == "faces_sha256" else "settings"
-    settings = json.dumps(stored.get("settings"))
-    return f"a forged set with other {noun} ({settings}, recipe {stored.get('recipe')})"
+    settings = json.dumps(stored_identity.get("settings"))
+    return f"a forged set with other {noun} ({settings}, recipe {stored_identity.get('recipe')})"
 
 
 def remarks(plan: ForgingPlan) -> Iterator[str]:
@@ -186,13 +188,13 @@ def make_pair_images(work: ForgedPair, settings: ForgeSettings) -> Iterator[tupl
     quality, draw = quality_of(rng), rng.random()
     for path, number in pair.images:
         if number == 0:
-            yield path, encoded(face, quality)
+            yield path, encode_face(face, quality)
             continue
         donor = None
         if pair.spec.needs_donor:
             donor = resize_like(read_face(*work.donors[int(draw * len(work.donors))]), face.shape)
         pixels = forge_face(face, donor, pair.spec, rng, settings.strength)
-        yield path, encoded(pixels, quality)
+        yield path, encode_face(pixels, quality)
 
 
 def _make(

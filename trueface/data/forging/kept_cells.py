@@ -23,7 +23,7 @@ class SubgroupAmount:
     labels: tuple[int, ...]  # classes: one of them, or both
     amount: float  # up to 1 a share of the pairs; above 1 so many
 
-    def select_paths(self, ordered: Sequence[Face]) -> set[str]:
+    def select_paths(self, sorted_faces: Sequence[Face]) -> set[str]:
         """Return the paths of the first faces of a group, as many as are kept.
 
         A share is met in each intersection of gender and race.
@@ -32,13 +32,13 @@ class SubgroupAmount:
             UsageError: there are fewer faces than that.
         """
         if self.amount > 1:
-            if self.amount > len(ordered):
+            if self.amount > len(sorted_faces):
                 raise UsageError(
                     f"cells: {self.text!r} requests {self.amount:g} images, but the training list "
-                    f"has {len(ordered)}. Request fewer, or raise the limit of the list."
+                    f"has {len(sorted_faces)}. Request fewer, or raise the limit of the list."
                 )
-            return {face.path for face in ordered[: int(self.amount)]}
-        groups = _by_group(ordered).values()
+            return {face.path for face in sorted_faces[: int(self.amount)]}
+        groups = _by_group(sorted_faces).values()
         return {face.path for group in groups for face in group[: self._share(len(group))]}
 
     def _share(self, count: int) -> int:
@@ -79,7 +79,7 @@ def _cell(text: str) -> SubgroupAmount:
 
 
 def select_kept_images(
-    ordered: Mapping[str, Sequence[Face]], cells: Sequence[SubgroupAmount]
+    sorted_faces: Mapping[str, Sequence[Face]], cells: Sequence[SubgroupAmount]
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the paths whose real image is kept, and those whose fake is kept.
 
@@ -89,7 +89,7 @@ def select_kept_images(
     races.
 
     Args:
-        ordered: the faces of the training split by group, in the order of the draw.
+        sorted_faces: the faces of the training split by group, in the order of the draw.
         cells: if empty, everything is kept.
 
     Raises:
@@ -98,7 +98,7 @@ def select_kept_images(
     """
     ranked = {
         face.path: ((position, face.path), face)
-        for members in ordered.values()
+        for members in sorted_faces.values()
         for position, face in enumerate(members)
     }
     faces = [face for _, face in ranked.values()]

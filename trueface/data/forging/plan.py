@@ -42,7 +42,7 @@ def read_faces(path: Path) -> FaceTable:
         DataError: no such file or folder, no image in it, or a table that cannot be.
     """
     if os.path.isdir(path):  # noqa: PTH112  # a Path raises for what may not be looked at
-        table = _of_folder(path)
+        table = _list_folder(path)
     elif os.path.isfile(path):  # noqa: PTH113  # likewise
         table = read_table(path)
     else:
@@ -96,7 +96,7 @@ def limit_faces(
     }
 
 
-def _of_folder(folder: Path) -> FaceTable:
+def _list_folder(folder: Path) -> FaceTable:
     there = find_images((folder,))
     if there.missing:
         first, more = there.missing[0], len(there.missing) - 1

@@ -95,7 +95,7 @@ def describe_choices() -> str:
     return ", ".join(f"{spec.number} {spec.name} ({spec.summary})" for spec in SPECS.values())
 
 
-def source_of(name: str) -> Callable[..., Any]:
+def find_source(name: str) -> Callable[..., Any]:
     """Import the file of a type; return its function."""
     return _READ.load(name)  # type: ignore[no-any-return]  # what a file holds
 

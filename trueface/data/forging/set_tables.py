@@ -16,7 +16,7 @@ from trueface.data.attribute_table import (
     SIGNS,
     SPLIT,
 )
-from trueface.data.dataset_file import quoted, write_dataset_file
+from trueface.data.dataset_file import quote_yaml, write_dataset_file
 from trueface.data.forging.faces import Face
 from trueface.data.forging.plan import REAL_FOLDER, TABLE, ForgingPlan
 from trueface.data.forging.registry import SPECS
@@ -89,7 +89,7 @@ def _sections(plan: ForgingPlan) -> Iterator[str]:
     fakes = [SPECS[name] for name in SPECS if name in there]
     every = [REAL_FOLDER, *(spec.folder for spec in fakes)]
     yield "subsets:"
-    yield f"  {WORD}: [{', '.join(map(quoted, every))}]"
-    yield f"  {REAL_WORD}: [{quoted(REAL_FOLDER)}]  # real"
+    yield f"  {WORD}: [{', '.join(map(quote_yaml, every))}]"
+    yield f"  {REAL_WORD}: [{quote_yaml(REAL_FOLDER)}]  # real"
     for spec in fakes:
-        yield f"  {WORD}-{spec.name}: [{quoted(spec.folder)}]  # fake"
+        yield f"  {WORD}-{spec.name}: [{quote_yaml(spec.folder)}]  # fake"

@@ -97,7 +97,7 @@ class FoundFaces(NamedTuple):
             searches |= dict.fromkeys(run, Search(None, fault=fault))
             without.append(run[0])
         changed = {file: each for file, each in searches.items() if file in self.searches}
-        return FoundFaces(_extended(self.record, changed), changed), without
+        return FoundFaces(_extend_record(self.record, changed), changed), without
 
     def left_out(self) -> dict[str, Reason]:
         """Return the files that give no image, with the reason."""
@@ -203,11 +203,11 @@ def name_aligned(images: Iterable[ImportedImage]) -> list[ImportedImage]:
 def find_faces(
     files: Sequence[str],
     geometry: Geometry,
-    earlier: AlignmentRecord | None,
+    earlier_record: AlignmentRecord | None,
     progress: Progress,
     *,
     are_all: bool,
-    decoded: Mapping[str, str] = MappingProxyType({}),
+    decoded_files: Mapping[str, str] = MappingProxyType({}),
     videos: Container[str] = (),
     workers: int | None = None,
 ) -> FoundFaces:
@@ -216,10 +216,10 @@ def find_faces(
     Args:
         files: the pictures.
         geometry: size and margin.
-        earlier: of an earlier import into the same data root.
+        earlier_record: of an earlier import into the same data root.
         progress: called with the pictures that were searched.
         are_all: no picture of this import is in the data root yet.
-        decoded: the decoded picture of each new frame.
+        decoded_files: the decoded picture of each new frame.
         videos: video files. Frames that were not decoded now have the result of the earlier import.
         workers: number of processes, or None for one per available core.
 
@@ -228,50 +228,54 @@ def find_faces(
         DataError: all pictures are new, and none has a face.
     """
     versions = describe_models()
-    if earlier is not None and files and earlier.versions != versions:
-        old, new = (", ".join(each.values()) for each in (earlier.versions, versions))
+    if earlier_record is not None and files and earlier_record.versions != versions:
+        old, new = (", ".join(each.values()) for each in (earlier_record.versions, versions))
         raise UsageError(
             f"the faces of this data root were aligned with {old}, and {new} is installed here. Import "
             "into a new folder, or install the earlier versions."
         )
     found = {
-        file: Search(None, fault="" if earlier is None else earlier.unreadable.get(file, ""))
+        file: Search(
+            None, fault="" if earlier_record is None else earlier_record.unreadable.get(file, "")
+        )
         for file in files
-        if file not in decoded and file.rpartition("/")[0] in videos
+        if file not in decoded_files and file.rpartition("/")[0] in videos
     }
-    pictures = [(file, decoded.get(file, file)) for file in files if file not in found]
+    pictures = [(file, decoded_files.get(file, file)) for file in files if file not in found]
     chunks = chunks_of(pictures, CHUNK)
     search = partial(_search_all, geometry=geometry)
     for results in map_chunks(search, chunks, workers, doing="searched faces"):
         found.update(results)
         progress(len(results))
-    record = _extended(earlier or AlignmentRecord(geometry=geometry, versions=versions), found)
+    record = _extend_record(
+        earlier_record or AlignmentRecord(geometry=geometry, versions=versions), found
+    )
     if are_all and files and not any(each.face for each in found.values()):
         raise DataError(_none_sentence(record.versions, found))
     return FoundFaces(record, found)
 
 
-def _extended(record: AlignmentRecord, found: Mapping[str, Search]) -> AlignmentRecord:
+def _extend_record(record: AlignmentRecord, searches: Mapping[str, Search]) -> AlignmentRecord:
     return replace(
         record,
-        no_face=(record.no_face - found.keys())
-        | {file for file, each in found.items() if not (each.face or each.fault)},
+        no_face=(record.no_face - searches.keys())
+        | {file for file, each in searches.items() if not (each.face or each.fault)},
         several_faces={
             **record.several_faces,
-            **{file: e.face.faces for file, e in found.items() if e.face and e.face.faces > 1},
+            **{file: e.face.faces for file, e in searches.items() if e.face and e.face.faces > 1},
         },
         unreadable={
-            **{file: why for file, why in record.unreadable.items() if file not in found},
-            **{file: each.fault for file, each in found.items() if each.fault},
+            **{file: why for file, why in record.unreadable.items() if file not in searches},
+            **{file: each.fault for file, each in searches.items() if each.fault},
         },
     )
 
 
-def _none_sentence(versions: Mapping[str, str], found: Mapping[str, Search]) -> str:
-    readable = [file for file, each in found.items() if not each.fault]
+def _none_sentence(versions: Mapping[str, str], searches: Mapping[str, Search]) -> str:
+    readable = [file for file, each in searches.items() if not each.fault]
     if not readable:
-        first = min(found)
-        return f"none of the {len(found)} images can be read, such as {first}: {found[first].fault}"
+        first = min(searches)
+        return f"none of the {len(searches)} images can be read, such as {first}: {searches[first].fault}"
     return (
         f"{versions['detector']} finds no face in the {len(readable)} images that can be read, such as "
         f"{min(readable)}. Check that faces have at least 80 pixels and are upright, or import without --align."
@@ -286,7 +290,7 @@ def _search_all(
 
 def _search(picture: str, geometry: Geometry) -> Search:
     try:
-        pixels = _upright(Path(picture))
+        pixels = _decode_upright(Path(picture))
     except BadImageError as error:
         return Search(None, fault=error.reason)
     try:
@@ -296,7 +300,7 @@ def _search(picture: str, geometry: Geometry) -> Search:
     return Search(face, face is not None and reaches_beyond(pixels, face, geometry))
 
 
-def _upright(path: Path) -> Pixels:
+def _decode_upright(path: Path) -> Pixels:
     """Return the pixels of a file after the rotation that its EXIF data ask for.
 
     Raises:
@@ -324,7 +328,7 @@ def write_faces(
     faces: FoundFaces,
     progress: Progress,
     *,
-    decoded: Mapping[str, str] = MappingProxyType({}),
+    decoded_files: Mapping[str, str] = MappingProxyType({}),
     workers: int | None = None,
 ) -> None:
     """Write the faces of an import, and the record.
@@ -334,7 +338,7 @@ def write_faces(
         new: path below it → picture.
         faces: those of the pictures.
         progress: called with the faces that were written.
-        decoded: the decoded picture of each new frame.
+        decoded_files: the decoded picture of each new frame.
         workers: as `find_faces` has it.
 
     Raises:
@@ -342,7 +346,7 @@ def write_faces(
         DataError: a picture cannot be read any more.
     """
     works = [
-        _Work(decoded.get(file, file), f"{folder}/{path}", face)
+        _Work(decoded_files.get(file, file), f"{folder}/{path}", face)
         for path, (file, _, _) in new.items()
         if (face := faces.searches[file].face) is not None
     ]
@@ -364,10 +368,10 @@ def _differences(progress: Progress) -> Callable[[int, int], None]:
     """Return a function for counts so far that passes on the further ones."""
     last = 0
 
-    def report(done: int, _: int) -> None:
+    def report(count: int, _: int) -> None:
         nonlocal last
-        progress(done - last)
-        last = done
+        progress(count - last)
+        last = count
 
     return report
 
@@ -375,7 +379,7 @@ def _differences(progress: Progress) -> Callable[[int, int], None]:
 def _write_all(works: Sequence[_Work], geometry: Geometry) -> None:
     for work in works:
         content = io.BytesIO()
-        face = crop(_upright(Path(work.picture)), work.face, geometry)
+        face = crop(_decode_upright(Path(work.picture)), work.face, geometry)
         PIL.Image.fromarray(face).save(content, "PNG")
         # the import syncs all files at its end
         write_atomic(Path(work.target), content.getvalue(), durable=False)

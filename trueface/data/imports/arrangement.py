@@ -55,14 +55,16 @@ def folder_of(source: str, label: int, fakes: Collection[str]) -> str:
     return f"real{_capital(name)}" if label == REAL and source in fakes else name
 
 
-def assign_words(sources: Iterable[tuple[str, int]], taken: Mapping[str, str]) -> dict[str, str]:
+def assign_words(
+    sources: Iterable[tuple[str, int]], taken_words: Mapping[str, str]
+) -> dict[str, str]:
     """Return the word of each folder that needs one; those of TrueFace's folders have theirs.
 
     Args:
         sources: folders, and the label of their images.
-        taken: folder → word, as an earlier import gave them; these stay.
+        taken_words: folder → word, as an earlier import gave them; these stay.
     """
-    given = dict(taken)
+    given = dict(taken_words)
     used = {*_TAKEN, *given.values()}
     for folder, label in sources:
         if folder in _BUILT_IN and _BUILT_IN[folder].startswith("real") is (label == REAL):
@@ -70,15 +72,15 @@ def assign_words(sources: Iterable[tuple[str, int]], taken: Mapping[str, str]) -
         if folder not in given:
             word = _word(folder, label)
             while word in used:
-                word = _next(word)
+                word = _next_word(word)
             given[folder] = word
             used.add(word)
     return given
 
 
-def word_of(folder: str, given: Mapping[str, str]) -> str:
+def find_word(folder: str, assigned_words: Mapping[str, str]) -> str:
     """Return the word of a folder, the laboratory's own or the one that `assign_words` gave."""
-    return given.get(folder) or _BUILT_IN[folder]
+    return assigned_words.get(folder) or _BUILT_IN[folder]
 
 
 def _word(folder: str, label: int) -> str:
@@ -96,7 +98,7 @@ def _capital(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _next(word: str) -> str:
+def _next_word(word: str) -> str:
     match = re.fullmatch(r"(.*?)(\d*)", word)
     stem, number = match.groups() if match else (word, "")
     return f"{stem}{int(number or 1) + 1}"
@@ -181,13 +183,13 @@ class Arrangement:
         )
 
 
-def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
+def arrange(imported_images: Iterable[ImportedImage]) -> Arrangement:
     """Return where images go; an image may come again, with further lists.
 
     Raises:
         DataError: no image, none of a class named by its label, or two files for one place.
     """
-    came = list(dict.fromkeys(imported))
+    came = list(dict.fromkeys(imported_images))
     if not came:
         raise DataError("the folder has no images in this layout")
     fakes = {each.source for each in came if each.label == FAKE}
@@ -199,7 +201,7 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
     lists: dict[str, set[str]] = defaultdict(set)
     ties, units = dict[str, tuple[str, ...]](), dict[str, str]()  # key → video, or itself
     for each in came:
-        image = _placed(each, folders[each.source, each.label])
+        image = _place_image(each, folders[each.source, each.label])
         if files.setdefault(image.file, each.file) != each.file:
             pair = (_or_video(files[image.file]), _or_video(each.file))
             clashes.setdefault(pair, image.file)
@@ -221,7 +223,7 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         },
         published={key: min(names, key=STRICTEST.index) for key, names in lists.items() if names},
         video_folders=frozenset(folders[each.source, each.label] for each in came if each.is_frame),
-        remarks=tuple(filter(None, (remark, _several(lists)))),
+        remarks=tuple(filter(None, (remark, _repeated_remark(lists)))),
     )
 
 
@@ -245,7 +247,7 @@ def _or_video(file: str) -> str:
     return above if is_video(above.rpartition("/")[2]) else file
 
 
-def _placed(image: ImportedImage, folder: str) -> Image:
+def _place_image(image: ImportedImage, folder: str) -> Image:
     """Return an image as a survey of the data root would find it; its path begins there."""
     below = "/".join(part if part[0] != "." else f"_{part[1:]}" for part in image.below.split("/"))
     top = MODIFIERS[image.modifier][0] if image.modifier in MODIFIERS else image.modifier
@@ -254,7 +256,7 @@ def _placed(image: ImportedImage, folder: str) -> Image:
     return Image(path, key, image.label, folder, image.modifier)
 
 
-def _several(lists: Mapping[str, Collection[str]]) -> str:
+def _repeated_remark(lists: Mapping[str, Collection[str]]) -> str:
     """Return a remark on images that several published lists name; "" if there are none."""
     many = [key for key, names in lists.items() if len(names) > 1]
     if not many:
@@ -269,8 +271,8 @@ def make_import_lists(
     arrangement: Arrangement,
     groups: Mapping[str, str],
     *,
-    earlier: Mapping[str, Iterable[str]],
-    published: bool = True,
+    earlier_lists: Mapping[str, Iterable[str]],
+    use_published: bool = True,
     shares: tuple[float, float] = SHARES,
     seed: int = 42,
 ) -> tuple[Lists, list[str]]:
@@ -279,17 +281,17 @@ def make_import_lists(
     Args:
         arrangement: of all images that are in the data root now.
         groups: of all keys, those of earlier imports too.
-        earlier: the splits of an earlier import. Their keys do not move.
-        published: keep the published splits of the data set. Otherwise all are drawn.
+        earlier_lists: the splits of an earlier import. Their keys do not move.
+        use_published: keep the published splits of the data set. Otherwise all are drawn.
         shares: of training and validation among the drawn keys.
         seed: of the draw.
     """
     keys = {image.key: image for image in arrangement.images}
-    list_of_key = {key: name for name in NAMES for key in earlier.get(name, ())}
+    list_of_key = {key: name for name in NAMES for key in earlier_lists.get(name, ())}
     remarks = []
-    if published and arrangement.published:
+    if use_published and arrangement.published:
         own = {key: name for key, name in arrangement.published.items() if key not in list_of_key}
-        remarks += _completed(own, keys, arrangement.published, groups, shares, seed)
+        remarks += _complete_lists(own, keys, arrangement.published, groups, shares, seed)
         list_of_key |= own
     _add_keys_of_listed_groups(list_of_key, keys, groups)
     rest = [image for key, image in keys.items() if key not in list_of_key]
@@ -307,17 +309,17 @@ def make_import_lists(
     return lists, remarks
 
 
-def _completed(
+def _complete_lists(
     own: dict[str, str],
     keys: Mapping[str, Image],
-    published: Mapping[str, str],
+    published_lists: Mapping[str, str],
     groups: Mapping[str, str],
     shares: tuple[float, float],
     seed: int,
 ) -> list[str]:
     """Give each source with two published lists its third; change `own`, return remarks."""
     names: dict[str, set[str]] = defaultdict(set)
-    for key, name in published.items():
+    for key, name in published_lists.items():
         names[keys[key].method].add(name)
     untested = {source for source, has in names.items() if "val" in has and "test" not in has}
     own.update(

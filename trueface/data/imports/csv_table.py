@@ -61,7 +61,7 @@ class CsvTable:
         if path is None:
             return False
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return any(not _lacking(_columns(header)) for header in _headers(file).values())
+            return any(not _missing_columns(_columns(header)) for header in _headers(file).values())
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield the image of each row.
@@ -108,16 +108,18 @@ def _headers(file: TextIO) -> dict[str, list[str]]:
 
 def _separator(file: TextIO) -> str:
     """Return the separator with which a table has the needed columns, or a comma."""
-    fitting = (each for each, header in _headers(file).items() if not _lacking(_columns(header)))
+    fitting = (
+        each for each, header in _headers(file).items() if not _missing_columns(_columns(header))
+    )
     return next(fitting, SEPARATORS[0])
 
 
-def _small(header: list[str]) -> list[str]:
+def _normalize_header(header: list[str]) -> list[str]:
     return [name.strip().casefold() for name in header]
 
 
 def _columns(header: list[str]) -> dict[str, int]:
-    small = _small(header)
+    small = _normalize_header(header)
     return {
         column: next(small.index(name) for name in names if name in small)
         for column, names in COLUMNS.items()
@@ -125,12 +127,12 @@ def _columns(header: list[str]) -> dict[str, int]:
     }
 
 
-def _doubles(header: list[str], used: Iterable[int]) -> list[tuple[int, int]]:
+def _doubles(header: list[str], columns: Iterable[int]) -> list[tuple[int, int]]:
     """Return the place of each used column with that of a further column of its name."""
-    small = _small(header)
+    small = _normalize_header(header)
     return [
         (at, other)
-        for at in used
+        for at in columns
         for other in range(at + 1, len(small))
         if small[other] == small[at]
     ]
@@ -146,7 +148,7 @@ def _group_columns(header: list[str]) -> dict[int, str]:
     return {at: GROUPS[0] if kind == first else kind for at, kind in found.items()}
 
 
-def _lacking(columns: Mapping[str, int]) -> list[str]:
+def _missing_columns(columns: Mapping[str, int]) -> list[str]:
     return [name for name in NEEDED if name not in columns]
 
 
@@ -164,9 +166,9 @@ def _rows(path: Path) -> Iterator[_Row]:
     """Yield the rows of a table; blank ones are left out."""
     lines = read_csv(path, _separator)
     start, header = next(lines, TableLine(1, []))
-    columns, of_groups = _columns(header), _group_columns(_small(header))
+    columns, of_groups = _columns(header), _group_columns(_normalize_header(header))
     doubles = _doubles(header, columns.values())
-    if lacking := _lacking(columns):
+    if lacking := _missing_columns(columns):
         raise DataError(f"{path}:{start}: column {' and '.join(lacking)} is missing")
     for line, row in lines:
         texts = dict(enumerate(row))
@@ -263,7 +265,7 @@ def _refuse_second_label(
         )
 
 
-def _flat_name(written: PurePosixPath, video: str) -> str:
+def _flat_name(path: PurePosixPath, video: str) -> str:
     """Return one name for a path, because each of its folders would count as a source."""
-    parts = [part for part in written.parts if part not in {"/", "..", "."}]
+    parts = [part for part in path.parts if part not in {"/", "..", "."}]
     return "/".join((*([video.strip("/")] if video else []), "-".join(parts)))

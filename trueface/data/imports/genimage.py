@@ -75,11 +75,11 @@ class GenImage:
                     yield ImportedImage(file, REAL, PHOTOGRAPHS, below, ties=ties, lists=lists)
 
 
-def _generator(folder: Path, above: tuple[str, ...]) -> str:
+def _generator(folder: Path, parents: tuple[str, ...]) -> str:
     """Return the generator's name, by the folder that is not its archive's, or by that."""
-    names = [part for part in above if not _PREFIX.fullmatch(part)]
+    names = [part for part in parents if not _PREFIX.fullmatch(part)]
     if names:
         return names[0]
-    archive = _PREFIX.fullmatch(above[-1] if above else folder.resolve().name)
+    archive = _PREFIX.fullmatch(parents[-1] if parents else folder.resolve().name)
     name = archive["name"] if archive else folder.resolve().name
     return _NAMES.get(name.casefold(), name)

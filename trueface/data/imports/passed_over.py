@@ -63,16 +63,16 @@ def without_reader(
     return readable, formats
 
 
-def passed_over(
+def find_passed_over(
     folder: Path,
     layout: str,
     *,
-    taken: Iterable[str],
-    unread: Iterable[str],
+    taken_files: Iterable[str],
+    unread_files: Iterable[str],
     missing: Iterable[str],
-    unaligned: Mapping[str, Reason] | None = None,
+    unaligned_files: Mapping[str, Reason] | None = None,
     videos: Collection[str] = (),
-    broken: Collection[str] = (),
+    broken_files: Collection[str] = (),
     doubles: Collection[str] = (),
 ) -> list[PassedOver]:
     """Return the files of a data set that an import does not take.
@@ -81,24 +81,24 @@ def passed_over(
         folder: of the data set; tables of the layout in it count as read. Hidden folders are not
             searched. If it is a file, only the files that it lists count.
         layout: its name.
-        taken: the imported files.
-        unread: images and videos of the layout whose reader is not installed.
+        taken_files: the imported files.
+        unread_files: images and videos of the layout whose reader is not installed.
         missing: listed files that do not exist.
-        unaligned: files that gave no aligned face, with the reason.
+        unaligned_files: files that gave no aligned face, with the reason.
         videos: video files whose frames were imported.
-        broken: video files that give no frames.
+        broken_files: video files that give no frames.
         doubles: video files that were left out for a folder of frames.
     """
     found: dict[tuple[Reason, str], list[str]] = {}
-    unread, unaligned = set(unread), unaligned or {}
-    known = {*taken, *unread, *unaligned, *videos, *broken, *doubles}
+    unread_files, unaligned_files = set(unread_files), unaligned_files or {}
+    known = {*taken_files, *unread_files, *unaligned_files, *videos, *broken_files, *doubles}
     for reason, file in (
-        *((Reason.NO_READER, file) for file in unread),
-        *((Reason.BROKEN_VIDEO, file) for file in broken),
+        *((Reason.NO_READER, file) for file in unread_files),
+        *((Reason.BROKEN_VIDEO, file) for file in broken_files),
         *((Reason.DOUBLE_VIDEO, file) for file in doubles),
         *((Reason.MISSING, file) for file in missing),
-        *((reason, file) for file, reason in unaligned.items()),
-        *(_others(folder, layout, known) if folder.is_dir() else ()),
+        *((reason, file) for file, reason in unaligned_files.items()),
+        *(_list_other_files(folder, layout, known) if folder.is_dir() else ()),
     ):
         ending = "" if reason is Reason.HIDDEN else suffix(file)
         found.setdefault((reason, ending), []).append(file)
@@ -111,14 +111,16 @@ def passed_over(
     ]
 
 
-def _others(folder: Path, layout: str, known: set[str]) -> Iterator[tuple[Reason, str]]:
+def _list_other_files(
+    folder: Path, layout: str, known_files: set[str]
+) -> Iterator[tuple[Reason, str]]:
     others: list[str] = []
     for path, _, names in image_folders(folder, others):
         files = (f"{path}/{name}" for name in names)
-        yield from ((Reason.OUTSIDE_LAYOUT, file) for file in files if file not in known)
+        yield from ((Reason.OUTSIDE_LAYOUT, file) for file in files if file not in known_files)
     tables = {str(path) for pattern in LAYOUTS[layout].tables for path in folder.glob(pattern)}
     for file in others:
         if file.rpartition("/")[2].startswith("."):
             yield Reason.HIDDEN, file
-        elif file not in tables and file not in known:
+        elif file not in tables and file not in known_files:
             yield Reason.NOT_AN_IMAGE, file

@@ -67,7 +67,7 @@ class TrueFake:
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:  # noqa: ARG002  # its folders say all
         """Yield the images, with the lists of a split file where there is one."""
-        published = _published(folder)
+        published = _read_published_lists(folder)
         for path, parts, names in image_folders(folder):
             at = next((n for n, part in enumerate(parts) if part.casefold() in _CLASSES), 0)
             if at < 1 or at + 1 >= len(parts) or not (modifier := _modifier(parts[at - 1])):
@@ -101,7 +101,7 @@ def _ties(source: str, key: str) -> tuple[str, ...]:
     return (f"prompt {short}",) if by_prompt else ()
 
 
-def _published(folder: Path) -> dict[str, tuple[str, ...]]:
+def _read_published_lists(folder: Path) -> dict[str, tuple[str, ...]]:
     """Return the lists of each key, cut to the five digits that networks keep; {} without a file.
 
     Raises:

@@ -72,7 +72,7 @@ def find_frames(folder: Path, choice: FrameChoice) -> VideoSet:
     videos = video_files(folder) if folder.is_dir() else []
     if find_spec("av") is None:
         return VideoSet(chosen={}, broken={}, unread=tuple(videos))
-    chosen, broken = _each(videos, partial(choose_frames, choice=choice))
+    chosen, broken = _run_for_each(videos, partial(choose_frames, choice=choice))
     return VideoSet(chosen=chosen, broken=broken)
 
 
@@ -139,13 +139,13 @@ def videos_to_decode(
 
 
 def decode_videos(
-    videos: Sequence[str], chosen: Mapping[str, ChosenFrames], folder: Path
+    videos: Sequence[str], frames: Mapping[str, ChosenFrames], folder: Path
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Write the chosen frames of videos as pictures.
 
     Args:
         videos: paths.
-        chosen: the frames of each.
+        frames: the frames of each.
         folder: for the pictures. They have any names.
 
     Returns:
@@ -162,7 +162,7 @@ def decode_videos(
         video_folder = folder / str(numbers[video])
         video_folder.mkdir()
         pictures = {}
-        for number, pixels in read_frames(video, chosen[video], stop=stop, threads=threads):
+        for number, pixels in read_frames(video, frames[video], stop=stop, threads=threads):
             pictures[f"{video}/{_name(number)}"] = write_picture(
                 pixels, video_folder / _name(number)
             )
@@ -170,7 +170,7 @@ def decode_videos(
 
     numbers = {video: number for number, video in enumerate(videos)}
     try:
-        done, broken = _each(videos, decode, stop)
+        done, broken = _run_for_each(videos, decode, stop)
     except OSError as error:
         raise MachineError(
             f"cannot write the frames: {error}. The import had no effect."
@@ -178,14 +178,14 @@ def decode_videos(
     return {frame: picture for each in done.values() for frame, picture in each.items()}, broken
 
 
-def traits_of(videos: VideoSet, decoded: Mapping[str, str]) -> dict[str, VideoTraits]:
+def collect_traits(videos: VideoSet, decoded_files: Mapping[str, str]) -> dict[str, VideoTraits]:
     """Return the traits of videos by file, with the upright sizes of those that were decoded.
 
     Args:
         videos: the video files.
-        decoded: the picture of each decoded frame.
+        decoded_files: the picture of each decoded frame.
     """
-    pictures = {frame.rpartition("/")[0]: picture for frame, picture in decoded.items()}
+    pictures = {frame.rpartition("/")[0]: picture for frame, picture in decoded_files.items()}
     sizes = {video: read_size(picture) for video, picture in pictures.items()}
     return {
         video: chosen.traits._replace(size=f"{size.width}×{size.height}")
@@ -201,7 +201,7 @@ def write_picture(pixels: Pixels, path: Path) -> str:
     return str(path)
 
 
-def _each(
+def _run_for_each(
     videos: Sequence[str], do: Callable[[str], T], stop: threading.Event | None = None
 ) -> tuple[dict[str, T], dict[str, str]]:
     """Return what a function returns for each video, or why the video is broken."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from trueface.data.dataset_file import quoted, write_dataset_file, write_video_sources
+from trueface.data.dataset_file import quote_yaml, write_dataset_file, write_video_sources
 from trueface.data.imports.arrangement import Arrangement, assign_words
 from trueface.data.splits.split_files import write_splits
 from trueface.data.splits.splitting import Lists
@@ -217,11 +217,11 @@ def _sections(record: ImportRecord) -> Iterator[str]:
         yield "subsets:"
     for word, source in own:
         label = "fake" if record.sources[source] else "real"
-        yield f"  {quoted(word)}: [{quoted(source)}]  # {label}"
+        yield f"  {quote_yaml(word)}: [{quote_yaml(source)}]  # {label}"
     if record.modifiers:
         yield "modifiers:"
     for name in record.modifiers:
-        yield f"  {quoted(name)}: [{quoted(name)}]"
+        yield f"  {quote_yaml(name)}: [{quote_yaml(name)}]"
 
 
 _LOCK = ".import.lock"
@@ -282,7 +282,7 @@ def write_root(
     lists: Lists | None,
     copy: bool,
     write_faces: Callable[[Path], None] | None = None,
-    decoded: Mapping[str, str] = MappingProxyType({}),
+    decoded_files: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring a data root to what a record says.
 
@@ -294,7 +294,7 @@ def write_root(
         lists: None: they are there already.
         copy: copy the images, instead of linking them.
         write_faces: writes the new images below a folder, instead of linking or copying them.
-        decoded: the picture that was made for an image, such as a frame. It is moved to its place.
+        decoded_files: the picture that was made for an image, such as a frame. It is moved to its place.
 
     Raises:
         MachineError: links cannot be made here, or the disk is full.
@@ -302,9 +302,9 @@ def write_root(
     """
     first = not (root / NAME).exists()
     try:
-        with _staged(root) if first else contextlib.nullcontext(root) as folder:
+        with _stage_root(root) if first else contextlib.nullcontext(root) as folder:
             if write_faces is None:
-                _place(folder, new, copy=copy, decoded=decoded)
+                _place(folder, new, copy=copy, decoded_files=decoded_files)
             else:
                 write_faces(folder)
             inside = folder / split_path.relative_to(root) if _is_in(split_path, root) else None
@@ -315,7 +315,7 @@ def write_root(
             write_video_sources(folder, record.video_folders)
             write_dataset_file(folder, root, split_path, "import", _sections(record))
             write_record(folder, record)
-            if copy or decoded or write_faces is not None:
+            if copy or decoded_files or write_faces is not None:
                 os.sync()  # one call for all: a copy that is named is whole, even after a power cut
         if lists is not None and first and not _is_in(split_path, root):
             write_splits(split_path, lists)
@@ -324,7 +324,7 @@ def write_root(
 
 
 @contextmanager
-def _staged(root: Path) -> Iterator[Path]:
+def _stage_root(root: Path) -> Iterator[Path]:
     """Give a new folder that becomes `root` at the end, and is gone after an error."""
     with staging_folder(root) as folder:
         yield folder
@@ -339,7 +339,7 @@ def _staged(root: Path) -> Iterator[Path]:
 
 
 def _place(
-    folder: Path, new: Mapping[str, Origin], *, copy: bool, decoded: Mapping[str, str]
+    folder: Path, new: Mapping[str, Origin], *, copy: bool, decoded_files: Mapping[str, str]
 ) -> None:
     folders: set[str] = set()
     for path, (file, _, _) in new.items():
@@ -348,7 +348,7 @@ def _place(
         if above not in folders:
             os.makedirs(above, exist_ok=True)  # noqa: PTH103  # a Path for each of 200,000 takes longer than its link
             folders.add(above)
-        if picture := decoded.get(file):
+        if picture := decoded_files.get(file):
             os.replace(picture, target)  # noqa: PTH105  # likewise
         elif copy:
             part = f"{above}/.{secrets.token_hex(6)}.part"

@@ -110,12 +110,12 @@ def decode_array(
         pixels = _jpeg(content, scale_to, rows_needed) if content.startswith(JPEG) else None
         if pixels is None:
             pixels = (
-                _any(content, scale_to)
+                _decode_any_format(content, scale_to)
                 if rows_needed is None
-                else _upper(content, scale_to, rows_needed)
+                else _decode_upper_rows(content, scale_to, rows_needed)
             )
         if scaling is not None and scaling.fitted:
-            pixels = _fitted(pixels, scaling.side)
+            pixels = _fit_shorter_side(pixels, scaling.side)
         if channels == 1:
             pixels = np.array(PIL.Image.fromarray(pixels).convert("L"))[:, :, None]
     except Exception as error:  # parsers of broken files raise whatever they trip over
@@ -158,18 +158,20 @@ def _jpeg(
     return pixels
 
 
-def _upper(content: bytes, scale_to: int | None, rows_needed: RowsNeeded) -> NDArray[np.uint8]:
+def _decode_upper_rows(
+    content: bytes, scale_to: int | None, rows_needed: RowsNeeded
+) -> NDArray[np.uint8]:
     width, height = png_size(content) or (0, 0)
     lower = lower_png(content, rows_needed(height, width)) if height else None
     if lower is None:
-        return _any(content, scale_to)
-    upper = _any(lower, None)
+        return _decode_any_format(content, scale_to)
+    upper = _decode_any_format(lower, None)
     pixels = np.zeros((height, *upper.shape[1:]), dtype=np.uint8)
     pixels[: len(upper)] = upper
     return pixels
 
 
-def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
+def _decode_any_format(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
     with open_image(io.BytesIO(content)) as file:
         width, height = file.size
         by = _divisor(width, height, scale_to)
@@ -185,7 +187,7 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
         return np.array(file.convert("RGB"))
 
 
-def _fitted(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def _fit_shorter_side(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Return (h, w, 3) with a shorter side of `side`."""
     height, width = pixels.shape[:2]
     shorter = min(height, width)

@@ -43,7 +43,7 @@ def train_loader(
             column_names=names,
             makes_fake=transform.makes_fake if settings.sbi > 0 else None,
             scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
-            shared=_shared(settings),
+            shared_images=_open_shared_cache(settings),
             on_bad_image=settings.on_bad_image,
             num_threads=settings.num_threads,
         ),
@@ -55,7 +55,7 @@ def train_loader(
 def eval_loader(
     images: Sequence[Image],
     settings: AugmentationSettings | TestSettings,
-    stamped: Collection[int] = (),
+    triggered_rows: Collection[int] = (),
     corruptions: Chain | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> ImageLoader:
@@ -64,7 +64,7 @@ def eval_loader(
     Args:
         images: in the defined order.
         settings: crops, batches, decoding.
-        stamped: positions of images with the backdoor's patch.
+        triggered_rows: positions of images with the backdoor's patch.
         corruptions: replace those of the settings. None keeps them.
         preprocessing: of a published model; it replaces the crop and the patches of the settings.
     """
@@ -74,16 +74,16 @@ def eval_loader(
     image_set = ImageSet(
         images,
         transform,
-        stamped=stamped,
+        triggered_rows=triggered_rows,
         scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
-        shared=_shared(settings),
+        shared_images=_open_shared_cache(settings),
         on_bad_image=settings.on_bad_image,
         num_threads=settings.num_threads,
     )
     return Loader(dataset=image_set, batch_size=settings.batch_size)
 
 
-def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | None:
+def _open_shared_cache(settings: AugmentationSettings | TestSettings) -> SharedImages | None:
     """Return the shared cache of decoded images if the settings ask for it, otherwise None."""
     if settings.cache != "decoded":
         return None

@@ -118,13 +118,13 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         transform: Transform,
         *,
         labels: Sequence[int] | None = None,
-        stamped: Collection[int] = (),
+        triggered_rows: Collection[int] = (),
         columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
         column_names: Mapping[str, tuple[str, ...]] = NO_COLUMNS,
         makes_fake: Callable[[Image, int], bool] | None = None,
         scaling: Scaling | None = None,
         cache_bytes: int = CACHE_BYTES,
-        shared: SharedImages | None = None,
+        shared_images: SharedImages | None = None,
         on_bad_image: OnBadImage = "skip",
         num_threads: int | Literal["auto"] = 0,
     ) -> None:
@@ -133,7 +133,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self.images = tuple(images)
         self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
         self.transform = transform
-        self.stamped = frozenset(stamped)
+        self.stamped = frozenset(triggered_rows)
         self.columns: dict[str, Tensor] = {}
         self.column_names: dict[str, tuple[str, ...]] = {}
         for name, values in columns.items():
@@ -147,7 +147,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
             set()
         )  # positions whose files were decoded completely, without an error
         self._decoded = DecodedImages(cache_bytes)
-        self._shared = shared
+        self._shared = shared_images
         self._processes: LoadingProcesses[LoadedBatch | NoRoomError] | None = None
         self.loads_alone = False  # see `processes.ImageReader`
 
@@ -196,10 +196,10 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         other.makes_fake = self.makes_fake if goes_on else None  # likewise
         return other
 
-    def with_labels(self, labels: Sequence[int], stamped: Collection[int]) -> "ImageSet":
+    def with_labels(self, labels: Sequence[int], triggered_rows: Collection[int]) -> "ImageSet":
         """Return the same images with other labels (N,), some of them with the backdoor's patch."""
         other = copy(self)
-        other.labels, other.stamped = tuple(labels), frozenset(stamped)
+        other.labels, other.stamped = tuple(labels), frozenset(triggered_rows)
         other._processes = None  # noqa: SLF001  # they stamp the images of this set
         return other
 
@@ -297,14 +297,14 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
             for position, paths in zip(positions, files, strict=True)
         }
 
-    def _item(self, request: ImageRequest, fetched: Sequence[Fetched]) -> Tensor | BadFile:
+    def _item(self, request: ImageRequest, fetch_result: Sequence[Fetched]) -> Tensor | BadFile:
         image = self.images[request.position]
         try:
-            for each in fetched:
+            for each in fetch_result:
                 if isinstance(each, BadImageError):
                     raise each
-            found = tuple(each for each in fetched if isinstance(each, Tensor))
-            pixels = found if found and len(found) == len(fetched) else self._pixels(request)
+            found = tuple(each for each in fetch_result if isinstance(each, Tensor))
+            pixels = found if found and len(found) == len(fetch_result) else self._pixels(request)
             if image.frames:
                 return self._clip(request, pixels)
             # it may read a file of its own

@@ -144,7 +144,7 @@ class SegmentWriter:
             with contextlib.suppress(OSError):
                 (folder / f"{segment}{PIXELS}").unlink()
             raise
-        return cls._locked(segment, index, pixels)
+        return cls._try_lock(segment, index, pixels)
 
     @classmethod
     def adopt(cls, folder: Path, segment: str, need: int) -> "SegmentWriter | None":
@@ -157,14 +157,14 @@ class SegmentWriter:
                 opened.pop_all()
         except OSError:
             return None
-        writer = cls._locked(segment, index, pixels)
+        writer = cls._try_lock(segment, index, pixels)
         if writer is not None and not writer.has_room(need):
             writer.close()
             return None
         return writer
 
     @classmethod
-    def _locked(cls, segment: str, index: int, pixels: int) -> "SegmentWriter | None":
+    def _try_lock(cls, segment: str, index: int, pixels: int) -> "SegmentWriter | None":
         with contextlib.suppress(OSError):
             fcntl.flock(index, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(index).st_nlink and os.fstat(pixels).st_nlink:

@@ -94,28 +94,28 @@ def uses_gpu() -> bool:
 
 
 def prefetch(
-    make: Make[Item], ahead: int = AHEAD, *, describe: Callable[[int], str] | None = None
+    make_items: Make[Item], depth: int = AHEAD, *, describe: Callable[[int], str] | None = None
 ) -> Iterator[Item]:
-    """Yield what `make` yields, up to `ahead` items of which are made before they are asked for.
+    """Yield what `make_items` yields, up to `depth` items of which are made before they are asked for.
 
     The thread is gone when this ends, is closed, or raises.
 
     Args:
-        make: returns the iterator; called in the thread, with an event that is set when no more
+        make_items: returns the iterator; called in the thread, with an event that is set when no more
             items are needed.
-        ahead: number of items that are made before they are asked for.
+        depth: number of items that are made before they are asked for.
         describe: returns a description of the item with this number. None logs no long waits.
 
     Raises:
-        BaseException: any error of `make` or its items, in place of the item.
+        BaseException: any error of `make_items` or its items, in place of the item.
     """
     leave, threads = threading.Event(), torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "loader")
     pool.submit(_use_one_torch_thread).result()
     torch.set_num_threads(threads)  # also for threads that begin later
     try:
-        items = pool.submit(make, leave).result()
-        ready = deque(pool.submit(next, items, ENDED) for _ in range(ahead))
+        items = pool.submit(make_items, leave).result()
+        ready = deque(pool.submit(next, items, ENDED) for _ in range(depth))
         with closing(items), stalls_reported(describe) as waiting:
             try:
                 for number in count():

@@ -234,7 +234,7 @@ class LoadingProcesses(Generic[BatchT]):
                 batches = _DEATHS.start(loader)  # forks; the thread that watches begins later
                 with stalls_reported(describe) as waiting:
                     for number in count():
-                        with waiting(number), _DEATHS.raised():
+                        with waiting(number), _DEATHS.raise_deaths():
                             batch = next(batches, ENDED)
                         if batch is ENDED:
                             break
@@ -288,7 +288,7 @@ class _Deaths:
         return batches
 
     @contextlib.contextmanager
-    def raised(self) -> Iterator[None]:
+    def raise_deaths(self) -> Iterator[None]:
         """Raise the RuntimeError of torch in this block for processes that died before or die in it.
 
         In other threads torch notices a death after five seconds.

@@ -10,8 +10,8 @@ from pathlib import Path
 from trueface.data.loading.pixel_segments import INDEX, PIXELS, SegmentWriter
 from trueface.runtime.artifact import (
     CacheEntry,
-    exclusive,
     free_bytes,
+    hold_exclusively,
     limit_bytes,
     make_room,
 )
@@ -51,7 +51,7 @@ class SegmentFolder:
         for segment in sorted(self.index_sizes()):
             if writer := SegmentWriter.adopt(self.path, segment, need):
                 return writer
-        with exclusive(self.top / "lock"):
+        with hold_exclusively(self.top / "lock"):
             if not make_room(_entries(self.top), self.capacity, self.limit, _remove):
                 return None
             return SegmentWriter.new(self.path, self.capacity)
@@ -82,20 +82,20 @@ def usual_limit(top: Path) -> int:
         UsageError: the value of the variable is not a memory size.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    held = sum(entry.bytes for entry in _entries(top, written=True))
+    held = sum(entry.bytes for entry in _entries(top, on_disk=True))
     disk = free_bytes(top) + held
     return limit_bytes(LIMIT, os.environ, min(disk // OF_DISK, memory // OF_MEMORY))
 
 
-def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
-    """Yield the segments of all decodings. Sizes are reserved bytes, or with `written` the bytes on disk."""
+def _entries(top: Path, *, on_disk: bool = False) -> Iterator[CacheEntry]:
+    """Yield the segments of all decodings. Sizes are reserved bytes, or with `on_disk` the bytes on disk."""
     for pixels in top.glob(f"*/*{PIXELS}"):
         with contextlib.suppress(OSError):
             status = pixels.stat()
             used_at = status.st_mtime
             with contextlib.suppress(OSError):
                 used_at = pixels.with_suffix(INDEX).stat().st_mtime
-            size = status.st_blocks * 512 if written else status.st_size
+            size = status.st_blocks * 512 if on_disk else status.st_size
             yield CacheEntry(pixels, used_at, size)
 
 

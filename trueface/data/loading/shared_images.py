@@ -119,7 +119,7 @@ class SharedImages:
             if any(key is not None and key not in self._places for key in keys):
                 self._read_new_records()
             for key, path in zip(keys, paths, strict=True):
-                if key is not None and (pixels := self._stored(key)) is not None:
+                if key is not None and (pixels := self._read_stored(key)) is not None:
                     results[key] = pixels
                 elif key is not None and key not in self._too_large:
                     missing[key] = path
@@ -134,7 +134,7 @@ class SharedImages:
         while missing and not self._is_full and not leave.is_set():
             missing_before = len(missing)
             for key, path in list(missing.items()):
-                with self._claimed(key, leave) as is_ours:
+                with self._claim_decoding(key, leave) as is_ours:
                     if is_ours:
                         results[key] = self._decode_and_store(key, path)
                         del missing[key]
@@ -149,7 +149,7 @@ class SharedImages:
         """Return an image that no other process decodes now, and store it if it is missing."""
         with self._lock:
             self._read_new_records()
-            if (pixels := self._stored(key)) is not None:
+            if (pixels := self._read_stored(key)) is not None:
                 return pixels
         try:
             pixels = self._decoder(path, scaling=self._scaling)
@@ -158,10 +158,10 @@ class SharedImages:
         if self._key(path) == key:  # else it was replaced meanwhile, and this may be either
             with self._lock:
                 self._store(key, pixels.permute(1, 2, 0).contiguous().numpy())
-                return self._stored(key) if key in self._whole else pixels
+                return self._read_stored(key) if key in self._whole else pixels
         return pixels
 
-    def _stored(self, key: bytes) -> Tensor | None:
+    def _read_stored(self, key: bytes) -> Tensor | None:
         location = self._places.get(key)
         if location is None:
             return None
@@ -243,7 +243,7 @@ class SharedImages:
         return None if mark.is_racy(now) else KEY.pack(*mark)
 
     @contextlib.contextmanager
-    def _claimed(self, key: bytes, leave: threading.Event) -> Iterator[bool]:
+    def _claim_decoding(self, key: bytes, leave: threading.Event) -> Iterator[bool]:
         """Decode an image for all in this block. False if another process does, or none is needed."""
         is_ours, place = False, zlib.crc32(key)
         if not (self._is_full or leave.is_set()):

@@ -228,7 +228,7 @@ class TestTransform:
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
         if self.preprocessing is not None:
             pixels = self.preprocessing.apply_resize(pixels, image.path)
-        square = self.corruptions(self._cropped(pixels), image.name)
+        square = self.corruptions(self._crop_images(pixels), image.name)
         return square if self.crops == 0 else self._patches(square)
 
     def transform_clip(self, frames: Sequence[Tensor], clip: Image) -> Tensor:
@@ -239,13 +239,13 @@ class TestTransform:
             clip: their clip.
         """
         resized = self._resized_frames(frames, clip)
-        squares = torch.stack([self._cropped(frame) for frame in resized])
+        squares = torch.stack([self._crop_images(frame) for frame in resized])
         squares = self.corruptions.corrupt_clip(squares, clip.name)
         if self.crops == 0:
             return squares[None]
         return torch.stack([self._patches(square) for square in squares], dim=1)
 
-    def _cropped(self, pixels: Tensor) -> Tensor:
+    def _crop_images(self, pixels: Tensor) -> Tensor:
         square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
         return square
 
@@ -310,7 +310,7 @@ def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int
     height, width = pixels.shape[-2:]
     down, right = centre_offset(height, width, size)
     if parameters.crop is not None:
-        pixels, down, right = _resized(pixels, parameters.crop, size), 0, 0
+        pixels, down, right = _resize_crop(pixels, parameters.crop, size), 0, 0
     view = step_windows(parameters, size)
     pixels = crop_padded(pixels, view.soft.shifted_by(down, right))
     if parameters.sigma is not None:
@@ -339,7 +339,7 @@ def step_windows(parameters: AugmentationParams, size: int) -> StepWindows:
     """Return what the drawn steps need of a square of this side."""
     whole = Window(top=0, left=0, height=size, width=size)
     patch = parameters.patch or whole
-    patch = patch.flipped(size, mirrored=parameters.mirrored, turned=parameters.turned)
+    patch = patch.flip(size, horizontal=parameters.mirrored, vertical=parameters.turned)
     coded = seen = patch.clipped_to(size)
     if parameters.quality is not None:
         coded = seen.padded_by(JPEG_REACH, size, multiple=JPEG_CELL)
@@ -353,7 +353,7 @@ def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
     The positions form the most nearly square grid of `count` cells that spans the image. A single
     patch is the centre.
     """
-    pixels = _padded(pixels, side)
+    pixels = _pad_image(pixels, side)
     rows = max(number for number in range(1, int(count**0.5) + 1) if count % number == 0)
     tops = _places(pixels.shape[-2] - side, rows)
     lefts = _places(pixels.shape[-1] - side, count // rows)
@@ -373,14 +373,14 @@ def jpeg_compress(pixels: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(simplejpeg.decode_jpeg(file.getbuffer())).permute(2, 0, 1)
 
 
-def _resized(pixels: Tensor, crop: Window, size: int) -> Tensor:
+def _resize_crop(pixels: Tensor, crop: Window, size: int) -> Tensor:
     resized: Tensor = image_ops.resized_crop(
         pixels, crop.top, crop.left, crop.height, crop.width, [size, size]
     )
     return resized
 
 
-def _padded(pixels: Tensor, side: int) -> Tensor:
+def _pad_image(pixels: Tensor, side: int) -> Tensor:
     """Return the image with black borders, if it is smaller than `side`."""
     down, right = (max(0, side - length) for length in pixels.shape[-2:])
     if down == right == 0:

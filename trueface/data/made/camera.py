@@ -81,12 +81,12 @@ def develop(
     finish = draw_finish(rng)
     light = (scene * np.float32(finish.exposure / scene.mean())) ** np.float32(finish.contrast)
     tone = light / (light + np.float32(MIDDLE**finish.contrast))
-    picture = _blurred(np.float32(WHITE - BLACK) * tone + np.float32(BLACK), finish.blur)
-    detail = picture - _blurred(picture, 1.0 / 3.0)
-    rms = float(np.sqrt(np.mean(np.square(_grey(detail)))))
+    picture = _blur(np.float32(WHITE - BLACK) * tone + np.float32(BLACK), finish.blur)
+    detail = picture - _blur(picture, 1.0 / 3.0)
+    rms = float(np.sqrt(np.mean(np.square(_mean_of_channels(detail)))))
     sharpening = np.float32(np.clip(finish.detail_rms / max(rms, 1e-3), *DETAIL) - 1.0)
     noise = _residual(rng, finish, scene.shape[0], fingerprint)
-    noise *= _gain(_grey(tone), finish.slope)[..., None]
+    noise *= _gain(_mean_of_channels(tone), finish.slope)[..., None]
     return np.clip(np.rint(picture + sharpening * detail + noise), 0, 255).astype(np.uint8)
 
 
@@ -96,7 +96,7 @@ def _residual(
     """Return noise and pattern, (H, W, 3), noise_rms levels once the 3 x 3 mean is taken off."""
     shape = (size_px, size_px // 2 + 1, 4, 2)
     noise = rng.standard_normal(shape, dtype=np.float32).view(np.complex64)[..., 0]
-    noise[..., 1:] -= _grey(noise[..., 1:])[..., None]
+    noise[..., 1:] -= _mean_of_channels(noise[..., 1:])[..., None]
     soft = _softness(size_px, round(finish.softness_px, 2))
     weight = np.square(soft * _residual_response(size_px))
     noise *= np.float32(finish.noise_rms / energy(noise[..., 0], weight) ** 0.5)
@@ -138,13 +138,13 @@ def _softness(size_px: int, sigma_px: float) -> Plane:
     return response
 
 
-def _grey(channels: Channels) -> Channels:
+def _mean_of_channels(channels: Channels) -> Channels:
     """Return the mean of three channels; NumPy's own takes its time over so short an axis."""
     mean: Channels = (channels[..., 0] + channels[..., 1] + channels[..., 2]) * np.float32(1 / 3)
     return mean
 
 
-def _blurred(picture: Plane, weight: float) -> Plane:
+def _blur(picture: Plane, weight: float) -> Plane:
     """Return the picture after a row and a column filter (weight, 1 - 2 weight, weight)."""
     side, centre = np.float32(weight), np.float32(1.0 - 2.0 * weight)
     padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")

@@ -126,7 +126,7 @@ def make_sample(
     mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
     done = {**mark, **_counts(spec, pictures)}
     artifact = Artifact("sample", root, paths.SAMPLE_MARK, mark)
-    with artifact.locked(progress):
+    with artifact.lock_place(progress):
         finished = _is_finished(artifact)
         missing = _missing(root, pictures)
         if finished and not missing:
@@ -178,16 +178,16 @@ def _lists(pictures: Sequence[Picture]) -> dict[str, list[str]]:
 def _is_finished(artifact: Artifact) -> bool:
     """Return whether a folder holds a finished sample of this mark; refuse a foreign folder."""
     for name in (paths.SAMPLE_MARK, UNFINISHED):
-        if (stored := artifact.stored(name)) is not None:
-            artifact.refuse_other(stored, _other)
+        if (stored := artifact.read_mark(name)) is not None:
+            artifact.refuse_other(stored, _describe_other)
             return name == paths.SAMPLE_MARK
     artifact.refuse_foreign()
     return False
 
 
-def _other(_key: str, stored: Mapping[str, Json]) -> str:
-    spec = json.dumps(stored.get("spec"))
-    return f"a sample with other settings ({spec}, recipe {stored.get('recipe')})"
+def _describe_other(_key: str, stored_identity: Mapping[str, Json]) -> str:
+    spec = json.dumps(stored_identity.get("spec"))
+    return f"a sample with other settings ({spec}, recipe {stored_identity.get('recipe')})"
 
 
 def _missing(root: Path, pictures: Sequence[Picture]) -> list[Picture]:

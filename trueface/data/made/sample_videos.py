@@ -110,7 +110,7 @@ def make_sample_videos(
     mark: dict[str, Json] = {"schema": SCHEMA, "recipe": RECIPE, "spec": asdict(spec)}
     done: dict[str, Json] = {**mark, "synthetic": True, "images": count}
     artifact = Artifact("sample", root, paths.SAMPLE_MARK, mark)
-    with artifact.locked(progress):
+    with artifact.lock_place(progress):
         files = (
             f"PreSocial/{_class_folder(key.partition('/')[0])}/{key}.png"
             for each in keys.values()
@@ -133,9 +133,9 @@ def make_sample_videos(
     return done
 
 
-def _other(_key: str, stored: Mapping[str, Json]) -> str:
-    spec = json.dumps(stored.get("spec"))
-    return f"a sample with other settings ({spec}, recipe {stored.get('recipe')})"
+def _other(_key: str, stored_identity: Mapping[str, Json]) -> str:
+    spec = json.dumps(stored_identity.get("spec"))
+    return f"a sample with other settings ({spec}, recipe {stored_identity.get('recipe')})"
 
 
 def _class_folder(source: str) -> str:

@@ -90,7 +90,7 @@ def paint_scene(rng: np.random.Generator, size_px: int) -> Plane:
         rng=rng,
     )
     _SCENES[int(rng.integers(len(_SCENES)))](canvas)
-    return _lit(canvas)
+    return _light_picture(canvas)
 
 
 def texture(rng: np.random.Generator, size_px: int, slope: float) -> Plane:
@@ -111,7 +111,7 @@ def _landscape(canvas: SceneCanvas) -> None:
     count = int(rng.integers(2, 5))
     for layer, top in enumerate(np.sort(rng.uniform(-0.6, 0.8, count))):
         waves = np.cumsum(rng.standard_normal(canvas.axis.size))
-        hills = _smooth(waves, int(rng.integers(1, 12))) * rng.uniform(0.004, 0.02) + top
+        hills = _running_mean(waves, int(rng.integers(1, 12))) * rng.uniform(0.004, 0.02) + top
         cover = _cover(hills[None, :] - canvas.axis[:, None], canvas.axis.size)
         haze = np.float32(0.7 * (1.0 - (layer + 1) / count))
         ground = canvas.colour(GROUND) * (1 - haze) + (0.5 * sky + 0.3) * haze
@@ -177,13 +177,13 @@ def _any_body(rng: np.random.Generator, top: float) -> Body:
     )
 
 
-def _backdrop(canvas: SceneCanvas, above: Plane, below: Plane, contrast: float) -> None:
+def _backdrop(canvas: SceneCanvas, sky: Plane, ground: Plane, contrast: float) -> None:
     everywhere = slice(None)
     ramp = (canvas.axis[:, None, None] + np.float32(1.0)) * np.float32(0.5)
     shade = np.exp(np.float32(contrast) * canvas.textures[-1])
     if canvas.rng.random() < 0.5:
         shade = canvas.grain(contrast, everywhere, everywhere)
-    canvas.picture[:] = (above + (below - above) * ramp) * shade[..., None]
+    canvas.picture[:] = (sky + (ground - sky) * ramp) * shade[..., None]
 
 
 def _place(canvas: SceneCanvas, body: Body, colour: Plane) -> None:
@@ -227,14 +227,14 @@ def _cover(distance: Plane, size_px: int) -> Plane:
     return cover.astype(np.float32)
 
 
-def _smooth(values: npt.NDArray[np.float64], width: int) -> Plane:
+def _running_mean(values: npt.NDArray[np.float64], width: int) -> Plane:
     """Return the running mean over `width` values, mean 0."""
     mean = np.convolve(values, np.full(width, 1.0 / width), mode="same")
     centred: Plane = mean - mean.mean()
     return centred.astype(np.float32)
 
 
-def _lit(canvas: SceneCanvas) -> Plane:
+def _light_picture(canvas: SceneCanvas) -> Plane:
     """Return the picture under uneven light, with the fall-off of a lens."""
     rng, x, y = canvas.rng, canvas.axis[None, :], canvas.axis[:, None]
     tilt, corner = np.float32(rng.uniform(0.0, 0.35)), np.float32(rng.uniform(0.0, 0.18))

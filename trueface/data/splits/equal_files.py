@@ -50,11 +50,11 @@ def contradictions(
         # the end of a small file is all of it
         lambda each: each.size_bytes <= END_BYTES or _read(each, lambda each: digest(each.file)),
     )
-    found = _equal((each for each in files if each.size_bytes), steps, is_over)
+    found = _find_equal((each for each in files if each.size_bytes), steps, is_over)
     return sorted(Contradiction(*(_names(group, label) for label in (0, 1))) for group in found)
 
 
-def _equal(
+def _find_equal(
     files: Iterable[LabelledFile],
     steps: Sequence[Callable[[LabelledFile], Hashable]],
     is_over: Callable[[], bool],
@@ -63,7 +63,7 @@ def _equal(
     first, *further = steps
     for same in _in_both_classes(files, first, is_over):
         if further:
-            yield from _equal(same, further, is_over)
+            yield from _find_equal(same, further, is_over)
         else:
             yield same
 

@@ -129,26 +129,27 @@ def group_equal_pictures(
     return merge_groups(*({keys[name]: group for name in names} for group, names in together))
 
 
-def find_equal_pictures(looked: Mapping[str, ImageAppearance]) -> list[list[str]]:
+def find_equal_pictures(appearances: Mapping[str, ImageAppearance]) -> list[list[str]]:
     """Return the names of images with the very same pixels, together; only where there are several."""
     names_of: dict[bytes, list[str]] = defaultdict(list)
-    for name, look in looked.items():
+    for name, look in appearances.items():
         names_of[look.pixels].append(name)
     return [names for names in names_of.values() if len(names) > 1]
 
 
 def find_near_duplicates(
-    looked: Mapping[str, ImageAppearance], beside: Mapping[str, ImageAppearance] | None = None
+    appearances: Mapping[str, ImageAppearance],
+    other_appearances: Mapping[str, ImageAppearance] | None = None,
 ) -> Iterator[NearDuplicate]:
     """Yield pairs of pictures that are nearly, but not exactly, the same. Checks every pair.
 
     Args:
-        looked: pictures, one of each pair.
-        beside: the other one of each pair. None: both are of `looked`, and each pair is yielded
+        appearances: pictures, one of each pair.
+        other_appearances: the other one of each pair. None: both are of `appearances`, and each pair is yielded
             once.
     """
-    looks = list(looked.items())
-    others = looks if beside is None else list(beside.items())
+    looks = list(appearances.items())
+    others = looks if other_appearances is None else list(other_appearances.items())
     if not (looks and others):
         return
     right = _coarse(others)  # (M, COARSE²)
@@ -159,36 +160,36 @@ def find_near_duplicates(
         # an image that is its own mirror image is near twice
         pairs_near: dict[tuple[str, str], NearDuplicate] = {}
         for mirrored in (False, True):
-            alike = (_mirrored(left) if mirrored else left) @ right.T
+            alike = (_mirror(left) if mirrored else left) @ right.T
             at, other_at = np.nonzero(alike >= CANDIDATE)
-            if beside is None:
+            if other_appearances is None:
                 later = other_at > at + start
                 at, other_at = at[later], other_at[later]
             for first in range(0, len(at), PAIRS):
                 places = at[first : first + PAIRS], other_at[first : first + PAIRS]
                 pairs = [(chosen[a], others[b]) for a, b in zip(*places, strict=True)]
-                for pair in _checked(pairs, alike[places], mirrored=mirrored):
+                for pair in _check_candidates(pairs, alike[places], mirror=mirrored):
                     previous = pairs_near.get(pair[:2])
                     if previous is None or previous.correlation < pair.correlation:
                         pairs_near[pair[:2]] = pair
         yield from pairs_near.values()
 
 
-def _checked(
+def _check_candidates(
     pairs: Sequence[tuple[tuple[str, ImageAppearance], tuple[str, ImageAppearance]]],
     small: Floats,
     *,
-    mirrored: bool,
+    mirror: bool,
 ) -> Iterator[NearDuplicate]:
     """Yield the candidates that are nearly the same; `small` holds their coarse correlations."""
     left = np.stack([look.thumbnail for (_, look), _ in pairs]).astype(np.float32)
     right = np.stack([look.thumbnail for _, (_, look) in pairs]).astype(np.float32)
-    if mirrored:
+    if mirror:
         left = left[:, :, ::-1]
     fine = _steps_correlation(left, right)
     for ((name, look), (other, other_look)), detail, rough in zip(pairs, fine, small, strict=True):
         if (detail >= NEAR or rough >= SAME_SMALL) and look.pixels != other_look.pixels:
-            yield NearDuplicate(name, other, round(float(max(detail, rough)), 3), mirrored)
+            yield NearDuplicate(name, other, round(float(max(detail, rough)), 3), mirror)
 
 
 def _coarse(items: Sequence[tuple[str, ImageAppearance]]) -> Floats:
@@ -199,21 +200,21 @@ def _coarse(items: Sequence[tuple[str, ImageAppearance]]) -> Floats:
     return _unit(small - small.mean(axis=1, keepdims=True))
 
 
-def _mirrored(coarse: Floats) -> Floats:
+def _mirror(coarse: Floats) -> Floats:
     return coarse.reshape(-1, COARSE, COARSE)[:, :, ::-1].reshape(len(coarse), -1)
 
 
-def _steps_correlation(left: Floats, right: Floats) -> Floats:
+def _steps_correlation(first: Floats, second: Floats) -> Floats:
     """Return how the brightness steps of pairs correlate at the best crop of either; (N,).
 
     Args:
-        left: (N, SIDE, SIDE).
-        right: as many.
+        first: (N, SIDE, SIDE).
+        second: as many.
     """
-    straight, other = _steps(left), _steps(right)
+    straight, other = _steps(first), _steps(second)
     best: Floats = (straight * other).sum(axis=1)
     for down, across in _croppings():
-        for cropped, whole in ((left, other), (right, straight)):
+        for cropped, whole in ((first, other), (second, straight)):
             view: Floats = np.matmul(np.matmul(down, cropped), across.T)
             best = np.maximum(best, (_steps(view) * whole).sum(axis=1))
     return best

@@ -99,10 +99,13 @@ class SplitReport:
         if self.torn is not None:
             yield "leak: group in several lists", _format_keys_with_lists(self.torn)
         if self.pictures is not None:
-            yield "leak: same pixels in several lists", [*map(_equal, self.pictures.same)]
-            yield "same pixels, real and fake", [*map(_labelled, self.pictures.contradictory)]
+            yield "leak: same pixels in several lists", [*map(_describe_equal, self.pictures.same)]
+            yield "same pixels, real and fake", [*map(_join_labelled, self.pictures.contradictory)]
             if self.pictures.near is not None:
-                yield "leak: nearly the same in two lists", [*map(_alike, self.pictures.near)]
+                yield (
+                    "leak: nearly the same in two lists",
+                    [*map(_describe_pair, self.pictures.near)],
+                )
             unreadable = [f"{file} ({reason})" for file, reason in self.pictures.unreadable]
             yield "unreadable files", unreadable
         missing = [f"{name}:{key}" for name, facts in self.lists.items() for key in facts.missing]
@@ -146,7 +149,7 @@ def examine(
             )
             for name, each in found.items()
         },
-        shared=_shared(lists),
+        shared=_find_shared_keys(lists),
         torn=None if groups is None else groups_in_several_lists(groups, lists),
         # the number is the same for all lists
         unlisted=min((each.unknown for each in found.values()), default=len(on_disk.images)),
@@ -156,11 +159,11 @@ def examine(
 
 def _facts(
     members: Sequence[str],
-    found: MatchedImages,
+    matched_images: MatchedImages,
     on_disk: ImageSurvey,
     find_stray: Callable[[Collection[str]], Iterable[str]],
 ) -> ListFacts:
-    keys, images = set(members), found.images
+    keys, images = set(members), matched_images.images
     lacking = keys - {image.key for image in images}
     lacking -= {short_key(image.key) for image in images if image.key not in keys}
     methods = frozenset().union(*on_disk.methods.values())
@@ -171,14 +174,14 @@ def _facts(
         repeated=len(members) - len(keys),
         real=len(images) - fakes,
         fake=fakes,
-        renamed=found.renamed,
+        renamed=matched_images.renamed,
         missing=tuple(sorted(missing)),
         elsewhere=len(lacking) - len(missing),
         methods=dict(Counter(image.method for image in images)),
     )
 
 
-def _shared(keys: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+def _find_shared_keys(keys: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
     where: dict[str, list[str]] = defaultdict(list)
     for (name, members), (other, others) in combinations(keys.items(), 2):
         for key in sorted(set(members).intersection(others)):
@@ -187,14 +190,14 @@ def _shared(keys: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _examine_pictures(
-    chosen: Mapping[str, Sequence[Image]],
+    images_by_list: Mapping[str, Sequence[Image]],
     *,
     similar: bool,
     progress: Callable[[int], object] | None,
 ) -> PictureFindings:
     """Decode each image of the lists once; an image in two lists is reported as a shared key."""
     list_and_image: dict[str, tuple[str, Image]] = {}
-    for name, images in chosen.items():
+    for name, images in images_by_list.items():
         for image in images:
             list_and_image.setdefault(image.file, (name, image))
     read = zip(
@@ -252,11 +255,11 @@ def _near_in_lists(
             )
 
 
-def _alike(pair: NearDuplicate) -> str:
+def _describe_pair(pair: NearDuplicate) -> str:
     return f"{pair.name} ~ {pair.other} ({pair.correlation:.2f}{', mirrored' * pair.mirrored})"
 
 
-def _equal(names: Sequence[str]) -> str:
+def _describe_equal(names: Sequence[str]) -> str:
     """Return equal pictures in words; of many their number, and the first ones of every list."""
     if len(names) <= MEMBERS:
         return " = ".join(names)
@@ -265,7 +268,7 @@ def _equal(names: Sequence[str]) -> str:
     return f"{' = '.join(shown)} = … ({len(names)} images)"
 
 
-def _labelled(names: Sequence[str]) -> str:
+def _join_labelled(names: Sequence[str]) -> str:
     """Return equal pictures of both classes in words; of many a real one, a fake one, their number."""
     more = f" = … ({len(names)} images)" if len(names) > MEMBERS else ""
     return f"{' = '.join(names[: 2 if more else MEMBERS])}{more}"

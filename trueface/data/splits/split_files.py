@@ -28,7 +28,7 @@ from trueface.data.index import (
     part_files,
     survey,
 )
-from trueface.data.splits.stray_keys import describe_stray, of_sources, stray_keys
+from trueface.data.splits.stray_keys import describe_stray, select_by_sources, stray_keys
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver
 from trueface.runtime.digests import sha256_hex
 from trueface.runtime.errors import DataError
@@ -157,48 +157,48 @@ def split_images(
     _refuse_idle(data_root, on_disk, chosen, split, vocabulary)
     _log_sources(on_disk, chosen, split)
     strangers = (image.key for image in on_disk.images if split.lacks(image.key))
-    lacking = _lacking(chosen, split)
+    lacking = _missing_keys(chosen, split)
     stray = stray_keys(lacking, strangers, data_root, vocabulary)
     sources = frozenset().union(*on_disk.methods.values())
-    own = of_sources(stray, sources, data_root, vocabulary) if stray else []
+    own = select_by_sources(stray, sources, data_root, vocabulary) if stray else []
     others = sorted(set(stray).difference(own))
     outcomes: tuple[tuple[list[str], OnMissingImage], ...] = ((others, "skip"), (own, missing))
     for keys, then in outcomes:
         if keys:
             message = f"{len(keys)} of {len(split.keys)} keys of {split} belong to no subset and to no folder"
             message = f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}"
-            _lack(message, then, describe_stray(keys, data_root, vocabulary))
+            _report_missing(message, then, describe_stray(keys, data_root, vocabulary))
     for modifier, keys in _iter_missing_keys(on_disk, chosen, split):
         if modifier not in UNSHARED:
             log.info("missing=%d modifier=%s split=%s", len(keys), modifier, split.name)
         else:
             message = f"{len(keys)} images of {split} have no file in {modifier!r}"
-            _lack(f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}", missing)
+            _report_missing(f"{message} of {data_root}, such as {', '.join(keys[:SHOWN])}", missing)
     return chosen if missing == "keep" else _without_dangling(chosen, on_disk, split, missing)
 
 
 def _without_dangling(
-    chosen: Sequence[Image], on_disk: ImageSurvey, split: SplitList, missing: OnMissingImage
+    selection: Sequence[Image], on_disk: ImageSurvey, split: SplitList, missing: OnMissingImage
 ) -> tuple[Image, ...]:
     """Return the images that are there behind their links.
 
     Raises:
         DataError: an unshared image is not, and shall stop the work; or none is there.
     """
-    dangling = set(dangling_links((image.file for image in chosen), on_disk.links))
+    dangling = set(dangling_links((image.file for image in selection), on_disk.links))
     if not dangling:
-        return tuple(chosen)
-    there = tuple(image for image in chosen if image.file not in dangling)
-    lost = [i.file for i in chosen if i.file in dangling and i.modifier in UNSHARED]
+        return tuple(selection)
+    there = tuple(image for image in selection if image.file not in dangling)
+    lost = [i.file for i in selection if i.file in dangling and i.modifier in UNSHARED]
     if lost or not there:
         lost = lost or sorted(dangling)
-        message = f"{len(lost)} of {len(chosen)} images of {split} are broken links"
-        _lack(f"{message}, such as {describe_links(lost)}", missing if there else "stop")
+        message = f"{len(lost)} of {len(selection)} images of {split} are broken links"
+        _report_missing(f"{message}, such as {describe_links(lost)}", missing if there else "stop")
     log.info("missing=%d reason=broken links split=%s", len(dangling), split.name)
     return there
 
 
-def _lack(message: str, missing: OnMissingImage, remedy: str = "Restore them") -> None:
+def _report_missing(message: str, missing: OnMissingImage, remedy: str = "Restore them") -> None:
     """Stop for images that are missing, or log a warning.
 
     Raises:
@@ -304,12 +304,12 @@ def _keys(path: Path, content: object) -> list[str]:
 def _refuse_idle(
     data_root: Path,
     on_disk: ImageSurvey,
-    chosen: Sequence[Image],
+    selection: Sequence[Image],
     split: SplitList,
     vocabulary: DataIdResolver,
 ) -> None:
     """Refuse a part of which no image is in the split, whether it shares its images or not."""
-    files = {image.file for image in chosen} if len(on_disk.parts) > 1 else set()
+    files = {image.file for image in selection} if len(on_disk.parts) > 1 else set()
     for part, images in on_disk.parts.items():
         if not files or any(image.file in files for image in images):
             continue
@@ -320,16 +320,16 @@ def _refuse_idle(
             )
 
 
-def _lacking(images: Iterable[Image], split: SplitList) -> frozenset[str]:
+def _missing_keys(images: Iterable[Image], split: SplitList) -> frozenset[str]:
     """Return the keys of a list that none of its images has, in full or by its first characters."""
     there = {image.key for image in images}
     return split.keys - there - {short_key(key) for key in there - split.keys}
 
 
-def _log_sources(on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList) -> None:
+def _log_sources(on_disk: ImageSurvey, selection: Sequence[Image], split: SplitList) -> None:
     """Log how many images of each source a list uses, of how many on disk."""
     counts = Counter((image.method, image.modifier) for image in on_disk.images)
-    used = Counter((image.method, image.modifier) for image in chosen)
+    used = Counter((image.method, image.modifier) for image in selection)
     listed = Counter(map(method_of, split.keys))
     for source, count in sorted(counts.items())[:MOST_SOURCES]:
         log.info(
@@ -341,14 +341,14 @@ def _log_sources(on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
 
 
 def _iter_missing_keys(
-    on_disk: ImageSurvey, chosen: Sequence[Image], split: SplitList
+    on_disk: ImageSurvey, selection: Sequence[Image], split: SplitList
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (modifier, keys without a file) where there are any, of methods whose folder is there."""
     there: dict[str, list[Image]] = defaultdict(list)
-    for image in chosen:
+    for image in selection:
         there[image.modifier].append(image)
     for modifier, methods in on_disk.methods.items():
-        lacking = _lacking(there[modifier], split)
+        lacking = _missing_keys(there[modifier], split)
         keys = sorted(key for key in lacking if method_of(key) in methods)
         if keys:
             yield modifier, keys

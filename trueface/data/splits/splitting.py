@@ -243,7 +243,7 @@ def make_splits(
             for name, chosen in _cut_at_bounds(keys, bounds).items():
                 lists[name] += chosen
     # in the order of their folders, and sorted in each, as files are listed
-    return {name: tuple(_ordered(keys)) for name, keys in lists.items()}
+    return {name: tuple(_sort_keys(keys)) for name, keys in lists.items()}
 
 
 def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, seed: int) -> Lists:
@@ -269,7 +269,7 @@ def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, see
     for name, keys in lists.items():
         for folder, members in _strata(set(keys), stratify=True).items():
             # by this rank the first of a folder are of all lists alike, however many are taken
-            ranked[folder] += _ranked(members, name, f"subsample/{seed}/{name}/{folder}")
+            ranked[folder] += _rank_keys(members, name, f"subsample/{seed}/{name}/{folder}")
     kept: dict[str, list[str]] = {name: [] for name in lists}
     for members_of_all in ranked.values():
         if isinstance(amount, Fraction):
@@ -278,7 +278,7 @@ def subsample(lists: Mapping[str, Sequence[str]], *, amount: int | Fraction, see
             chosen = sorted(members_of_all)[:amount]
         for _, name, key in chosen:
             kept[name].append(key)
-    return {name: tuple(_ordered(keys)) for name, keys in kept.items()}
+    return {name: tuple(_sort_keys(keys)) for name, keys in kept.items()}
 
 
 def _strata(keys: Collection[str], *, stratify: bool) -> dict[str, list[str]]:
@@ -301,11 +301,11 @@ def _by_cell(
         for key in keys:
             of_cell[cells[key]].append(key)
         for cell, members in of_cell.items():
-            ranked[cell] += _ranked(members, folder, f"splits/{seed}/{folder}/{cell}")
+            ranked[cell] += _rank_keys(members, folder, f"splits/{seed}/{folder}/{cell}")
     return {cell: [key for _, _, key in sorted(ranked[cell])] for cell in sorted(ranked)}
 
 
-def _ranked(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
+def _rank_keys(keys: list[str], holder: str, stream: str) -> Iterator[tuple[float, str, str]]:
     """Yield keys in a random order with the share of them that comes before each, and their holder."""
     python_rng(stream).shuffle(keys)
     return (((position + 0.5) / len(keys), holder, key) for position, key in enumerate(keys))
@@ -321,7 +321,7 @@ def _divisible(strata: Mapping[str, list[str]], groups: Mapping[str, str]) -> di
     return {folder: sorted(joined[folder]) for folder in sorted(joined)}
 
 
-def _ordered(keys: Iterable[str]) -> list[str]:
+def _sort_keys(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: (key.rpartition("/")[0], key))
 
 
@@ -411,7 +411,7 @@ Group = tuple[bool, str]  # whether it has a name; the name, or its only key
 
 
 def _fill_classes(
-    given: Mapping[str, list[Group]],
+    groups_by_list: Mapping[str, list[Group]],
     list_names: Sequence[str],
     classes: Mapping[Group, frozenset[int]],
 ) -> None:
@@ -421,18 +421,22 @@ def _fill_classes(
     """
     for name in list_names:
         for label in sorted(frozenset().union(*classes.values())):
-            if any(label in classes[group] for group in given[name]):
+            if any(label in classes[group] for group in groups_by_list[name]):
                 continue
-            spare = {other: _spare(given[other], label, classes) for other in NAMES}
-            donor = max(filter(spare.get, NAMES), key=lambda other: len(given[other]), default="")
+            spare = {other: _spare(groups_by_list[other], label, classes) for other in NAMES}
+            donor = max(
+                filter(spare.get, NAMES), key=lambda other: len(groups_by_list[other]), default=""
+            )
             group = spare[donor][-1] if donor else None
             for other in NAMES[: NAMES.index(name) : -1]:
                 if group is None:
                     donor = other
-                    group = next((each for each in given[other] if label in classes[each]), None)
+                    group = next(
+                        (each for each in groups_by_list[other] if label in classes[each]), None
+                    )
             if group is not None:
-                given[donor].remove(group)
-                given[name].append(group)
+                groups_by_list[donor].remove(group)
+                groups_by_list[name].append(group)
 
 
 def _spare(

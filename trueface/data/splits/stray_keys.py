@@ -20,7 +20,7 @@ DEPTH = 2  # folders above those of the classes: TrueFace_PostSocial/Facebook
 
 def stray_keys(
     lacking: Collection[str],
-    unlisted: Iterable[str],
+    unlisted_keys: Iterable[str],
     data_root: Path,
     vocabulary: DataIdResolver,
 ) -> list[str]:
@@ -28,7 +28,7 @@ def stray_keys(
 
     Args:
         lacking: keys without an image among those that were looked for.
-        unlisted: keys of images that no list names. A key without a folder is a mistake only if one
+        unlisted_keys: keys of images that no list names. A key without a folder is a mistake only if one
             of them has its name, because lists may contain subsets that are not in this data root.
         data_root: the data root.
         vocabulary: the known subsets.
@@ -39,13 +39,13 @@ def stray_keys(
         unknown -= set(_method_folders(data_root, vocabulary))
     if not unknown:
         return []
-    names = {key.rpartition("/")[2] for key in unlisted} if "" in unknown else set()
+    names = {key.rpartition("/")[2] for key in unlisted_keys} if "" in unknown else set()
     return sorted(
         key for key in lacking if method_of(key) in unknown and ("/" in key or key in names)
     )
 
 
-def of_sources(
+def select_by_sources(
     keys: Iterable[str], sources: Collection[str], data_root: Path, vocabulary: DataIdResolver
 ) -> list[str]:
     """Return those of some stray keys that may name an image of some sources, in their order.
@@ -59,21 +59,21 @@ def of_sources(
         data_root: the data root.
         vocabulary: the known subsets.
     """
-    used = {_plain(name) for name in sources}
+    used = {_normalize_name(name) for name in sources}
     known = {*vocabulary.methods("all").folders, *_method_folders(data_root, vocabulary)}
-    others = {_plain(name) for name in known if not set(name) & set("*?[")}
+    others = {_normalize_name(name) for name in known if not set(name) & set("*?[")}
     others -= {*used, ""}
     return [key for key in keys if _may_be_of(key, used, others)]
 
 
-def _may_be_of(key: str, used: set[str], others: set[str]) -> bool:
-    parts = [_plain(part) for part in key.split("/")[:-1] if part != "."]
+def _may_be_of(key: str, used_folders: set[str], others: set[str]) -> bool:
+    parts = [_normalize_name(part) for part in key.split("/")[:-1] if part != "."]
     if parts and parts[0] in CLASSES:
         del parts[0]
-    return not parts or parts[0] not in others or not used.isdisjoint(parts)
+    return not parts or parts[0] not in others or not used_folders.isdisjoint(parts)
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold()))
 
 

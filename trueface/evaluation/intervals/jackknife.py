@@ -70,7 +70,7 @@ class JackknifeDesign(NamedTuple):
         return {stratum.label: stratum.sources for stratum in self.strata}
 
     @property
-    def over(self) -> dict[int, Over]:
+    def scopes(self) -> dict[int, Over]:
         """What is left out of each class, by its label."""
         return {stratum.label: stratum.over for stratum in self.strata}
 
@@ -131,7 +131,7 @@ def standard_error(
     values: Floats,
     *,
     even: bool = True,
-    also: tuple[JackknifeDesign, Floats] | None = None,
+    second_sample: tuple[JackknifeDesign, Floats] | None = None,
 ) -> StandardError:
     """Return the standard error of a measure over the population of sources.
 
@@ -139,11 +139,11 @@ def standard_error(
         design: rows that were left out together.
         values: (F,) the measure on each row of it; the first is that of the whole table.
         even: classes have equal weights in the measure; otherwise by their shares, as in an accuracy.
-        also: another table, of other images, whose error comes on top: of a difference.
+        second_sample: another table, of other images, whose error comes on top: of a difference.
     """
-    unit = _unit(values, *([] if also is None else [also[1]]))
+    unit = _unit(values, *([] if second_sample is None else [second_sample[1]]))
     pieces = _pieces(design, values / unit)
-    pieces += [] if also is None else _pieces(also[0], also[1] / unit)
+    pieces += [] if second_sample is None else _pieces(second_sample[0], second_sample[1] / unit)
     variance = sum(var for _, var, _ in pieces)
     if variance <= LEAST_STANDARD_ERROR**2:
         return StandardError(error=0.0, freedom=1.0)
@@ -194,10 +194,10 @@ def _pieces(design: JackknifeDesign, values: Floats) -> list[tuple[Stratum, floa
     ]
 
 
-def _variance(stratum: Stratum, values: Floats, at: slice) -> Floats:
+def _variance(stratum: Stratum, values: Floats, replicates: slice) -> Floats:
     parts = stratum.parts
     # distance of the value of each part from that of all: exact for a mean
-    away = np.moveaxis(values[0] - values[at], 0, -1) * (1 - parts) / parts
+    away = np.moveaxis(values[0] - values[replicates], 0, -1) * (1 - parts) / parts
     away = away - (away @ parts)[..., None]
     summed: Floats = (away**2) @ _factors(parts)
     return summed

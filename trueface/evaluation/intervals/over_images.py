@@ -270,8 +270,8 @@ def _rates(metric: Metric, sample: ImageSample, value: float) -> Interval:
     assert metric.of_rates is not None
     function, table = metric.of_rates, sample.table
     _, _, fakes, reals = sample.two_classes
-    found = float(np.mean(table.called[table.fake] == FAKE)) if fakes else 0.0
-    accused = float(np.mean(table.called[~table.fake] == FAKE)) if reals else 0.0
+    found = float(np.mean(table.predicted_classes[table.fake] == FAKE)) if fakes else 0.0
+    accused = float(np.mean(table.predicted_classes[~table.fake] == FAKE)) if reals else 0.0
     rates = Rates(found, accused, int(table.fake.sum()), int((~table.fake).sum()))
     found_low, found_high = clopper_pearson(found * fakes, fakes)
     accused_low, accused_high = clopper_pearson(accused * reals, reals)
@@ -302,7 +302,7 @@ def _precision(_metric: Metric, sample: ImageSample, value: float) -> Interval:
     return precision_interval(value, fakes, reals, (counts[0], counts[1]))
 
 
-def _crossing(_metric: Metric, sample: ImageSample, value: float) -> Interval:
+def _crossing_interval(_metric: Metric, sample: ImageSample, value: float) -> Interval:
     """Return the profile score interval of an equal error rate.
 
     A of R reals are above a threshold and B of F fakes below it. A rate e is kept if some threshold fulfils:
@@ -358,7 +358,7 @@ _METHODS: Mapping[IntervalMethod, Callable[[Metric, ImageSample, float], Interva
     IntervalMethod.RATES: _rates,
     IntervalMethod.AREA: _area,
     IntervalMethod.PRECISION: _precision,
-    IntervalMethod.CROSSING: _crossing,
+    IntervalMethod.CROSSING: _crossing_interval,
     IntervalMethod.FIXED_FPR: _fixed_fpr,
     IntervalMethod.CALIBRATION: _calibration,
     IntervalMethod.MEAN: _mean,

@@ -23,7 +23,7 @@ from trueface.evaluation.intervals.jackknife import (
 )
 from trueface.evaluation.intervals.scales import bounded_interval
 from trueface.evaluation.metric import IntervalMethod, Metric, Scale
-from trueface.evaluation.weighted_scores import ScoreTable, weighted
+from trueface.evaluation.weighted_scores import ScoreTable, weight_scores
 
 ALLOWED = curves.FPR_PERCENT / 100
 
@@ -41,7 +41,7 @@ class SourceSample(NamedTuple):
 def interval_over_sources(metric: Metric, sample: SourceSample) -> Interval:
     """Return the interval of a metric over the population of sources."""
     interval = _METHODS.get(metric.interval, _jackknife)(metric, sample)
-    return interval if sample.by_images is None else interval.joined(sample.by_images)
+    return interval if sample.by_images is None else interval.merge(sample.by_images)
 
 
 def tpr_interval(
@@ -90,7 +90,7 @@ def _calibration(_: Metric, sample: SourceSample) -> Interval:
     low end subtracts the largest amount, that of a gap of zero: the mean of |noise| in each bin.
     """
     design, value = sample.design, sample.value
-    tables = weighted(sample.table, design.weights, design.scale)
+    tables = weight_scores(sample.table, design.weights, design.scale)
     gaps = np.concatenate([scores.gaps / scores.images[:, None] for scores in tables])
     half = standard_error(design, sample.left, even=False).half
     widened = float(np.sqrt(2 * variances(design, gaps) / np.pi).sum())
@@ -104,11 +104,11 @@ _METHODS: Mapping[IntervalMethod, Callable[[Metric, SourceSample], Interval]] = 
 
 
 def _error_of(
-    above: NDArray[np.bool_], reals: NDArray[np.bool_], design: JackknifeDesign
+    exceeds_threshold: NDArray[np.bool_], reals: NDArray[np.bool_], design: JackknifeDesign
 ) -> StandardError:
     """Return the error of the fraction of reals above the threshold, as if it were 1 %."""
-    error = _rate(above, reals, design)
-    share = float(above[reals].mean())
+    error = _rate(exceeds_threshold, reals, design)
+    share = float(exceeds_threshold[reals].mean())
     pictures = max(min(stratum.pictures for stratum in design.strata if stratum.label == 0), 1)
     if error.error == 0 or share == 0:
         binomial = math.sqrt(ALLOWED * (1 - ALLOWED) / pictures)
@@ -117,10 +117,10 @@ def _error_of(
 
 
 def _rate(
-    above: NDArray[np.bool_], rows: NDArray[np.bool_], design: JackknifeDesign
+    exceeds_threshold: NDArray[np.bool_], rows: NDArray[np.bool_], design: JackknifeDesign
 ) -> StandardError:
     weights = design.weights[:, rows].astype(np.float64)
-    return standard_error(design, weights @ above[rows] / weights.sum(1))
+    return standard_error(design, weights @ exceeds_threshold[rows] / weights.sum(1))
 
 
 def _share_above(logits: Floats, threshold: float) -> float:

@@ -60,7 +60,7 @@ def area_interval(
     """
     ends, _ = _score_interval(value, (fakes, reals), counts, _rank_area, share=ANY_SHARE)
     strays = min(counts) * (1 - value)
-    return _scaled(value, ends, AUC_LEAST + AUC_MORE * strays / (strays + 1), AUC_HIGH)
+    return _scale_ends(value, ends, AUC_LEAST + AUC_MORE * strays / (strays + 1), AUC_HIGH)
 
 
 def precision_interval(
@@ -79,7 +79,7 @@ def precision_interval(
     share_of_reals = len(reals) / images
     strays = min(counts) * (1 - value + AP_TO_LOW * (value - ends.low)) / (2 * share_of_reals)
     down = AP_LEAST + AP_MORE * strays / (strays + AP_FEW) / (1 + strays / AP_MANY)
-    return _scaled(value, ends, down, 1 + AP_HIGH * (1 - 1 / factor**2))
+    return _scale_ends(value, ends, down, 1 + AP_HIGH * (1 - 1 / factor**2))
 
 
 def _score_interval(
@@ -92,7 +92,7 @@ def _score_interval(
 ) -> tuple[Interval, float]:
     """Return the interval of the score method, and the factor by which its standard errors grew."""
     fakes, reals = classes
-    steps = _steps(fakes, _equal(fakes), reals, _equal(reals))
+    steps = _steps(fakes, _equal_weights(fakes), reals, _equal_weights(reals))
     own = ranking(steps, share)
     values, of_fakes, of_reals = _normal_model(ranking, share)
     theirs = of_fakes / counts[0] + of_reals / counts[1]
@@ -104,12 +104,12 @@ def _score_interval(
     return Interval(min(float(low), value), 1.0 if value >= 1 else max(float(high), value)), factor
 
 
-def _scaled(value: float, ends: Interval, down: float, up: float) -> Interval:
-    low, high = value - down * (value - ends.low), value + up * (ends.high - value)
+def _scale_ends(value: float, ends: Interval, low_factor: float, high_factor: float) -> Interval:
+    low, high = value - low_factor * (value - ends.low), value + high_factor * (ends.high - value)
     return Interval(max(low, 0.0), min(high, 1.0))
 
 
-def _equal(logits: Floats) -> Floats:
+def _equal_weights(logits: Floats) -> Floats:
     return np.full(len(logits), 1 / len(logits))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trueface.evaluation.arrays import Counts, Floats, Indices
 from trueface.evaluation.estimate import Interval
 from trueface.evaluation.metric import Metric
-from trueface.evaluation.weighted_scores import CHUNK, ScoreTable, chunks, weighted
+from trueface.evaluation.weighted_scores import CHUNK, ScoreTable, chunks, weight_scores
 from trueface.runtime.rng import numpy_rng
 
 RESAMPLES = 1000  # the 2.5 % point of a percentile interval then rests on 25 resamples
@@ -29,7 +29,7 @@ def resamples(keys: Sequence[str], labels: NDArray[np.integer], seed: int = 0) -
         labels: (N,) classes; each is resampled by itself, so none gets lost.
         seed: root seed; the same table has the same resamples.
     """
-    build = _cached_resamples if len(keys) <= KEPT_ROWS else _resampled
+    build = _cached_resamples if len(keys) <= KEPT_ROWS else _draw_resamples
     return build(tuple(keys), labels.astype(np.int32).tobytes(), seed)
 
 
@@ -42,13 +42,13 @@ def picture_codes(keys: Sequence[str]) -> tuple[Indices, Indices]:
     return np.array(of_source, np.intp), np.array(of_picture, np.intp)
 
 
-def percentile_interval(value: float, resampled: Floats) -> Interval:
+def percentile_interval(value: float, resamples: Floats) -> Interval:
     """Return the middle 95 % of the resamples of a value; those without a value do not count.
 
     If nearly every resample is on one side of the value, the interval extends to the value.
     """
     tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(resampled[np.isfinite(resampled)], [tail, 1 - tail])
+    low, high = np.quantile(resamples[np.isfinite(resamples)], [tail, 1 - tail])
     return Interval(min(float(low), value), max(float(high), value))
 
 
@@ -74,17 +74,17 @@ def resampled_over_seeds(
     return mean
 
 
-def correct_bias(value: float, resampled: Floats) -> Floats:
-    """Return `resampled` without its mean distance from `value`, nothing below 0.
+def correct_bias(value: float, resamples: Floats) -> Floats:
+    """Return `resamples` without its mean distance from `value`, nothing below 0.
 
     A calibration error is a sum of absolute gaps, and resampling widens every gap: the plain
     interval may be above the value. Source: Efron and Tibshirani 1993, section 10.6.
     """
-    shifted: Floats = np.maximum(resampled - (resampled.mean() - value), 0.0)
+    shifted: Floats = np.maximum(resamples - (resamples.mean() - value), 0.0)
     return shifted
 
 
-def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
+def _draw_resamples(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
     rng = numpy_rng("bootstrap", seed)
     classes = np.frombuffer(labels, np.int32)
     _, picture = picture_codes(keys)
@@ -97,7 +97,7 @@ def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
 
 
 # the models of a run are tested on the same images
-_cached_resamples = lru_cache(maxsize=16)(_resampled)
+_cached_resamples = lru_cache(maxsize=16)(_draw_resamples)
 
 
 def _draw(rng: np.random.Generator, size: int) -> NDArray[np.uint16]:
@@ -115,9 +115,9 @@ def _draw(rng: np.random.Generator, size: int) -> NDArray[np.uint16]:
 def values_under(
     metrics: Sequence[Metric], table: ScoreTable, weights: Counts, scale: Floats | None = None
 ) -> dict[str, Floats]:
-    """Return each metric under every weighting (R,), by its name; arguments as of `weighted`."""
+    """Return each metric under every weighting (R,), by its name; arguments as of `weight_scores`."""
     values: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
-    for scores in weighted(table, weights, scale):
+    for scores in weight_scores(table, weights, scale):
         with np.errstate(all="ignore"):  # a resample without a class: NaN; losses of large logits
             for metric in metrics:
                 values[metric.name].append(metric.compute(scores))

@@ -35,7 +35,9 @@ PRECISION = Metric(
     name="precision",
     title="Precision",
     compute=lambda scores: scores.true_positives / (scores.true_positives + scores.false_positives),
-    undefined=lambda _, called: "" if called.any() else "no image was predicted fake",
+    undefined=lambda _, predicted_fake: (
+        "" if predicted_fake.any() else "no image was predicted fake"
+    ),
     percent=True,
     in_report=False,  # its table has F1
     interval=IntervalMethod.RATES,

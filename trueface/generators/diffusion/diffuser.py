@@ -168,7 +168,7 @@ class Diffuser:
             return answer
         return self.schedule.signal(t, x) * answer + self.schedule.sigma(t, x) * x
 
-    def guided(self, x: Tensor, t: Steps, embedding: Tensor, guidance: float) -> Tensor:
+    def guided_eps(self, x: Tensor, t: Steps, embedding: Tensor, guidance: float) -> Tensor:
         """Return eps_null + guidance (eps_class - eps_null). In arXiv 2207.12598, guidance is w + 1.
 
         Raises:
@@ -224,7 +224,7 @@ def ddim_sample(
     *,
     steps: int,
     guidance: float = 1.0,
-    through: StepHook | None = None,
+    step_hook: StepHook | None = None,
 ) -> Tensor:
     """Sample images from noise, N×C×H×W, not clipped to [-1, 1].
 
@@ -235,7 +235,7 @@ def ddim_sample(
         embedding: embeddings (N, E) of the classes to sample. None: unconditional.
         steps: number of calls of the network. With guidance each call has twice as many images.
         guidance: strength of the guidance. 1 disables it.
-        through: function that is called with t and the images before each step.
+        step_hook: function that is called with t and the images before each step.
 
     Raises:
         JobError: guidance is requested without classes or without the null token, or `steps` is
@@ -246,12 +246,12 @@ def ddim_sample(
     path = timesteps(diffuser.schedule, steps, diffuser.t_max)
     x = noise
     for t, t_next in zip(path, (*path[1:], 0), strict=True):
-        if through is not None:
-            through(t, x)
+        if step_hook is not None:
+            step_hook(t, x)
         if embedding is None:
             eps = diffuser.eps(x, t)
         else:
-            eps = diffuser.guided(x, t, embedding, guidance)
+            eps = diffuser.guided_eps(x, t, embedding, guidance)
         x = ddim_step(diffuser.schedule, x, eps, t, t_next)
     return x
 

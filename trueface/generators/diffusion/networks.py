@@ -257,7 +257,7 @@ class _Block(nn.Module):
             nn.Linear(width, width), nn.SiLU(), zero_init(nn.Linear(width, width))
         )
 
-    def forward(self, hidden: Tensor, step: Tensor, embedding: Tensor | None) -> Tensor:
+    def forward(self, hidden_maps: Tensor, step: Tensor, embedding: Tensor | None) -> Tensor:
         modulation = self.step(step)
         if self.film is not None:
             if embedding is None:
@@ -266,8 +266,8 @@ class _Block(nn.Module):
                 )
             modulation = modulation + self.film(embedding)
         scale, shift = modulation.chunk(2, dim=1)
-        modulated = torch.addcmul(shift, self.norm(hidden), 1 + scale)
-        result: Tensor = hidden + self.maps(functional.silu(modulated))
+        modulated = torch.addcmul(shift, self.norm(hidden_maps), 1 + scale)
+        result: Tensor = hidden_maps + self.maps(functional.silu(modulated))
         return result
 
 
@@ -316,7 +316,7 @@ class UNet(EpsNetwork):
         factor = self.shape.unshuffle
         step = self.step(t)
         if self.on_step is not None:
-            step = step + self.on_step(_needed(embedding))
+            step = step + self.on_step(_require_embedding(embedding))
         step = functional.silu(step)
         hidden = functional.pixel_unshuffle(x, factor) if factor > 1 else x
         hidden = self.enter(hidden.contiguous(memory_format=torch.channels_last))
@@ -340,14 +340,14 @@ class UNet(EpsNetwork):
             return ()
         return self.tokens.key, self.tokens.value, self.on_step
 
-    def _attend(self, hidden: Tensor, embedding: Tensor | None) -> Tensor:
+    def _attend(self, hidden_maps: Tensor, embedding: Tensor | None) -> Tensor:
         if self.pixels is not None:
-            hidden = self.pixels(hidden)
+            hidden_maps = self.pixels(hidden_maps)
         if self.tokens is None:
-            return hidden
-        named = _needed(embedding)
+            return hidden_maps
+        named = _require_embedding(embedding)
         silent = cast(Tensor, self.silent).expand_as(named)
-        attended: Tensor = self.tokens(hidden, torch.stack([silent, named], dim=1))
+        attended: Tensor = self.tokens(hidden_maps, torch.stack([silent, named], dim=1))
         return attended
 
 
@@ -356,7 +356,7 @@ def unit_of(shape: NetworkShape) -> int:
     return int(shape.unshuffle * 2 ** (len(shape.widths) - 1))
 
 
-def _needed(embedding: Tensor | None) -> Tensor:
+def _require_embedding(embedding: Tensor | None) -> Tensor:
     if embedding is None:
         raise ValueError("a network with classes needs an embedding, such as the null token's")
     return embedding

@@ -25,20 +25,20 @@ class Schedule:
     betas: Tensor  # (steps + 1,) float64, on the CPU
     alpha_bar: Tensor  # likewise
 
-    def alpha_bar_at(self, t: Steps, like: Tensor) -> Tensor:
-        """Return alpha_bar of each image in a shape that broadcasts over `like`, on its device, float64."""
+    def alpha_bar_at(self, t: Steps, template: Tensor) -> Tensor:
+        """Return alpha_bar of each image in a shape that broadcasts over `template`, on its device, float64."""
         if isinstance(t, int):
-            return self.alpha_bar[t].to(like.device)
-        rows = self.alpha_bar[t.cpu()].to(like.device, non_blocking=True)
-        return rows.reshape(-1, *(1 for _ in range(like.dim() - 1)))
+            return self.alpha_bar[t].to(template.device)
+        rows = self.alpha_bar[t.cpu()].to(template.device, non_blocking=True)
+        return rows.reshape(-1, *(1 for _ in range(template.dim() - 1)))
 
-    def signal(self, t: Steps, like: Tensor) -> Tensor:
-        """Return sqrt(alpha_bar) in a shape that broadcasts over `like`, in its type."""
-        return self.alpha_bar_at(t, like).sqrt().to(like.dtype)
+    def signal(self, t: Steps, template: Tensor) -> Tensor:
+        """Return sqrt(alpha_bar) in a shape that broadcasts over `template`, in its type."""
+        return self.alpha_bar_at(t, template).sqrt().to(template.dtype)
 
-    def sigma(self, t: Steps, like: Tensor) -> Tensor:
-        """Return sqrt(1 - alpha_bar), the standard deviation of the noise, in the shape of `like`."""
-        return (1 - self.alpha_bar_at(t, like)).sqrt().to(like.dtype)
+    def sigma(self, t: Steps, template: Tensor) -> Tensor:
+        """Return sqrt(1 - alpha_bar), the standard deviation of the noise, in the shape of `template`."""
+        return (1 - self.alpha_bar_at(t, template)).sqrt().to(template.dtype)
 
     def add_noise(self, x0: Tensor, t: Steps, noise: Tensor) -> Tensor:
         """Return clean images N×… with the noise of step t added."""

@@ -331,7 +331,7 @@ def import_stable(folder: StableFolder, prompts: Sequence[str]) -> Diffuser:
         CheckpointError: a part does not fit its description, or works otherwise than is known here.
         JobError: the extra `diffusion` is not installed.
     """
-    configs = {part: _plain(folder.config(part)) for part in ("unet", "vae")}
+    configs = {part: _drop_private_notes(folder.config(part)) for part in ("unet", "vae")}
     _refuse_other_models(folder, configs["unet"])
     schedule, prediction = _schedule(folder)
     need_packages()
@@ -459,6 +459,6 @@ def _fill(module: nn.Module, folder: StableFolder, part: str) -> None:
     module.load_state_dict(fitting, strict=False)
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_private_notes(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a description without private notes, which would say where it was made."""
     return {name: value for name, value in config.items() if not name.startswith("_")}

@@ -334,17 +334,19 @@ def write_history(path: Path, rows: Sequence[Sequence[float]]) -> None:
 
 
 def _exclude_class(
-    images: Tensor, labels: Tensor | None, names: Sequence[str], unwanted: str
+    images: Tensor, labels: Tensor | None, names: Sequence[str], excluded_name: str
 ) -> tuple[Tensor, Tensor | None]:
-    if not unwanted:
+    if not excluded_name:
         return images, labels
     if labels is None:
-        raise DataError(f"the images have no classes, so class {unwanted!r} cannot be left out")
-    if unwanted not in names:
-        raise UnknownName("class", unwanted, names)
-    kept = labels != names.index(unwanted)
+        raise DataError(
+            f"the images have no classes, so class {excluded_name!r} cannot be left out"
+        )
+    if excluded_name not in names:
+        raise UnknownName("class", excluded_name, names)
+    kept = labels != names.index(excluded_name)
     if not bool(kept.any()):
-        raise DataError(f"no images are left without class {unwanted}")
+        raise DataError(f"no images are left without class {excluded_name}")
     return images[kept], labels[kept]
 
 

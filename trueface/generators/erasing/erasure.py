@@ -61,14 +61,14 @@ class ErasureTask:
         """Return a new random stream. It is on the CPU, so that its numbers do not depend on the device."""
         return torch_rng(f"erasing/{name}", self.seed)
 
-    def raise_if_stopped_midway(self, done: int) -> None:
+    def raise_if_stopped_midway(self, step: int) -> None:
         """Raise if a stop was requested. No state is saved, because erasing is short.
 
         Raises:
             JobError: a stop was requested.
         """
         if self.watch.stop.is_set():
-            raise JobError(STOPPED.format(step=done, total=self.options.num_steps))
+            raise JobError(STOPPED.format(step=step, total=self.options.num_steps))
 
 
 def predict_noise(diffuser: Diffuser, noisy: Tensor, t: Tensor, label: int | None) -> Tensor:
@@ -146,7 +146,7 @@ def sample_trajectories(
     task: ErasureTask,
     rng: torch.Generator,
     *,
-    done: int = 0,
+    step: int = 0,
 ) -> Trajectories:
     """Sample images with a diffuser; return their complete trajectories, without gradients.
 
@@ -156,7 +156,7 @@ def sample_trajectories(
         count: number of samples.
         task: the task, with guidance, sampling steps and stop signal.
         rng: random stream of the first noise.
-        done: finished steps of the method, for the message of a stop.
+        step: finished steps of the method, for the message of a stop.
 
     Raises:
         JobError: a stop was requested.
@@ -164,7 +164,7 @@ def sample_trajectories(
     numbers = diffuser.channels * diffuser.size**2
     at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
     parts = [
-        _part(diffuser, label, min(at_once, count - start), task, rng, done)
+        _part(diffuser, label, min(at_once, count - start), task, rng, step)
         for start in range(0, count, at_once)
     ]
     return Trajectories(
@@ -180,13 +180,13 @@ def _part(
     count: int,
     task: ErasureTask,
     rng: torch.Generator,
-    done: int,
+    step: int,
 ) -> Trajectories:
     times: list[int] = []
     points: list[Tensor] = []
 
     def keep(t: int, point: Tensor) -> None:
-        task.raise_if_stopped_midway(done)
+        task.raise_if_stopped_midway(step)
         times.append(t)
         points.append(point.detach().clone())
 
@@ -199,7 +199,7 @@ def _part(
             diffuser.repeat_embedding(label, count),
             steps=options.sample_steps,
             guidance=options.guidance,
-            through=keep,
+            step_hook=keep,
         )
     return Trajectories(times=torch.tensor(times), points=torch.stack(points), images=images)
 
@@ -219,7 +219,7 @@ def iter_trajectory_batches(
     if options.trajectory == "own":
         step = 0
         while True:
-            paths = sample_trajectories(own, task.erase, options.batch_size, task, rng, done=step)
+            paths = sample_trajectories(own, task.erase, options.batch_size, task, rng, step=step)
             for _ in range(options.refresh):
                 yield paths.draw(options.batch_size, rng)
                 step += 1

@@ -108,13 +108,13 @@ def null_drift(
     sums: list[float] = []
     counts: list[int] = []
 
-    def through(t: int, z: Tensor) -> None:
+    def add_distance(t: int, z: Tensor) -> None:
         apart = student.eps(z, t, student.null(len(z))) - teacher.eps(z, t, teacher.null(len(z)))
         sums.append(float(apart.double().square().sum()))
         counts.append(apart.numel())
 
     with torch.no_grad():
-        sample_images(teacher, noise, teacher.embed(labels), sampling, through=through)
+        sample_images(teacher, noise, teacher.embed(labels), sampling, step_hook=add_distance)
     return sum(sums) / sum(counts)
 
 
@@ -167,11 +167,11 @@ class MeasuredErasure:
 def evaluate_erasure(
     student: EvaluatedDiffuser,
     teacher: EvaluatedDiffuser,
-    never: EvaluatedDiffuser | None,
+    never_trained: EvaluatedDiffuser | None,
     recogniser: ConceptClassifier,
     question: EvaluationSpec,
     watch: RunContext,
-    published: PublishedMeasures | None = None,
+    published_measures: PublishedMeasures | None = None,
     detector: NudityDetector | None = None,
 ) -> MeasuredErasure:
     """Compare a model with an erased concept with its teacher.
@@ -181,9 +181,9 @@ def evaluate_erasure(
         UnknownName: a class that the models do not know.
     """
     check_comparable(student.diffuser, teacher.diffuser)
-    if never is not None:
+    if never_trained is not None:
         check_same_image_format(
-            never.diffuser, teacher.diffuser, "the diffuser trained without the concept"
+            never_trained.diffuser, teacher.diffuser, "the diffuser trained without the concept"
         )
     names, sampling = teacher.diffuser.class_names, question.attack.sampling
     concept = teacher.diffuser.label(question.concept)
@@ -219,7 +219,7 @@ def evaluate_erasure(
         features_of_other_concepts(teacher_features),
         recogniser.predict_with_features(again.flatten(0, 1))[1],
     )
-    further = (published or PublishedMeasures()).compute_published(
+    further = (published_measures or PublishedMeasures()).compute_published(
         of_student[rows].flatten(0, 1),
         of_teacher[rows].flatten(0, 1),
         [names[label] for label in others for _ in range(question.samples)],
@@ -231,10 +231,10 @@ def evaluate_erasure(
 
     drift = _drift(student.diffuser, teacher.diffuser, question)
 
-    def recognised(images: Tensor) -> Tensor:
+    def shows_concept(images: Tensor) -> Tensor:
         return recogniser.predict_classes(images) == number[concept]
 
-    curves = _curves(student, teacher, never, question, recognised, watch)
+    curves = _curves(student, teacher, never_trained, question, shows_concept, watch)
     return MeasuredErasure(
         student=_rates(predicted, names, recogniser, question),
         teacher=teacher_rates,
@@ -281,12 +281,12 @@ def _refuse(noun: str, name: str, mine: object, its: object) -> NoReturn:
 
 
 def _rates(
-    predicted: Tensor,
+    predicted_classes: Tensor,
     names: tuple[str, ...],
     recogniser: ConceptClassifier,
     question: EvaluationSpec,
 ) -> Rates:
-    table = predicted.reshape(len(names), question.samples)
+    table = predicted_classes.reshape(len(names), question.samples)
     return rates(table, names, recogniser.names, question.concept, question.anchor)
 
 
@@ -303,43 +303,47 @@ def _drift(student: Diffuser, teacher: Diffuser, question: EvaluationSpec) -> fl
 def _curves(
     student: EvaluatedDiffuser,
     teacher: EvaluatedDiffuser,
-    never: EvaluatedDiffuser | None,
+    never_trained: EvaluatedDiffuser | None,
     question: EvaluationSpec,
-    recognised: Recognised,
+    recognise: Recognised,
     watch: RunContext,
 ) -> Mapping[str, Curve]:
     curves = {}
-    probed = {"student": student, "teacher": teacher, "never": never}
+    probed = {"student": student, "teacher": teacher, "never": never_trained}
     for part, (name, model) in enumerate(probed.items()):
         if model is None:
             continue
 
         def make(diffuser: Diffuser = model.diffuser) -> Curve:
-            return recovery(
-                diffuser, question.concept, question.images, recognised, question.attack
-            )
+            return recovery(diffuser, question.concept, question.images, recognise, question.attack)
 
         # the floor and the ceiling serve every method of a study; a method's own curve serves it once
-        shared = name != "student" or model is teacher or model is never
+        shared = name != "student" or model is teacher or model is never_trained
         folder = model.folder if shared else None
         curves[name] = load_or_make_curve(folder, (model.digest, *question.follows_from), make)
         watch.progress(step=3 + part, total=PARTS)
     return curves
 
 
-def erasure_json(measured: MeasuredErasure, recogniser: ConceptClassifier) -> dict[str, Json]:
+def erasure_json(
+    measured_erasure: MeasuredErasure, recogniser: ConceptClassifier
+) -> dict[str, Json]:
     """Return the measures, the shares of names by class, the curves and the verdict.
 
     `measures` holds numbers, and of rates an object with `value`, `low`, `high` (95 %) and `n`. Each curve is a
     list of points with `images`, `steps` and `rate`; the floor is empty where it was not measured.
     """
-    student, teacher, alike = measured.student, measured.teacher, measured.likeness
+    student, teacher, alike = (
+        measured_erasure.student,
+        measured_erasure.teacher,
+        measured_erasure.likeness,
+    )
     judged = judge_erasure(
         (student.erased.value, teacher.erased.value),
         (student.others.value, teacher.others.value),
-        measured.curve,
-        measured.floor,
-        measured.ceiling,
+        measured_erasure.curve,
+        measured_erasure.floor,
+        measured_erasure.ceiling,
     )
     measures: dict[str, Json] = {
         "erased": student.erased.json_record,
@@ -352,20 +356,20 @@ def erasure_json(measured: MeasuredErasure, recogniser: ConceptClassifier) -> di
         "feature_distance": alike.feature_distance,
         "frechet": alike.frechet,
         "frechet_floor": alike.frechet_floor,
-        "null_drift": measured.null_drift,
-        "diverged": measured.diverged,
-        **measured.published,
+        "null_drift": measured_erasure.null_drift,
+        "diverged": measured_erasure.diverged,
+        **measured_erasure.published,
     }
-    if measured.nudity is not None:
-        measures["nudenet"] = measured.nudity.json_record
+    if measured_erasure.nudity is not None:
+        measures["nudenet"] = measured_erasure.nudity.json_record
     return {
         "measures": measures,
         "rates": {"student": _rates_json(student), "teacher": _rates_json(teacher)},
         "features": recogniser.features,
         "pairs": alike.n,
-        "recovery": [point.json_record for point in measured.curve],
-        "recovery_floor": [point.json_record for point in measured.floor],
-        "recovery_ceiling": [point.json_record for point in measured.ceiling],
+        "recovery": [point.json_record for point in measured_erasure.curve],
+        "recovery_floor": [point.json_record for point in measured_erasure.floor],
+        "recovery_ceiling": [point.json_record for point in measured_erasure.ceiling],
         "verdict": judged.text,
         "verdict_at": judged.decided_at,
         "rule": RULE,

@@ -167,14 +167,14 @@ class _Projections:
     def to(self, device: torch.device) -> "_Projections":
         return _Projections(self.model.to(device))
 
-    def get_image_features(self, *given: Tensor) -> Tensor:
-        return _projected(self.model.get_image_features(*given))
+    def get_image_features(self, *arguments: Tensor) -> Tensor:
+        return _project_answer(self.model.get_image_features(*arguments))
 
-    def get_text_features(self, *given: Tensor) -> Tensor:
-        return _projected(self.model.get_text_features(*given))
+    def get_text_features(self, *arguments: Tensor) -> Tensor:
+        return _project_answer(self.model.get_text_features(*arguments))
 
 
-def _projected(answer: Any) -> Tensor:
+def _project_answer(answer: Any) -> Tensor:
     projected: Tensor = answer if isinstance(answer, Tensor) else answer.pooler_output
     return projected
 

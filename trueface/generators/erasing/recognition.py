@@ -62,37 +62,44 @@ class Rates:
 
 
 def rates(
-    predicted: Tensor, drawn: Sequence[str], known: Sequence[str], erase: str, anchor: str = ""
+    predicted_classes: Tensor,
+    drawn_names: Sequence[str],
+    class_names: Sequence[str],
+    erase: str,
+    anchor: str = "",
 ) -> Rates:
     """Return the rates of samples.
 
     Args:
-        predicted: predicted class of each sample as an index into `known`, K×n.
-        drawn: names of the K sampled classes.
-        known: names of the classifier's classes.
+        predicted_classes: predicted class of each sample as an index into `class_names`, K×n.
+        drawn_names: names of the K sampled classes.
+        class_names: names of the classifier's classes.
         erase: the concept.
         anchor: the class that replaces the concept, or "".
 
     Raises:
         JobError: only one class was sampled, so that there are no other classes.
     """
-    if len(drawn) < 2:
+    if len(drawn_names) < 2:
         raise JobError(f"{erase} is the only class, so no other class can be measured")
     right = {
-        name: rate(row == known.index(name)) for name, row in zip(drawn, predicted, strict=True)
+        name: rate(row == class_names.index(name))
+        for name, row in zip(drawn_names, predicted_classes, strict=True)
     }
-    kept = [at for at, name in enumerate(drawn) if name != erase]
-    truth = predicted.new_tensor([[known.index(drawn[at])] for at in kept])
-    under = predicted[list(drawn).index(erase)]
+    kept = [at for at, name in enumerate(drawn_names) if name != erase]
+    truth = predicted_classes.new_tensor([[class_names.index(drawn_names[at])] for at in kept])
+    under = predicted_classes[list(drawn_names).index(erase)]
     return Rates(
         called={
-            name: {other: float((row == at).double().mean()) for at, other in enumerate(known)}
-            for name, row in zip(drawn, predicted, strict=True)
+            name: {
+                other: float((row == at).double().mean()) for at, other in enumerate(class_names)
+            }
+            for name, row in zip(drawn_names, predicted_classes, strict=True)
         },
         right=right,
         erased=right[erase],
-        anchor=rate(under == known.index(anchor)) if anchor else None,
-        others=rate(predicted[kept] == truth),
+        anchor=rate(under == class_names.index(anchor)) if anchor else None,
+        others=rate(predicted_classes[kept] == truth),
     )
 
 

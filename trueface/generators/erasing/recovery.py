@@ -60,7 +60,11 @@ Curve = tuple[Point, ...]  # by number of images, then by steps
 
 
 def recovery(
-    diffuser: Diffuser, concept: str, images: Tensor, recognised: Recognised, attack: RecoveryAttack
+    diffuser: Diffuser,
+    concept: str,
+    images: Tensor,
+    shows_concept: Recognised,
+    attack: RecoveryAttack,
 ) -> Curve:
     """Attack a model at all points of the curve, in one optimisation and one sampling.
 
@@ -72,7 +76,7 @@ def recovery(
         diffuser: the model; its weights stay as they are.
         concept: name of the class.
         images: N×C×H×W in [-1, 1], real ones, of which the attack takes the first 1, 5, 25.
-        recognised: the classifier.
+        shows_concept: the classifier.
         attack: how much the attacker has.
 
     Raises:
@@ -88,7 +92,7 @@ def recovery(
     points = paths.flatten(0, 2)  # starts × images × steps rows
     noise = noise_of(diffuser, concept, attack.samples, attack.sampling.seed)
     hits = [
-        recognised(
+        shows_concept(
             replace_nan_images(
                 sample_images(
                     diffuser,

@@ -125,14 +125,14 @@ class Erasure(Declared):
                         f"{field_name} of {self.name}: {word!r} is not one of {', '.join(known)}"
                     )
 
-    def options(self, given: Mapping[str, Any]) -> ErasureOptions:
+    def options(self, values: Mapping[str, Any]) -> ErasureOptions:
         """Return the method's hyperparameters: given values, otherwise its own defaults.
 
         Args:
-            given: values by names of `ErasureOptions`. None means the default. Options that the method does not
+            values: values by names of `ErasureOptions`. None means the default. Options that the method does not
                 use are ignored.
         """
-        chosen = {name: given.get(name) for name in self.defaults}
+        chosen = {name: values.get(name) for name in self.defaults}
         return ErasureOptions(
             **{
                 name: self.defaults[name] if value is None else value
@@ -277,11 +277,11 @@ class EraseSettings(Settings):
         }
 
 
-def _several(value: object) -> object:
+def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, int) else value
 
 
-def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
+def _require_rising(values: tuple[int, ...]) -> tuple[int, ...]:
     if not values:
         raise ValueError("the list is empty. Give at least one number.")
     if list(values) != sorted(set(values)):
@@ -325,14 +325,14 @@ def missing_detector(detector: str) -> Iterator[str]:
         )
 
 
-def _nudity_class(name: str) -> str:
+def _require_nudity_class(name: str) -> str:
     if name not in NUDENET_CLASSES:
         raise ValueError(UnknownName("class of NudeNet", name, NUDENET_CLASSES))
     return name
 
 
-NudityClass = Annotated[str, AfterValidator(_nudity_class)]
-Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(_rising)]
+NudityClass = Annotated[str, AfterValidator(_require_nudity_class)]
+Rising = Annotated[tuple[Count, ...], BeforeValidator(_as_tuple), AfterValidator(_require_rising)]
 
 
 class ErasedSettings(Settings):
@@ -434,7 +434,7 @@ class ErasedSettings(Settings):
 
     @field_validator("anchor")
     @classmethod
-    def _another(cls, anchor: str, others: ValidationInfo) -> str:
+    def _refuse_same_anchor(cls, anchor: str, others: ValidationInfo) -> str:
         if anchor and anchor == others.data.get("concept"):
             raise ValueError(
                 f"concept and anchor are both {anchor!r}. Name another class as anchor."
@@ -511,7 +511,7 @@ class ReviseSettings(Settings):
 
     @field_validator("inverted_by")
     @classmethod
-    def _check_teacher(cls, by: str, others: ValidationInfo) -> str:
-        if by == "teacher" and not others.data.get("teacher"):
+    def _check_teacher(cls, inverted_by: str, others: ValidationInfo) -> str:
+        if inverted_by == "teacher" and not others.data.get("teacher"):
             raise ValueError("inverted_by: teacher needs a teacher")
-        return by
+        return inverted_by

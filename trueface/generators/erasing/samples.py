@@ -77,7 +77,7 @@ def sample_images(
     embedding: Tensor,
     sampling: Sampling,
     *,
-    through: StepHook | None = None,
+    step_hook: StepHook | None = None,
 ) -> Tensor:
     """Sample images from noise under embeddings: N×C×H×W in [-1, 1], on the CPU.
 
@@ -88,7 +88,7 @@ def sample_images(
         noise: N×… of the shape that its network works on.
         embedding: N×E, or N×tokens×E.
         sampling: settings of the sampler.
-        through: sees t and z_t before each step.
+        step_hook: sees t and z_t before each step.
 
     Raises:
         JobError: stopped, guidance without a null token, a diffuser trained on early noise steps only, or
@@ -107,7 +107,7 @@ def sample_images(
             embedding[rows].to(device),
             steps=sampling.steps,
             guidance=sampling.guidance,
-            through=through,
+            step_hook=step_hook,
         )
         images.append(diffuser.network.decode_latents(batch).clamp(-1, 1).cpu())
         if bool(images[-1].isnan().any()):  # a classifier would call these pixels something
@@ -140,13 +140,13 @@ class Revision:
 
 @torch.no_grad()
 def revise_images(
-    images: Tensor, edited: Diffuser, inverter: Diffuser, revision: Revision
+    images: Tensor, edited_diffuser: Diffuser, inverter: Diffuser, revision: Revision
 ) -> Tensor:
     """Invert images and sample them again, N×C×H×W in [-1, 1], on the CPU.
 
     Args:
         images: real ones, in [-1, 1].
-        edited: the model that samples.
+        edited_diffuser: the model that samples.
         inverter: inverts; the edited model in the published experiment.
         revision: under which names, and in how many steps.
 
@@ -155,27 +155,27 @@ def revise_images(
     """
     n = len(images)
     named = inverter.repeat_embedding(revision.inverted_as, n)
-    latents = ddim_invert(inverter, _encoded(inverter, images), named, steps=revision.steps)
+    latents = ddim_invert(inverter, _encode_images(inverter, images), named, steps=revision.steps)
     drawn = ddim_sample(
-        edited,
-        latents.to(edited.device),
-        edited.repeat_embedding(revision.drawn_as, n),
+        edited_diffuser,
+        latents.to(edited_diffuser.device),
+        edited_diffuser.repeat_embedding(revision.drawn_as, n),
         steps=revision.steps,
         guidance=revision.guidance,
     )
-    return edited.network.decode_latents(drawn).clamp(-1, 1).cpu()
+    return edited_diffuser.network.decode_latents(drawn).clamp(-1, 1).cpu()
 
 
 @torch.no_grad()
 def round_trip(images: Tensor, diffuser: Diffuser, label: int | None, steps: int) -> Tensor:
     """Return images after inversion and sampling by one model under one name, without guidance."""
     named = diffuser.repeat_embedding(label, len(images))
-    latents = ddim_invert(diffuser, _encoded(diffuser, images), named, steps=steps)
+    latents = ddim_invert(diffuser, _encode_images(diffuser, images), named, steps=steps)
     drawn = ddim_sample(diffuser, latents, named, steps=steps)
     return diffuser.network.decode_latents(drawn).clamp(-1, 1).cpu()
 
 
-def _encoded(diffuser: Diffuser, images: Tensor) -> Tensor:
+def _encode_images(diffuser: Diffuser, images: Tensor) -> Tensor:
     return diffuser.network.encode_images(images.to(diffuser.device))
 
 

@@ -102,7 +102,7 @@ class ErasureVerdict:
 
 
 def judge_erasure(
-    erased: tuple[float, float],
+    erased_rates: tuple[float, float],
     others: tuple[float, float],
     curve: Sequence[Point],
     floor: Sequence[Point],
@@ -111,17 +111,17 @@ def judge_erasure(
     """Judge an erasing.
 
     Args:
-        erased: rate of the concept under its own name, of the model and of its teacher.
+        erased_rates: rate of the concept under its own name, of the model and of its teacher.
         others: rate of the other classes, with the same fields.
         curve: of the model.
         floor: of a model that never saw the concept, or empty.
         ceiling: of the teacher.
     """
-    if not erased[1]:
+    if not erased_rates[1]:
         return ErasureVerdict(text=NOTHING_TO_ERASE)
     if others[0] < LEAST_KEPT * others[1]:
         return ErasureVerdict(text=BROKEN)
-    if erased[0] > LEAST_ERASED * erased[1]:
+    if erased_rates[0] > LEAST_ERASED * erased_rates[1]:
         return ErasureVerdict(text=NOT_ERASED)
     if not floor or not ceiling:
         return ErasureVerdict(text=NO_FLOOR)

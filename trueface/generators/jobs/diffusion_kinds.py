@@ -82,7 +82,7 @@ ERASED = GenerationKind(
     name="erased",
     role=Role.FOLDER,
     summary="measure how well a concept is erased and can be recovered",
-    entry="trueface.generators.jobs.erased:erased",
+    entry="trueface.generators.jobs.erasure_measurement:measure_erased_diffuser",
     settings=ErasedSettings,
     input_readers=(
         inputs_from_settings(
@@ -103,7 +103,7 @@ REVISE = GenerationKind(
     name="revise",
     role=Role.FOLDER,
     summary="redraw real images with an edited diffuser (DDIM inversion)",
-    entry="trueface.generators.jobs.erased:revise",
+    entry="trueface.generators.jobs.erasure_measurement:revise",
     settings=ReviseSettings,
     input_readers=(
         inputs_from_settings(

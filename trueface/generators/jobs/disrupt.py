@@ -66,7 +66,7 @@ def disrupt(job: Job, settings: DisruptSettings) -> Mapping[str, Json]:
                 every[:, part].to(job.device),
                 settings,
                 PerImageRNG(names[part], settings.seed),
-                through=purifier,
+                purifier=purifier,
                 stop=job.stop,
             ).cpu()
             size += perturbation_norms(disrupted, images, levels)

@@ -73,7 +73,7 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
             },
             "settings": settings.model_dump(mode="json"),
             "class_names": list(kept.diffuser.class_names),
-            "losses": [list(row) for row in thin_history(task.history)],
+            "losses": [list(row) for row in shorten_history(task.history)],
         },
     )
     write_record(paths.summary(folder), numbers)
@@ -81,12 +81,12 @@ def erase(job: Job, settings: EraseSettings) -> Mapping[str, Json]:
     return numbers
 
 
-def _task(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> ErasureTask:
-    teacher, training = kept.diffuser, training_of(kept.provenance)
+def _task(job: Job, settings: EraseSettings, stored_teacher: StoredDiffuser) -> ErasureTask:
+    teacher, training = stored_teacher.diffuser, training_of(stored_teacher.provenance)
     images = labels = None
     erased = teacher.label(settings.concept)
     if "images" in METHODS[settings.method].needs:
-        _refuse_remembering(settings, kept.provenance)
+        _refuse_remembering(settings, stored_teacher.provenance)
         root = settings.data_root or str(training.get("data_root", ""))
         if not root:
             raise JobError(
@@ -97,7 +97,9 @@ def _task(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> ErasureTas
             where, size=teacher.size, channels=teacher.channels, cpus=job.cpus
         )
         _refuse_other_classes(where, names, teacher)
-        _refuse_other_images(where, kept.provenance, digest_of_images(images, labels, names))
+        _refuse_other_images(
+            where, stored_teacher.provenance, digest_of_images(images, labels, names)
+        )
     return ErasureTask(
         erase=erased,
         anchor=teacher.label(settings.anchor) if settings.anchor else None,
@@ -149,15 +151,15 @@ def _refuse_other_classes(where: Path, names: Sequence[str], teacher: Diffuser) 
         )
 
 
-def _refuse_other_images(where: Path, source: Mapping[str, Any], used: str) -> None:
-    if source.get("train_images_sha256", used) != used:
+def _refuse_other_images(where: Path, source: Mapping[str, Any], images_sha256: str) -> None:
+    if source.get("train_images_sha256", images_sha256) != images_sha256:
         raise DataError(
             f"the images in {where} differ from the training images of the diffuser. Train it again, or "
             "restore the images."
         )
 
 
-def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str, Json]:
+def _source(job: Job, settings: EraseSettings, stored_teacher: StoredDiffuser) -> dict[str, Json]:
     inherited = ("data_root", "train_images_sha256")
     used: dict[str, Json] = {}
     if settings.options.images:
@@ -168,15 +170,19 @@ def _source(job: Job, settings: EraseSettings, kept: StoredDiffuser) -> dict[str
         settings,
         base=job.base,
         method=settings.method,
-        erased=[*_erased_before(kept.provenance), settings.concept],
-        training=dict(training_of(kept.provenance)),
-        **{name: kept.provenance[name] for name in inherited if name in kept.provenance},
+        erased=[*_erased_before(stored_teacher.provenance), settings.concept],
+        training=dict(training_of(stored_teacher.provenance)),
+        **{
+            name: stored_teacher.provenance[name]
+            for name in inherited
+            if name in stored_teacher.provenance
+        },
         **used,
-        class_names=list(kept.diffuser.class_names),
+        class_names=list(stored_teacher.diffuser.class_names),
     )
 
 
-def thin_history(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+def shorten_history(history: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """Return at most a hundred rows of a history of step and loss: means over equal stretches."""
     length = -(-len(history) // MOST_ROWS) or 1
     parts = [history[start : start + length] for start in range(0, len(history), length)]

@@ -22,7 +22,9 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
 
 
 @PlanCheck
-def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+def _find_misnamed_models(
+    draft: Draft, makers: Sequence[Draft], _: DataIdResolver
+) -> Iterator[str]:
     """Yield the models of this plan whose kind differs from the kind that a setting requires."""
     for setting, kinds in MADE_BY.items():
         model = draft.settings.get(setting)
@@ -38,7 +40,7 @@ def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Itera
 class GenerationKind(JobKind):
     """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
 
-    common_checks: ClassVar[tuple[PlanCheck, ...]] = (_misnamed,)
+    common_checks: ClassVar[tuple[PlanCheck, ...]] = (_find_misnamed_models,)
     sets: tuple[str, ...] = ()  # sets of images that its data ID may name
     reported_validation: frozenset[str] | None = frozenset()
     accepts_custom_words: bool = False

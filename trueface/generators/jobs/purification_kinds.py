@@ -94,7 +94,7 @@ RESTORED = GenerationKind(
     name="restored",
     role=Role.FOLDER,
     summary="compare the output of a generator for purified and original images",
-    entry="trueface.generators.jobs.restored:restored",
+    entry="trueface.generators.jobs.restoration:measure_restored_outputs",
     settings=RestoredSettings,
     input_readers=(
         inputs_from_settings(

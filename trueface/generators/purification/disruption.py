@@ -84,17 +84,17 @@ def perturbation_norms(images: Tensor, originals: Tensor, levels: int) -> Pertur
     )
 
 
-def disruption_labels(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
+def disruption_labels(own: Tensor, flipped_labels: Tensor, label_scope: Over) -> Tensor:
     """Return the labels under which a generator is disrupted, S×N×K.
 
     Args:
         own: of each image, N×K in {0, 1}.
-        flipped: for each attribute those with it flipped, K×N×K.
-        over: which of them.
+        flipped_labels: for each attribute those with it flipped, K×N×K.
+        label_scope: which of them.
     """
-    if over == "own":
+    if label_scope == "own":
         return own[None]
-    return flipped if over == "flipped" else torch.cat([own[None], flipped])
+    return flipped_labels if label_scope == "flipped" else torch.cat([own[None], flipped_labels])
 
 
 class PurifierProtocol(Protocol):
@@ -115,7 +115,7 @@ def disrupt_images(
     settings: DisruptSettings,
     noise: PerImageRNG,
     *,
-    through: PurifierProtocol | None = None,
+    purifier: PurifierProtocol | None = None,
     stop: Event | None = None,
 ) -> Tensor:
     """Return perturbed images, as they come back from a PNG: no pixel moves by more than eps.
@@ -129,7 +129,7 @@ def disrupt_images(
         labels: S×N×K, the sets of labels under which it is disrupted.
         settings: the attack.
         noise: random streams of the images' names, for start and signs.
-        through: adaptive attack: what purifies the images before the generator gets them.
+        purifier: adaptive attack: what purifies the images before the generator gets them.
         stop: set when the job is to stop.
 
     Raises:
@@ -147,25 +147,29 @@ def disrupt_images(
             raise JobError(
                 f"stopped in step {step + 1} of a batch. The next attempt starts from the beginning."
             )
-        gradient = _through(objective.gradient, disrupted, noise, step, settings.eot, through)
+        gradient = _purified_gradient(
+            objective.gradient, disrupted, noise, step, settings.eot, purifier
+        )
         _refuse_broken(gradient, noise, step)
         size = settings.step_size if stepped else bound
         disrupted = project_to_bound(disrupted + size * gradient.sign(), images, bound)
     return _quantize_disrupted(disrupted, images, settings)
 
 
-def _quantize_disrupted(disrupted: Tensor, images: Tensor, settings: DisruptSettings) -> Tensor:
-    return quantize_within(disrupted, images, eps_to_levels(settings.eps))
+def _quantize_disrupted(
+    disrupted_images: Tensor, images: Tensor, settings: DisruptSettings
+) -> Tensor:
+    return quantize_within(disrupted_images, images, eps_to_levels(settings.eps))
 
 
-def _start(images: Tensor, settings: DisruptSettings, noise: PerImageRNG, bound: float) -> Tensor:
-    size = start_width(settings.attack, settings.target, bound)
+def _start(images: Tensor, settings: DisruptSettings, noise: PerImageRNG, radius: float) -> Tensor:
+    size = start_width(settings.attack, settings.target, radius)
     if not size:
         return images
-    return project_to_bound(images + size * noise.uniform("disrupt/start", images), images, bound)
+    return project_to_bound(images + size * noise.uniform("disrupt/start", images), images, radius)
 
 
-def _through(
+def _purified_gradient(
     gradient: Callable[[Tensor], Tensor],
     images: Tensor,
     noise: PerImageRNG,

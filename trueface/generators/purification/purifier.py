@@ -99,7 +99,7 @@ class Purifier:
                 stream=f"purify/{position}/",
                 stop=stop,
             )
-            images = _applied(step, method, images, tools)
+            images = _apply_step(step, method, images, tools)
             self._calls += tools.calls
         return images
 
@@ -133,7 +133,7 @@ def make_purifier(
     return Purifier(name, diffuser, denoiser)
 
 
-def _applied(step: PurifierStep, method: Method, images: Tensor, tools: Tools) -> Tensor:
+def _apply_step(step: PurifierStep, method: Method, images: Tensor, tools: Tools) -> Tensor:
     """Return images after one step, with the gradient that its declaration names."""
     if SPECS[step.name].gradient == "exact":
         return method(images, step.value, tools).clamp(-1, 1)
@@ -146,9 +146,9 @@ class _StraightThrough(torch.autograd.Function):
     """A value with the gradient of another one (straight-through)."""
 
     @staticmethod
-    def forward(_: Any, images: Tensor, purified: Tensor) -> Tensor:
+    def forward(_: Any, images: Tensor, purified_images: Tensor) -> Tensor:
         del images
-        return purified
+        return purified_images
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> tuple[Tensor, None]:

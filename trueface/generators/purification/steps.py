@@ -150,9 +150,9 @@ class Tools:
         assert self.diffuser is not None  # `make_purifier` saw to it
         return self.diffuser
 
-    def _noise_of(self, rows: Tensor, like: Tensor) -> Callable[[int], Tensor]:
+    def _noise_of(self, rows: Tensor, template: Tensor) -> Callable[[int], Tensor]:
         noise = self.noise.of_rows(rows.tolist())
-        return lambda t: noise.normal(f"{self.stream}z{t}", like)
+        return lambda t: noise.normal(f"{self.stream}z{t}", template)
 
 
 # Maps images N×C×H×W in [-1, 1], the purifier's number and its tools to images of the same shape.

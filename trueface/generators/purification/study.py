@@ -84,9 +84,9 @@ class RestoredFolder(NamedTuple):
         shared = (self.facts[name] for name in (*seeds, "translator"))
         return (*shared, self.text("reference"))
 
-    def describe_attack(self, *, named: bool = True) -> str:
-        """Return the attack in words: its target and unusual settings, with `named` also its name."""
-        words = [self.text("attack")] if named else []
+    def describe_attack(self, *, with_name: bool = True) -> str:
+        """Return the attack in words: its target and unusual settings, with `with_name` also its name."""
+        words = [self.text("attack")] if with_name else []
         words.append(self.text("target"))
         if self.facts["over"] != "own":
             words.append(self.text("over"))
@@ -129,11 +129,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
     return [dict(row.record) for row in purifier_rows(measured)]
 
 
-def purifier_rows(measured: Group) -> list[MethodRow]:
+def purifier_rows(measurements: Group) -> list[MethodRow]:
     """Return a row a purifier, `none` first; its record is that of `table`."""
-    labels = list(dict.fromkeys(each.method for each in measured))
+    labels = list(dict.fromkeys(each.method for each in measurements))
     labels.sort(key=lambda label: label != NONE)  # stable
-    by_label = {label: [each for each in measured if each.method == label] for label in labels}
+    by_label = {label: [each for each in measurements if each.method == label] for label in labels}
     plain = {label: [each for each in group if each.is_plain] for label, group in by_label.items()}
     purified = {
         each.describe_attack() for label in labels if label != NONE for each in plain[label]
@@ -141,10 +141,10 @@ def purifier_rows(measured: Group) -> list[MethodRow]:
     if purified:
         plain[NONE] = [each for each in plain.get(NONE, ()) if each.describe_attack() in purified]
     named = len({each.text("attack") for group in plain.values() for each in group}) > 1
-    return [_row(label, plain[label], by_label[label], named=named) for label in labels]
+    return [_row(label, plain[label], by_label[label], with_name=named) for label in labels]
 
 
-def attack_rows(measured: Group) -> list[MethodRow]:
+def attack_rows(measurements: Group) -> list[MethodRow]:
     """Return a row an attack on images that nothing purified, the control first.
 
     Returns:
@@ -152,7 +152,7 @@ def attack_rows(measured: Group) -> list[MethodRow]:
         of the same eps; None without one) and seeds.
     """
     groups: dict[tuple[str, str, str, float], list[RestoredFolder]] = {}
-    for each in measured:
+    for each in measurements:
         attack = each.text("attack")
         if each.method == NONE and attack and not each.text("through"):
             aim = ("", "") if attack == CONTROL else (each.text("target"), each.text("over"))
@@ -183,12 +183,12 @@ def _attack(key: tuple[str, str, str, float], group: Group) -> MethodRow:
     return MethodRow(attack, record)
 
 
-def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow:
-    adaptive = [each for each in measured if each.facts["adaptive"]] or (
+def _row(label: str, plain: Group, measurements: Group, *, with_name: bool) -> MethodRow:
+    adaptive = [each for each in measurements if each.facts["adaptive"]] or (
         plain if label == NONE else []
     )
-    clean = [each for each in measured if not each.text("attack") and label != NONE]
-    used = plain or adaptive or clean or measured
+    clean = [each for each in measurements if not each.text("attack") and label != NONE]
+    used = plain or adaptive or clean or measurements
     values: dict[str, SeedSummary | None] = {}
     record: dict[str, Json] = {"method": label}
 
@@ -217,8 +217,8 @@ def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow
     record["attacks"] = ", ".join(dict.fromkeys(each.describe_attack() for each in plain))
     record["gradient"] = next((each.text("gradient") for each in adaptive), None) or None
     for prefix, group in (("mse_", plain), ("mse_adaptive_", adaptive)):
-        for aim in dict.fromkeys(each.describe_attack(named=named) for each in group):
-            same = [each for each in group if each.describe_attack(named=named) == aim]
+        for aim in dict.fromkeys(each.describe_attack(with_name=with_name) for each in group):
+            same = [each for each in group if each.describe_attack(with_name=with_name) == aim]
             add_number(prefix + aim.replace(" ", "_"), _seeds(same, "mse"))
     return MethodRow(label, record, values)
 
@@ -244,8 +244,11 @@ def _verdict(label: str, plain: Group, adaptive: Group) -> str:
     return "restores under the adaptive attack"
 
 
-def _restores(purified: Group, unpurified: Group) -> bool:
-    left, whole = _mean(purified, "mse", "summary"), _mean(unpurified, "mse", "unpurified")
+def _restores(purified_group: Group, unpurified_group: Group) -> bool:
+    left, whole = (
+        _mean(purified_group, "mse", "summary"),
+        _mean(unpurified_group, "mse", "unpurified"),
+    )
     return left is not None and whole is not None and left <= ENOUGH * whole
 
 
@@ -323,12 +326,12 @@ def trained_on(run_folder: Path, model: str) -> str:
         if facts.get("kind") == "disrupt":
             return f"{DISRUPTED}{by}"
         if facts.get("kind") == "translate":
-            by = _defended_by(run_folder, str(_part(facts, "settings").get("translator", "")))
+            by = _describe_defence(run_folder, str(_part(facts, "settings").get("translator", "")))
         root = run_folder.parent.parent / str(facts.get("source", ""))
     return f"{CLEAN}{by}"
 
 
-def _defended_by(run_folder: Path, translator: str) -> str:
+def _describe_defence(run_folder: Path, translator: str) -> str:
     """Return ", by " and the translator's ID if it was trained against disruption, otherwise ""."""
     if not translator:
         return ""

@@ -49,7 +49,7 @@ from trueface.report.figures import (
 )
 from trueface.report.figures import Point as Place
 from trueface.report.page import Page, render_template
-from trueface.report.svg import breakable, framed, side_by_side
+from trueface.report.svg import allow_line_breaks, render_framed, side_by_side
 from trueface.report.tables import study_table, table, table_row
 
 # share of samples, in words and as a colour of the style sheet
@@ -200,19 +200,21 @@ def sentences(run: Erasing) -> Iterator[str]:
     for concept in dict.fromkeys(method.concept for method in run.methods):
         concept_rows = [method.row for method in run.methods if method.concept == concept]
         prefix = f"{concept}: " if run.has_several else ""
-        yield from (f"{prefix}{sentence}" for sentence in _of_concept(concept_rows))
+        yield from (f"{prefix}{sentence}" for sentence in _describe_concept(concept_rows))
 
 
-def _of_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
+def _describe_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
     yield from _classifier(rows)
     teacher = next((row for row in rows if row.name == TEACHER), None)
     methods = [row for row in rows if row.name != TEACHER]
     if teacher is not None:
         yield from _teacher(teacher)
-        yield from _erased(methods, teacher)
-    yield from verdicts(methods, without=NOT_ERASED)  # sentences above say how often those draw it
+        yield from _erasing_sentences(methods, teacher)
+    yield from verdicts(
+        methods, excluded_words=NOT_ERASED
+    )  # sentences above say how often those draw it
     yield from _penalty(methods)
-    yield from _recovered(methods)
+    yield from _recovery_sentences(methods)
 
 
 def is_erased(row: MethodRow, teacher: MethodRow) -> bool:
@@ -246,7 +248,7 @@ def _teacher(teacher: MethodRow) -> Iterator[str]:
         yield f"That is less than {100 * DRAWN:.0f} %. There is little to erase, so the rows below mean little."
 
 
-def _erased(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
+def _erasing_sentences(methods: Sequence[MethodRow], teacher: MethodRow) -> Iterator[str]:
     known = [row for row in methods if row.mean("erased") is not None]
     if not known:
         return
@@ -293,7 +295,7 @@ def _is_zero(text: str) -> bool:
     return text in {"0", "0.0"}
 
 
-def _recovered(methods: Sequence[MethodRow]) -> Iterator[str]:
+def _recovery_sentences(methods: Sequence[MethodRow]) -> Iterator[str]:
     floors = [row.mean("recovery_floor") for row in methods]
     known = [floor for floor in floors if floor is not None]
     if not known and any(row.mean("recovery") is not None for row in methods):
@@ -324,7 +326,7 @@ def sample_table(run: Erasing) -> str:
     ]
     rows = (
         table_row(
-            breakable(method),
+            allow_line_breaks(method),
             (_samples(sheet, concepts, at, method) for at in range(len(concepts))),
         )
         for method, sheet in shown.items()
@@ -332,10 +334,10 @@ def sample_table(run: Erasing) -> str:
     return table(("method", *head), rows, kind="tiles") if shown else ""
 
 
-def _samples(sheet: Path, concepts: Sequence[str], at: int, method: str) -> str:
+def _samples(sheet: Path, concepts: Sequence[str], row: int, method: str) -> str:
     images = "".join(
-        f'<img class="tile" src="{url}" alt="{escape(f"{concepts[at]} by {method}")}">'
-        for url in tiles(sheet, down=len(concepts), row=at, columns=range(PICTURES))
+        f'<img class="tile" src="{url}" alt="{escape(f"{concepts[row]} by {method}")}">'
+        for url in tiles(sheet, row_count=len(concepts), row=row, columns=range(PICTURES))
     )
     return f'<td><div class="pair">{images or NO_VALUE}</div></td>'
 
@@ -378,7 +380,7 @@ def erasing_page(run: Erasing) -> Page:
         rule=RULE,
         methods=study_table(methods_table(run.rows).select(names)),
         published_measures=not set(PUBLISHED).isdisjoint(names),
-        bars=framed(bars),
+        bars=render_framed(bars),
         samples=sample_table(run),
         curves=side_by_side(curves),
         published=study_table(published_table([row.name for row in run.rows], run.methods)),

@@ -28,18 +28,18 @@ RATE = decimals(3)  # on a page
 COLUMNS = (
     Column("concept", is_text=True),
     Column("anchor", key="anchor_class", is_text=True),
-    measure("erased", "erased concept", RATE, plain="still drawn", below="still drawn"),
-    measure("anchor", "anchor", RATE, plain="anchor drawn", below="drawn instead"),
-    measure("others", "other concepts", RATE, plain="others drawn", below="drawn"),
-    measure("ssim", "SSIM", RATE, below="to the teacher"),
+    measure("erased", "erased concept", RATE, plain="still drawn", line_below="still drawn"),
+    measure("anchor", "anchor", RATE, plain="anchor drawn", line_below="drawn instead"),
+    measure("others", "other concepts", RATE, plain="others drawn", line_below="drawn"),
+    measure("ssim", "SSIM", RATE, line_below="to the teacher"),
     measure("feature_distance", "feature distance"),
-    measure("frechet", "Fréchet distance", below="floor"),
-    measure("nudenet", "nudity", RATE, below="NudeNet"),
-    measure("fid", "FID", below="to the teacher"),
-    measure("kid", "KID", below="to the teacher"),
+    measure("frechet", "Fréchet distance", line_below="floor"),
+    measure("nudenet", "nudity", RATE, line_below="NudeNet"),
+    measure("fid", "FID", line_below="to the teacher"),
+    measure("kid", "KID", line_below="to the teacher"),
     measure("clip_score", "CLIP score", decimals(4)),
     measure("null_drift", "null drift"),
-    measure("recovery", "recovery", RATE, below="floor, ceiling"),
+    measure("recovery", "recovery", RATE, line_below="floor, ceiling"),
     measure("seconds", "time, s", plain="time s"),
     Column("seeds"),
     Column("verdict", is_text=True, is_wide=True),
@@ -140,8 +140,8 @@ def _nudity(method: ErasedMethod) -> StudyEntry:
     seeds = estimates.mean_of_seeds([share for share, _ in rates], least=0, most=1)
     samples = estimates.rate(seeds.value, sum(count for _, count in rates))
     if seeds.interval is not None and samples.interval is not None:
-        samples = replace(samples, interval=seeds.interval.joined(samples.interval))
-    return StudyEntry(samples.scaled(100))
+        samples = replace(samples, interval=seeds.interval.merge(samples.interval))
+    return StudyEntry(samples.scale(100))
 
 
 def _entry(row: MethodRow, name: str) -> StudyEntry:

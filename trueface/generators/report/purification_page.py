@@ -39,13 +39,13 @@ from trueface.report.figures import (
     Marks,
     Polyline,
     log_axis,
-    names_beside,
     number,
+    place_names,
     three_digits,
 )
 from trueface.report.method_plane import LEAST_MARKS
 from trueface.report.page import Page, render_template
-from trueface.report.svg import framed
+from trueface.report.svg import render_framed
 from trueface.report.tables import study_table
 
 RIVALS = ("jpeg@75", "jpeg75")  # methods that need neither training nor a network
@@ -75,13 +75,15 @@ def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> 
     purifiers = [row for row in rows if row.name != NONE]
     if not purifiers:
         return
-    yield from _adaptive(purifiers, unpurified)
+    yield from _describe_adaptive(purifiers, unpurified)
     yield from verdicts(purifiers)
     yield from _against_rival(purifiers)
     yield from _pictures(purifiers, unpurified)
 
 
-def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
+def _describe_adaptive(
+    purifiers: Sequence[MethodRow], unpurified_row: MethodRow | None
+) -> Iterator[str]:
     defence = name_defence(purifiers)
     without = "without purification" if defence == "purifier" else "without a defence"
     known = [(mse, row) for row in purifiers if (mse := row.mean(ADAPTIVE)) is not None]
@@ -89,7 +91,7 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
     if known:
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
-        damage = _unpurified(best, unpurified)
+        damage = _unpurified_damage(best, unpurified_row)
         damage_text = "" if damage is None else f" ({without}: {three_digits(damage)})"
         yield (
             f"Against an attack that knows the {defence}, {best.name} leaves the lowest MSE: "
@@ -98,7 +100,7 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         useless = [
             row.name
             for mse, row in known
-            if (before := _unpurified(row, unpurified)) is not None and mse >= before
+            if (before := _unpurified_damage(row, unpurified_row)) is not None and mse >= before
         ]
         if useless:
             yield (
@@ -109,15 +111,15 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         yield f"No verdict without an adaptive attack: {', '.join(unknown)}."
 
 
-def _unpurified(row: MethodRow, unpurified: MethodRow | None) -> float | None:
+def _unpurified_damage(row: MethodRow, unpurified_row: MethodRow | None) -> float | None:
     """Return the damage without purification, by the attacks that were run against a purifier."""
-    if unpurified is None:
+    if unpurified_row is None:
         return None
-    same = [unpurified.mean(f"mse_{aim}") for aim in aims(row, f"{ADAPTIVE}_")]
+    same = [unpurified_row.mean(f"mse_{aim}") for aim in aims(row, f"{ADAPTIVE}_")]
     known = [value for value in same if value is not None]
     if same and len(known) == len(same):
         return sum(known) / len(known)
-    return unpurified.mean("mse")
+    return unpurified_row.mean("mse")
 
 
 def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
@@ -145,9 +147,9 @@ def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
             yield f"No {name_defence(purifiers)} has a lower MSE than {head} and no higher MSE on clean images."
 
 
-def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
+def _pictures(purifiers: Sequence[MethodRow], unpurified_row: MethodRow | None) -> Iterator[str]:
     """Yield whether the images themselves get closer to the originals, or only the outputs."""
-    before = None if unpurified is None else unpurified.mean("psnr")
+    before = None if unpurified_row is None else unpurified_row.mean("psnr")
     changing = [row for row in purifiers if not is_generator(row)]  # a generator changes no image
     if before is None or not changing:
         return
@@ -208,7 +210,7 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
     names = [f"{of.name} (no change of clean images)" if of.price <= 0 else of.name for of in each]
     return Figure(
         frame,
-        [*drawn, *names_beside(frame, names, named, taken)],
+        [*drawn, *place_names(frame, names, named, taken)],
         title="Damage left by the price on clean images",
         description="; ".join(
             f"{of.name}: clean {of.price:.4f}, "
@@ -280,7 +282,7 @@ def purification_page(run: Purification) -> Page:
         aims=study_table(purifiers.select(aimed)) if aimed else "",
         features=next((text for row in rows if (text := row.text("features"))), ""),
         rule=RULE,
-        plot=framed(plot),
+        plot=render_framed(plot),
         columns=COLUMNS,
         grids=_grids(run.restored, [row.name for row in rows]),
         detectors=study_table(detectors_table(run.detectors)),
@@ -288,10 +290,10 @@ def purification_page(run: Purification) -> Page:
     return Page(html, {"": [plot] if plot else []})
 
 
-def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str, list[Strip]]:
+def _grids(folders: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str, list[Strip]]:
     """Return tiles by attack, those of a table's purifiers in its order, each once: of the first seed."""
     first: dict[tuple[int, str, int, str], Path] = {}
-    for each in restored:
+    for each in folders:
         purifier, path = each.method, each.path / GRID
         if path.is_file():
             position = order.index(purifier) if purifier in order else len(order)
@@ -300,31 +302,31 @@ def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str
     grids: dict[str, list[Strip]] = {}
     for key in sorted(first)[:MOST_STRIPS]:
         _, attack, _, purifier = key
-        urls = [tiles(first[key], across=len(COLUMNS), row=row) for row in range(PICTURES)]
+        urls = [tiles(first[key], columns_per_row=len(COLUMNS), row=row) for row in range(PICTURES)]
         if whole := tuple(url for of in urls for url in of):
             grids.setdefault(attack, []).append(Strip(purifier, whole))
     return grids
 
 
-def _rank(restored: RestoredFolder) -> int:
+def _rank(folders: RestoredFolder) -> int:
     """Return the place of an attack: those that know no purifier, those that do, the control, none."""
-    name = restored.text("attack")
+    name = folders.text("attack")
     if name in {"", CONTROL}:
         return 3 if name else 4
-    if restored.facts.get("adaptive") is True:
+    if folders.facts.get("adaptive") is True:
         return 1
-    return 2 if restored.text("through") else 0
+    return 2 if folders.text("through") else 0
 
 
-def _attack(restored: RestoredFolder) -> str:
-    name = restored.text("attack")
+def _attack(folders: RestoredFolder) -> str:
+    name = folders.text("attack")
     if name == CONTROL:
         return f"{name} signs"
-    defence = "generator" if restored.text("reference") else "purifier"
-    knows = f"knows the {defence}" if restored.facts.get("adaptive") is True else ""
-    if not knows and (through := restored.text("through")):
+    defence = "generator" if folders.text("reference") else "purifier"
+    knows = f"knows the {defence}" if folders.facts.get("adaptive") is True else ""
+    if not knows and (through := folders.text("through")):
         knows = f"knows {through}"
-    return ", ".join(filter(None, (name, restored.text("target"), knows))) or "no attack"
+    return ", ".join(filter(None, (name, folders.text("target"), knows))) or "no attack"
 
 
 def _describe_run(run: Purification) -> Iterator[tuple[str, object]]:

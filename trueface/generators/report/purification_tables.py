@@ -8,18 +8,22 @@ from trueface.generators.report.study_parts import MILLISECONDS, PERCENT, enter_
 from trueface.report.study_table import Column, StudyEntry, StudyRow, StudyTable, decimals
 
 MSE = decimals(4)  # on a page
-SHARE = measure("share", "MSE > 0.05", PERCENT, plain="share MSE > 0.05", below="share of images")
+SHARE = measure(
+    "share", "MSE > 0.05", PERCENT, plain="share MSE > 0.05", line_below="share of images"
+)
 SEEDS = Column("seeds")
 PURIFIERS = (
-    measure("mse_adaptive", "MSE", MSE, plain="MSE (adaptive attack)", below="adaptive attack"),
+    measure(
+        "mse_adaptive", "MSE", MSE, plain="MSE (adaptive attack)", line_below="adaptive attack"
+    ),
     measure("mse", "MSE", MSE),
     SHARE,
-    measure("price_clean", "MSE", MSE, plain="MSE (clean)", below="clean images"),
+    measure("price_clean", "MSE", MSE, plain="MSE (clean)", line_below="clean images"),
     measure("psnr", "PSNR, dB", decimals(1), plain="PSNR dB"),
     measure("ssim", "SSIM", decimals(3)),
     measure("frechet", "Fréchet distance"),
-    measure("net_calls", "network passes", plain="passes per image", below="per image"),
-    measure("seconds", "time, ms", MILLISECONDS, plain="s per image", below="per image"),
+    measure("net_calls", "network passes", plain="passes per image", line_below="per image"),
+    measure("seconds", "time, ms", MILLISECONDS, plain="s per image", line_below="per image"),
     SEEDS,
     Column("verdict", is_text=True, is_wide=True),
 )
@@ -30,14 +34,14 @@ REFERENCE = (  # columns of generators that were trained against disruption
         "MSE",
         MSE,
         plain="MSE to undefended (adaptive)",
-        below="to the undefended generator, adaptive attack",
+        line_below="to the undefended generator, adaptive attack",
     ),
     measure(
         "reference_mse",
         "MSE",
         MSE,
         plain="MSE to undefended",
-        below="to the undefended generator",
+        line_below="to the undefended generator",
     ),
 )
 ATTACKS = (
@@ -100,7 +104,8 @@ def aim_columns(rows: Sequence[MethodRow]) -> tuple[Column, ...]:
         for aim in aims(row, prefix)
     }
     return tuple(
-        measure(key, title, MSE, plain=key, below=note) for key, (title, note) in titles.items()
+        measure(key, title, MSE, plain=key, line_below=note)
+        for key, (title, note) in titles.items()
     )
 
 

@@ -34,45 +34,50 @@ def measure(
     page_form: NumberForm = SHORT,
     *,
     plain: str | None = None,
-    below: str = "",
+    line_below: str = "",
 ) -> Column:
     """Return the column of a number: its key in JSON, its title and form on a page, its title in plain text."""
-    return Column(title, plain=plain, key=key, below=below, form=DIGITS, page_form=page_form)
+    return Column(title, plain=plain, key=key, below=line_below, form=DIGITS, page_form=page_form)
 
 
-def enter_number(row: MethodRow, name: str, *below: str) -> StudyEntry:
+def enter_number(row: MethodRow, name: str, *lines_below: str) -> StudyEntry:
     """Return the entry of a number of a row, with lines below it on a page."""
     value = row.value(name)
     if value is None:
         return StudyEntry(why=NOT_MEASURED)
-    return StudyEntry(value, below=tuple(filter(None, below)))
+    return StudyEntry(value, below=tuple(filter(None, lines_below)))
 
 
-def verdicts(rows: Iterable[MethodRow], *, without: str = "") -> Iterator[str]:
+def verdicts(rows: Iterable[MethodRow], *, excluded_words: str = "") -> Iterator[str]:
     """Yield the conclusions of the measures about rows; rows with equal words are joined.
 
     Args:
         rows: with a `verdict`.
-        without: words that are left out.
+        excluded_words: words that are left out.
     """
     names: dict[str, list[str]] = {}
     for row in rows:
         names.setdefault(row.text("verdict"), []).append(row.name)
     for words, seeds in names.items():
-        if words and words != without:
+        if words and words != excluded_words:
             yield f"{words[:1].upper()}{words[1:]}: {', '.join(seeds)}."
 
 
 def tiles(
-    path: Path, *, row: int, across: int = 0, down: int = 0, columns: Sequence[int] = ()
+    path: Path,
+    *,
+    row: int,
+    columns_per_row: int = 0,
+    row_count: int = 0,
+    columns: Sequence[int] = (),
 ) -> tuple[str, ...]:
     """Return parts of an image of square tiles without margins, as data URLs; missing ones are left out.
 
     Args:
         path: a PNG.
         row: of tiles, from 0.
-        across: number of tiles side by side, if that determines their size.
-        down: number of rows, if that determines their size.
+        columns_per_row: number of tiles side by side, if that determines their size.
+        row_count: number of rows, if that determines their size.
         columns: of single tiles; (): the whole row.
     """
     try:
@@ -82,10 +87,12 @@ def tiles(
             picture = file.convert("RGB")
     except (*BROKEN, MemoryError, zlib.error):
         return ()
-    side = picture.width // across if across else picture.height // max(down, 1)
+    side = (
+        picture.width // columns_per_row if columns_per_row else picture.height // max(row_count, 1)
+    )
     if side < 1 or (row + 1) * side > picture.height:
         return ()
-    ends = [(at, at + 1) for at in columns] or [(0, across)]
+    ends = [(at, at + 1) for at in columns] or [(0, columns_per_row)]
     return tuple(
         _url(picture.crop((left * side, row * side, right * side, (row + 1) * side)), side)
         for left, right in ends

@@ -16,16 +16,16 @@ COLOURS = {"grey": 0.0, "black": -1.0}  # colours of targets of one colour
 SMALL_START = 0.001
 
 
-def start_width(attack: str, target: Target, bound: float) -> float:
+def start_width(attack: str, target: Target, radius: float) -> float:
     """Return how far from the image a pixel starts at most; 0 if an attack starts at the image itself."""
     if attack == "pgd":
-        return bound
-    return min(SMALL_START, bound) if target == "away" else 0.0
+        return radius
+    return min(SMALL_START, radius) if target == "away" else 0.0
 
 
-def project_to_bound(images: Tensor, originals: Tensor, bound: float) -> Tensor:
+def project_to_bound(images: Tensor, originals: Tensor, radius: float) -> Tensor:
     """Return images within a bound around their originals, and within [-1, 1]."""
-    return (originals + (images - originals).clamp(-bound, bound)).clamp(-1, 1)
+    return (originals + (images - originals).clamp(-radius, radius)).clamp(-1, 1)
 
 
 @torch.no_grad()

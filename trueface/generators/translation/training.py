@@ -99,7 +99,7 @@ class LabelledImages:
         draw = partial(
             self.batch, count=settings.batch_size, flip=settings.flip, seed=settings.seed
         )
-        return prefetch(lambda _: map(draw, range(first, settings.num_steps + 1)), ahead=1)
+        return prefetch(lambda _: map(draw, range(first, settings.num_steps + 1)), depth=1)
 
 
 class TranslatorTraining(StepTrainer):
@@ -144,8 +144,8 @@ class TranslatorTraining(StepTrainer):
         seeds = [
             stream_seed(f"translator/{part}", settings.seed) for part in ("generator", "critic")
         ]
-        self.generator = self._placed(build_generator(shape, seed=seeds[0]))
-        self.critic = self._placed(build_critic(settings, classes, seed=seeds[1]))
+        self.generator = self._place_network(build_generator(shape, seed=seeds[0]))
+        self.critic = self._place_network(build_critic(settings, classes, seed=seeds[1]))
         self.generator_optimizer = self._optimizer(self.generator)
         self.critic_optimizer = self._optimizer(self.critic)
         self._generator_descent = GradientStep(self.generator_optimizer)
@@ -158,7 +158,7 @@ class TranslatorTraining(StepTrainer):
         }
         self._batches: Iterator[LabelledBatch] | None = None
 
-    def _placed(self, network: Network) -> Network:
+    def _place_network(self, network: Network) -> Network:
         network.to(memory_format=torch.channels_last)
         return network.to(self.device).train()
 
@@ -244,7 +244,7 @@ class TranslatorTraining(StepTrainer):
         loss = adversarial + settings.lambda_cls * attributes
         losses = {"critic": adversarial, "critic_cls": attributes}
         if settings.gan == "wgan-gp":  # the second derivative of the penalty needs float32
-            penalty = gradient_penalty(lambda between: self.critic(between)[0], images, fake, share)
+            penalty = gradient_penalty(lambda mixture: self.critic(mixture)[0], images, fake, share)
             loss = loss + LAMBDA_GP * penalty
             losses["penalty"] = penalty
         self._critic_descent.backward(loss)

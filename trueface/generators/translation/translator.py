@@ -188,9 +188,9 @@ class Critic(nn.Module):
         normed: whether each layer has spectral norm.
     """
 
-    def __init__(self, size: int, width: int, classes: int, *, normed: bool) -> None:
+    def __init__(self, size: int, width: int, classes: int, *, spectral: bool) -> None:
         super().__init__()
-        norm: Callable[[nn.Module], nn.Module] = spectral_norm if normed else _as_it_is
+        norm: Callable[[nn.Module], nn.Module] = spectral_norm if spectral else _as_it_is
         layers: list[nn.Module] = []
         channels = COLOURS
         halvings = critic_layers(size)
@@ -219,7 +219,7 @@ def build_critic(settings: TranslatorSettings, classes: int, *, seed: int) -> Cr
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         normed = settings.gan == "hinge"
-        return Critic(settings.size, settings.critic_width, classes, normed=normed)
+        return Critic(settings.size, settings.critic_width, classes, spectral=normed)
 
 
 def _norm_and_activation(width: int) -> tuple[nn.Module, nn.Module]:

@@ -91,19 +91,19 @@ class Bench:
     data_root: Path
 
     @classmethod
-    def from_job(cls, job: Job, settings: BenchmarkSettings, *, stored: bool = True) -> "Bench":
+    def from_job(cls, job: Job, settings: BenchmarkSettings, *, use_store: bool = True) -> "Bench":
         """Return a job's model and images, ready to be scored.
 
         Args:
             job: of the benchmark.
             settings: of it.
-            stored: features may come from the feature store.
+            use_store: features may come from the feature store.
         """
         images, _ = job_data.load_split_images(
             job, settings, parse_data(job.data or ""), "test", settings.clips
         )
         clips = settings.clips
-        network = ScoringModel.from_job_settings(job, settings, stored=stored, clips=clips)
+        network = ScoringModel.from_job_settings(job, settings, use_store=use_store, clips=clips)
         warn_of_small_images(model_name(job), network.preprocessing, images)
         return cls(
             name=model_name(job),
@@ -158,11 +158,11 @@ class Bench:
         """
         attack = parse_attack(condition.attack)
         if attack is not None:
-            return self._attacked(attack)
+            return self._attack_scores(attack)
         predictions = self.network.predict_images(self.feed(condition.corrupt))
         return CellScores(predictions=replace(predictions, ids=self.names(predictions.positions)))
 
-    def _attacked(self, attack: Attack) -> CellScores:
+    def _attack_scores(self, attack: Attack) -> CellScores:
         """Return the scores of attacked images; those that the model called wrong keep theirs."""
         network, target = self.network, self._target(attack)
         if attack.spec.needs_gradient and not is_differentiable(target):
@@ -175,7 +175,7 @@ class Bench:
             clean,
             attack,
             target,
-            saved=Chain.parse(self.settings.attack_save),
+            save_chain=Chain.parse(self.settings.attack_save),
             queries=self.settings.queries,
         )
         return CellScores(
@@ -223,7 +223,7 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
         pass
     calibration = bench.network.calibration
     source = "training" if calibration else "validation"
-    calibration = calibration or _calibrated(bench, job.model_folder)
+    calibration = calibration or _calibrate_model(bench, job.model_folder)
     facts = ModelFacts(
         checkpoint_sha256=checkpoint_sha256,
         threshold=calibration.threshold,
@@ -239,7 +239,7 @@ def facts_of(job: Job, bench: Bench, folder: Path, checkpoint_sha256: str) -> Mo
     return facts
 
 
-def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibration:
+def _calibrate_model(bench: Bench, model_folder: Callable[[str], Path]) -> Calibration:
     """Return threshold and temperature by the validation images of a model that does not say them."""
     ancestry = image_lists.read_ancestry(model_folder(bench.name))
     if ancestry is None or not ancestry.lessons:
@@ -328,7 +328,7 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     known = _ScoreInputs.from_job(job, bench)
     _write_manifest(job, known.manifest)
     asked = [*conditions(settings.corrupt, settings.attack)]
-    settings_of = dict(_settings_of(job, bench, asked))
+    settings_of = dict(_derive_settings(job, bench, asked))
     index_folder = folder_of_cells(folder, job.data or "")
     # each job begins elsewhere, so that those of one body compute features of different conditions
     first = derive_seed(f"{bench.name} on {job.data}", 0) % len(asked)
@@ -358,8 +358,8 @@ def benchmark(job: Job, settings: BenchmarkSettings) -> Mapping[str, Json]:
     return {"cells": len(asked), "scored": scored, "not_run": len(reasons)}
 
 
-def _settings_of(
-    job: Job, bench: Bench, asked: Sequence[Condition]
+def _derive_settings(
+    job: Job, bench: Bench, conditions: Sequence[Condition]
 ) -> Iterator[tuple[Condition, Derived]]:
     """Yield for each condition the tier (how much the model knows of the images) and its reason.
 
@@ -374,7 +374,7 @@ def _settings_of(
             "Train it again."
         )
     tested = lineage.origin_of_images(bench.images, vocabulary)
-    for condition in asked:
+    for condition in conditions:
         derived = derive_setting(trained, tested, condition.corrupt)
         test = f"{job.data} ({condition.name})"
         if reason := contradiction(bench.settings.setting, derived, bench.name, test):
@@ -382,19 +382,19 @@ def _settings_of(
         yield condition, derived
 
 
-def _cell(condition: Condition, known: Derived, reason: str) -> Cell:
+def _cell(condition: Condition, derivation: Derived, reason: str) -> Cell:
     return Cell(
         corrupt=condition.corrupt,
         attack=condition.attack,
         access=condition.access,
-        setting=known.setting,
-        why=known.why,
+        setting=derivation.setting,
+        why=derivation.why,
         file="" if reason else condition.file,
         reason=reason,
     )
 
 
-def _index(job: Job, bench: Bench, known: _ScoreInputs, rows: tuple[Cell, ...]) -> Index:
+def _index(job: Job, bench: Bench, score_inputs: _ScoreInputs, rows: tuple[Cell, ...]) -> Index:
     trained = bench.network.provenance.get("settings")
     seed = trained.get("seed") if isinstance(trained, dict) else None
     return Index(
@@ -403,9 +403,9 @@ def _index(job: Job, bench: Bench, known: _ScoreInputs, rows: tuple[Cell, ...]) 
         architecture=bench.network.model.spec.name,
         train=str(parse_model(bench.name).last.data),
         seed=seed if isinstance(seed, int) else None,
-        manifest=known.manifest.sha256,
-        checkpoint_sha256=known.checkpoint_sha256,
-        code=known.code,
+        manifest=score_inputs.manifest.sha256,
+        checkpoint_sha256=score_inputs.checkpoint_sha256,
+        code=score_inputs.code,
         root=str(job.folder),
         words=job.words.used_by(parse_data(job.data or "")),
         settings=bench.settings.model_dump(mode="json"),
@@ -512,7 +512,7 @@ def recheck(
 
 
 def _reopen_bench(job: Job, index: Index) -> Bench:
-    bench = Bench.from_job(job, BenchmarkSettings.model_validate(index.settings), stored=False)
+    bench = Bench.from_job(job, BenchmarkSettings.model_validate(index.settings), use_store=False)
     images = bench.manifest()
     if images.sha256 != index.manifest:
         raise DataError(

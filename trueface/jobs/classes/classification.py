@@ -38,12 +38,12 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     }
     checkpointing.clear_event_files(folder)
     with checkpointing.log_to_tensorboard(
-        watch, folder, enabled=settings.tensorboard
+        watch, folder, is_on=settings.tensorboard
     ) as logged_watch:
         trained = fit(
             model,
             parts["train"].loader(batch_size=settings.batch_size),
-            parts["validation"].loader(augmented=False),
+            parts["validation"].loader(augment=False),
             settings.trainer,
             watch=logged_watch,
             after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),

@@ -59,7 +59,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     model = checkpoint.classifier_from_checkpoint(
         kept, paths.checkpoint(base), channels_last=settings.channels_last
     )
-    task = task_of(
+    task = make_forgetting_task(
         model.to(job.device),
         shape,
         lists,
@@ -70,8 +70,8 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
             training=record.training(base),
             cache=base / "cache",
         ),
-        forgotten=forgotten,
-        earlier=() if earlier is None else earlier.forgotten,
+        forgotten_class=forgotten,
+        earlier_classes=() if earlier is None else earlier.forgotten,
         device=job.device,
     )
     done = experiment.unlearn(task, run_context(job, settings.precision))
@@ -82,14 +82,14 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     return result
 
 
-def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> None:
+def _refuse_other(checkpoint: Checkpoint, settings: ForgettingSettings, base: str) -> None:
     """Refuse a base that was trained with other settings of those that are the model's own.
 
     Raises:
         CheckpointError: so it was; says with which.
     """
-    trained = kept.provenance.get("settings")
-    if not isinstance(trained, dict) or "class_names" not in kept.provenance:
+    trained = checkpoint.provenance.get("settings")
+    if not isinstance(trained, dict) or "class_names" not in checkpoint.provenance:
         raise CheckpointError(f"{base} is not a network trained by classify")
     used = settings.model_dump(mode="json")
     for key in differences(trained, used):
@@ -99,15 +99,15 @@ def _refuse_other(kept: Checkpoint, settings: ForgettingSettings, base: str) -> 
             )
 
 
-def task_of(
+def make_forgetting_task(
     model: Classifier,
     shape: ClassifierShape,
     lists: ClassLists,
     settings: ForgettingSettings,
     base: OriginalModel,
     *,
-    forgotten: int | None,
-    earlier: tuple[int, ...],
+    forgotten_class: int | None,
+    earlier_classes: tuple[int, ...],
     device: str,
 ) -> UnlearningTask:
     """Return the unlearning task of a network that is to forget another class, or some images.
@@ -118,8 +118,8 @@ def task_of(
         lists: the images of its training and test.
         settings: of the unlearning.
         base: its name, and what its training took.
-        forgotten: class to forget, or None for a fraction of the images (see the settings).
-        earlier: classes that were forgotten before.
+        forgotten_class: class to forget, or None for a fraction of the images (see the settings).
+        earlier_classes: classes that were forgotten before.
         device: where images and new networks are put.
 
     Raises:
@@ -146,12 +146,12 @@ def task_of(
         class_names=lists.names,
     )
     images = name_originals(lists.train.names, lists.copies)
-    if forgotten is None:
+    if forgotten_class is None:
         rows = draw_fraction(images, settings.forget_fraction, settings.seed)
         return UnlearningTask.from_instances(
             task_model, settings, train, rows, held_out, probe=linear_probe
         )
-    gone = {forgotten, *earlier}
+    gone = {forgotten_class, *earlier_classes}
     if copies := find_copies_in_other_classes(images, lists.train.labels, gone):
         log.warning(
             "left_out=%d training images of other classes are copies of forgotten images, such as %s",
@@ -160,7 +160,13 @@ def task_of(
         )
         train = train.subset(other_rows(train.examples, copies))
     return UnlearningTask.from_class(
-        task_model, settings, train, forgotten, held_out, earlier=earlier, probe=linear_probe
+        task_model,
+        settings,
+        train,
+        forgotten_class,
+        held_out,
+        earlier_classes=earlier_classes,
+        probe=linear_probe,
     )
 
 
@@ -170,15 +176,15 @@ def _classifier(model: nn.Module) -> Classifier:
     return model
 
 
-def numbers(done: UnlearningOutcome) -> dict[str, Json]:
+def numbers(outcome: UnlearningOutcome) -> dict[str, Json]:
     """Return effect and cost of an unlearning, for tables.
 
     Accuracies are those on both training parts and on the test; where a class goes, of the test's
     images of forgotten classes and of the others.
     """
-    record = done.record
-    numbers: dict[str, Json] = {"steps": len(done.unlearned.log) - 2}
-    for when, predictions in (("_before", done.before), ("", done.after)):
+    record = outcome.record
+    numbers: dict[str, Json] = {"steps": len(outcome.unlearned.log) - 2}
+    for when, predictions in (("_before", outcome.before), ("", outcome.after)):
         for part in ("retain", "forget"):
             numbers[f"{part}_accuracy{when}"] = predictions[part].accuracy("trained")
         test = predictions["test"]
@@ -190,7 +196,7 @@ def numbers(done: UnlearningOutcome) -> dict[str, Json]:
         numbers[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
         numbers[f"test_forget_accuracy{when}"] = float(right[gone].mean())
     for name in ("seconds", "samples_read", "cached_seconds", "cached_samples"):
-        numbers[name] = getattr(done.unlearned, name)
+        numbers[name] = getattr(outcome.unlearned, name)
     if record.relearn is not None:
         numbers["relearn_steps"] = record.relearn.steps
         numbers["probe"] = None if record.probe is None else record.probe.after
@@ -198,12 +204,12 @@ def numbers(done: UnlearningOutcome) -> dict[str, Json]:
 
 
 def find_copies_in_other_classes(
-    images: Sequence[str], labels: Sequence[int], forgotten: Collection[int]
+    images: Sequence[str], labels: Sequence[int], forgotten_classes: Collection[int]
 ) -> list[int]:
     """Return the rows of other classes whose image is also in a forgotten class."""
     rows = list(enumerate(zip(images, labels, strict=True)))
-    gone = {image for _, (image, label) in rows if label in forgotten}
-    return [row for row, (image, label) in rows if image in gone and label not in forgotten]
+    gone = {image for _, (image, label) in rows if label in forgotten_classes}
+    return [row for row, (image, label) in rows if image in gone and label not in forgotten_classes]
 
 
 def draw_fraction(row_images: Sequence[str], fraction: float, seed: int) -> list[int]:

@@ -28,7 +28,7 @@ def _line(draft: Draft) -> Iterator[str]:
     base = ("--base", draft.base) if draft.base else ()
     head = (draft.kind, model_of(draft), "--name", draft.run, *base, *device_flag(draft))
     settings = ForgetSettings if draft.kind == FORGET.name else ClassifySettings
-    return command_line(draft, settings, *head, without=("method",))
+    return command_line(draft, settings, *head, excluded_settings=("method",))
 
 
 def _resolve_class_data(_: DataIdResolver, data: DataId) -> DataId:

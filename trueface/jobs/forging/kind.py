@@ -19,11 +19,11 @@ def _line(draft: Draft) -> Iterator[str]:
     """Return the command line of `trueface forge`."""
     faces, root = (str(draft.path(draft.settings[name])) for name in ("faces", "data_root"))
     head = ("forge", faces, "--out", root)
-    return command_line(draft, ForgeSettings, *head, without=("data_root", "faces"))
+    return command_line(draft, ForgeSettings, *head, excluded_settings=("data_root", "faces"))
 
 
 @PlanCheck
-def _unfit(draft: Draft, *_: object) -> Iterator[str]:
+def _find_faults(draft: Draft, *_: object) -> Iterator[str]:
     """Yield the faults of the face table, and of cells that name its groups."""
     faces = draft.path(draft.settings["faces"])
     if os.path.exists(faces):  # noqa: PTH110  # a Path raises for what may not be looked at; else it is said already
@@ -45,5 +45,5 @@ FORGE = LaboratoryKind(
     ),
     list_outputs=data_root_outputs(MARK),
     build_command=_line,
-    rules=(_unfit,),
+    rules=(_find_faults,),
 )

@@ -10,7 +10,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, job_provenance, write_facts
 from trueface.models import model_file
-from trueface.models.published import read_published
+from trueface.models.published_checkpoints import read_published
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime import paths
 from trueface.runtime.tensor_files import cached_sha256

@@ -42,7 +42,7 @@ from trueface.jobs.ranks.rank import (
     RankWork,
 )
 
-PRELOADED = "trueface.jobs.ranks.preloaded"
+PRELOADED = "trueface.jobs.ranks.preloading"
 # fields of a job that differ between its processes
 FIELDS_PER_RANK = frozenset({"progress", "stop", "share", "device", "cpus"})
 POLL_INTERVAL_S = 0.2  # for a wish to stop, and for another limit
@@ -304,7 +304,7 @@ class Coordinator:
         """Report the memory of all ranks: the maximum of one GPU, and the usage of each GPU."""
         reports = [rank.memory for rank in self._ranks if rank.memory is not None]
         self._job.share.report(
-            reserved=max(report["reserved"] for report in reports),
+            reserved_bytes=max(report["reserved"] for report in reports),
             peak=max(report["peak"] for report in reports),
             cards={report["uuid"]: report["reserved"] for report in reports if report["uuid"]},
             last=last,

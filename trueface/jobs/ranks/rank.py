@@ -160,7 +160,7 @@ class RankShare(Share):
     def report(
         self,
         *,
-        reserved: int,
+        reserved_bytes: int,
         peak: int,
         context: int | None = None,
         uuid: str | None = None,
@@ -168,7 +168,7 @@ class RankShare(Share):
         last: bool = False,
     ) -> None:
         """Report what the rank takes; the job's own process reports for all of them."""
-        amounts = {"reserved": reserved, "peak": peak, "context": context}
+        amounts = {"reserved": reserved_bytes, "peak": peak, "context": context}
         self._channel.send(MEMORY, {**amounts, "uuid": uuid, "last": last})
 
 

@@ -57,7 +57,7 @@ class SlimEncoder(Slim18):
 
 def slim_encoder(width: int, *, residual: bool) -> nn.Module:
     """Return a random encoder for CPUs to `width` channels, of the residual if `residual`."""
-    return _widened(SlimEncoder(residual=residual), WIDTHS[-1], width)
+    return _widen_body(SlimEncoder(residual=residual), WIDTHS[-1], width)
 
 
 def encoders_of(inner: BuiltNetwork, width: int, count: int) -> list[nn.Module]:
@@ -80,10 +80,10 @@ def encoders_of(inner: BuiltNetwork, width: int, count: int) -> list[nn.Module]:
         )
     body.set_submodule(inner.head, nn.Identity())  # it would be in every checkpoint, unused
     encoder = MapsOf(body, last.name)
-    return [_widened(copy.deepcopy(encoder), last.channels, width) for _ in range(count)]
+    return [_widen_body(copy.deepcopy(encoder), last.channels, width) for _ in range(count)]
 
 
-def _widened(body: nn.Module, channels: int, width: int) -> nn.Module:
+def _widen_body(body: nn.Module, channels: int, width: int) -> nn.Module:
     return nn.Sequential(
         body, nn.Conv2d(channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
     )

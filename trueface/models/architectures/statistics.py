@@ -259,9 +259,9 @@ class BlockStatistics(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the numbers (B, width) of pixels (B, 3, H, W) in 0 … 255."""
-        return torch.cat([self._of_few(few) for few in torch.split(pixels, AT_ONCE)])
+        return torch.cat([self._compute_few(few) for few in torch.split(pixels, AT_ONCE)])
 
-    def _of_few(self, pixels: Tensor) -> Tensor:
+    def _compute_few(self, pixels: Tensor) -> Tensor:
         images = (pixels - self.mean) / self.std
         return torch.cat(reduce_maps(self.network, images, self.blocks, self._numbers), 1)
 
@@ -298,10 +298,10 @@ class CellProfiles(StatisticsFamily):
         squares = functional.adaptive_avg_pool2d(maps.centred.square(), CELLS)
         means = cells + maps.mean[..., None, None]
         deviations = log_deviation(squares - cells.square())
-        return torch.cat([_folded(means), _folded(deviations)], 1).flatten(1)
+        return torch.cat([_fold_cells(means), _fold_cells(deviations)], 1).flatten(1)
 
 
-def _folded(cells: Tensor) -> Tensor:
+def _fold_cells(cells: Tensor) -> Tensor:
     """Return the means of cells and their mirror images, (B, C, 4, 2)."""
     left, right = cells.chunk(2, 3)
     return (left + right.flip(3)) / 2
@@ -392,11 +392,11 @@ def _products(these: Tensor, those: Tensor) -> Tensor:
     return products
 
 
-def projection(channels: int, kept: int = PROJECTED) -> Tensor:
-    """Return orthonormal columns (channels, kept), random but fixed; of few channels the identity."""
-    if channels <= kept:
+def projection(channels: int, width: int = PROJECTED) -> Tensor:
+    """Return orthonormal columns (channels, width), random but fixed; of few channels the identity."""
+    if channels <= width:
         return torch.eye(channels)
-    draws = seeded_numpy_rng(channels).standard_normal((channels, kept))
+    draws = seeded_numpy_rng(channels).standard_normal((channels, width))
     columns, triangle = np.linalg.qr(draws)
     return torch.from_numpy(columns * np.sign(np.diag(triangle))).float()
 
@@ -482,7 +482,7 @@ def fft() -> nn.Module:
 )
 def srm() -> nn.Module:
     """Return a detector by the spatial rich model."""
-    return StatisticsNetwork(Residuals(), Residuals(halved=True))
+    return StatisticsNetwork(Residuals(), Residuals(half_scale=True))
 
 
 @register_model(
@@ -495,7 +495,7 @@ def srm() -> nn.Module:
 )
 def residuals() -> nn.Module:
     """Return a detector by all statistics that need no network."""
-    families = Residuals(), Residuals(halved=True), BlockCosine(), ResidualEnergy()
+    families = Residuals(), Residuals(half_scale=True), BlockCosine(), ResidualEnergy()
     return StatisticsNetwork(*families)
 
 
@@ -519,10 +519,10 @@ def layers(inner: BuiltNetwork) -> nn.Module:
     differentiable=False,
     widths={"mobilenet": 33_700, "squeezenet": 25_500},
 )
-def fused(inner: BuiltNetwork) -> nn.Module:
+def build_fused_statistics(inner: BuiltNetwork) -> nn.Module:
     """Return a detector by all statistics."""
     blocks = _blocks(inner, Moments, Correlations, CellProfiles, coarsest=COARSEST)
-    pixels = (Residuals(), Residuals(halved=True), BlockCosine())
+    pixels = (Residuals(), Residuals(half_scale=True), BlockCosine())
     return StatisticsNetwork(blocks, Scaled(pixels, PIXEL_SHARE))
 
 
@@ -537,7 +537,7 @@ def fused(inner: BuiltNetwork) -> nn.Module:
 def moments(inner: BuiltNetwork) -> nn.Module:
     """Return a detector by a few moments of the blocks of a network, which learns by steps."""
     blocks = _blocks(inner, GridMoments, depths=DEPTHS)
-    return MomentsNetwork(blocks, ResidualEnergy(ENERGY_CELLS, folded=False))
+    return MomentsNetwork(blocks, ResidualEnergy(ENERGY_CELLS, fold=False))
 
 
 def _blocks(

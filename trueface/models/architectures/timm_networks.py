@@ -51,8 +51,8 @@ def network_of_timm(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     return BuiltNetwork(
         network=network,
         spec=complete,
-        adapt=partial(_adapted, network, head, config["num_classes"]),
-        published=partial(_published, spec.name, config.get("hf_hub_id") or ""),
+        adapt=partial(_adapt_state, network, head, config["num_classes"]),
+        published=partial(_find_cached_weights, spec.name, config.get("hf_hub_id") or ""),
     )
 
 
@@ -69,10 +69,10 @@ def _create_network(name: str, model: str, side: int | None) -> tuple[Any, int |
     if not config.fixed_input_size:
         return timm.create_model(name, pretrained=False, num_classes=1), None
     size: int = side or config.input_size[-1]
-    return _of_size(name, model, size, config.input_size[-1]), size
+    return _build_for_size(name, model, size, config.input_size[-1]), size
 
 
-def _of_size(name: str, model: str, size: int, usual: int) -> Any:
+def _build_for_size(name: str, model: str, size: int, usual: int) -> Any:
     """Return a network for images of one size.
 
     Raises:
@@ -118,7 +118,9 @@ def _head_of(network: Any, model: str) -> str:
     return names[0]
 
 
-def _adapted(network: Any, head: str, classes: int, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _adapt_state(
+    network: Any, head: str, classes: int, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the tensors of a file under timm's names, positions for this size, and no classes."""
     convert: Callable[..., dict[str, Tensor]] | None = getattr(
         sys.modules[type(network).__module__], "checkpoint_filter_fn", None
@@ -137,7 +139,7 @@ def _adapted(network: Any, head: str, classes: int, state: dict[str, Tensor]) ->
     return adapted
 
 
-def _published(model: str, repository: str) -> Path:
+def _find_cached_weights(model: str, repository: str) -> Path:
     """Return the file of the published weights, where the hub's own cache has it.
 
     Raises:
@@ -148,7 +150,7 @@ def _published(model: str, repository: str) -> Path:
         if isinstance(path, str):
             blob = Path(path).resolve()
             if SHA256.fullmatch(blob.name):
-                refuse_other_digest(blob, blob.name, again="download it again")
+                refuse_other_digest(blob, blob.name, advice="download it again")
             return Path(path)
     where = f"https://huggingface.co/{repository}/resolve/main/{FILES[0]}" if repository else ""
     raise WeightsError(

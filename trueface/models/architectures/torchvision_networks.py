@@ -73,7 +73,7 @@ def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
         library=f"torchvision {torchvision.__version__}",
         licence=published.meta.get("license", ""),
     )
-    return BuiltNetwork(network=network, spec=complete, adapt=partial(_adapted, name, network))
+    return BuiltNetwork(network=network, spec=complete, adapt=partial(_adapt_state, name, network))
 
 
 def _size(name: str, side: int | None, usual: int) -> int | None:
@@ -91,7 +91,7 @@ def _options(name: str, size: int | None) -> dict[str, Any]:
     return {"image_size": size} if name.startswith("vit_") else {"input_size": (size, size)}
 
 
-def _adapted(name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _adapt_state(name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a file without second heads, and with positions for another size."""
     unused = INCEPTIONS.get(name, ())
     kept = {key: value for key, value in state.items() if not (unused and key.startswith(unused))}

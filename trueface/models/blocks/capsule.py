@@ -67,8 +67,8 @@ class Routing(nn.Module):
         votes = torch.einsum("kcor,brc->bkco", weights, numbers)  # (B, 2, 10, 4)
         if self.training:
             votes = votes * (torch.rand(votes.shape) >= DROPOUT).to(votes)
-        outputs = _agreed(votes, torch.zeros_like(votes))
-        outputs = _agreed(votes, votes * outputs)  # the second and last turn
+        outputs = _sum_votes(votes, torch.zeros_like(votes))
+        outputs = _sum_votes(votes, votes * outputs)  # the second and last turn
         return outputs.squeeze(2).transpose(1, 2)
 
 
@@ -111,7 +111,7 @@ def squash(vectors: Tensor, dim: int) -> Tensor:
     return squashed
 
 
-def _agreed(votes: Tensor, agreement: Tensor) -> Tensor:
+def _sum_votes(votes: Tensor, agreement: Tensor) -> Tensor:
     """Return the output capsules (B, 2, 1, 4) of votes and their agreement (B, 2, 10, 4)."""
     return squash((agreement.softmax(2) * votes).sum(2, keepdim=True), dim=3)
 

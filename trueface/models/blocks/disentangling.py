@@ -72,10 +72,10 @@ class Decoder(nn.Module):
         """
         x, condition = content, forgery
         for number, stage in enumerate(self.stages):
-            x = stage(self.dropout(_doubled(adain(x, condition))))
+            x = stage(self.dropout(_double_size(adain(x, condition))))
             if number < STAGES - 1:  # nothing takes the condition after the last
-                condition = stage(self.dropout(_doubled(condition)))
-        return _enlarged(self.colours(x), size).tanh()
+                condition = stage(self.dropout(_double_size(condition)))
+        return _enlarge(self.colours(x), size).tanh()
 
 
 def _convolutions(width_in: int, width: int) -> nn.Module:
@@ -87,12 +87,12 @@ def _convolutions(width_in: int, width: int) -> nn.Module:
     )
 
 
-def _doubled(maps: Tensor) -> Tensor:
+def _double_size(maps: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
-    return _enlarged(maps, (2 * height, 2 * width))
+    return _enlarge(maps, (2 * height, 2 * width))
 
 
-def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(maps, size, mode="bilinear", align_corners=True)
 
 
@@ -111,9 +111,9 @@ class FairnetOutputs:
     content: Tensor  # (B, width, h, w)
     person: Tensor  # (B, width, h, w), of the demographic encoder
 
-    def content_styled_features(self, chosen: Tensor) -> Tensor:
+    def content_styled_features(self, rows: Tensor) -> Tensor:
         """Return the demographic maps of some images with their content's statistics."""
-        return adain(self.person[chosen], self.content[chosen])
+        return adain(self.person[rows], self.content[rows])
 
 
 class DisentanglingNetwork(nn.Module):
@@ -151,7 +151,7 @@ class DisentanglingNetwork(nn.Module):
         """Return the logits (B, 1) of images (B, 3, H, W): z1 - z0 of the fused head."""
         shared = self.shared_block(self.forgery_encoder(images))
         demographic = self.demographic_block(self.demographic_encoder(images))
-        return self.fc(self._fused(demographic, shared))  # type: ignore[no-any-return]  # torch
+        return self.fc(self._fuse_maps(demographic, shared))  # type: ignore[no-any-return]  # torch
 
     def forward_parts(self, images: Tensor) -> FairnetOutputs:
         """Return all that the losses of a training need of images (B, 3, H, W), normalised."""
@@ -159,7 +159,7 @@ class DisentanglingNetwork(nn.Module):
         person = self.demographic_encoder(images)
         specific, shared = self.specific_block(forgery), self.shared_block(forgery)
         demographic = self.demographic_block(person)
-        fused = self._fused(demographic, shared)  # (B, width)
+        fused = self._fuse_maps(demographic, shared)  # (B, width)
         logit, real = self.fc(fused), self.real(fused)
         features = shared.mean((2, 3)), specific.mean((2, 3))
         return FairnetOutputs(
@@ -175,8 +175,8 @@ class DisentanglingNetwork(nn.Module):
             person=person,
         )
 
-    def _fused(self, demographic: Tensor, shared: Tensor) -> Tensor:
-        maps = adain(demographic, shared)  # (B, width / 2, h, w)
+    def _fuse_maps(self, demographic: Tensor, shared_maps: Tensor) -> Tensor:
+        maps = adain(demographic, shared_maps)  # (B, width / 2, h, w)
         return self.fused_layer(maps.mean((2, 3)))  # type: ignore[no-any-return]  # torch
 
 
@@ -191,7 +191,7 @@ def _stack(width: int, half: int) -> nn.Module:
     )
 
 
-def _head(features: int, hidden: int, classes: int) -> nn.Module:
+def _head(features: int, width: int, classes: int) -> nn.Module:
     return nn.Sequential(
-        nn.Linear(features, hidden), nn.LeakyReLU(inplace=True), nn.Linear(hidden, classes)
+        nn.Linear(features, width), nn.LeakyReLU(inplace=True), nn.Linear(width, classes)
     )

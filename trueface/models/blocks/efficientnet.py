@@ -294,10 +294,10 @@ def efficientnet_names(state: Mapping[str, Tensor], variant: str) -> dict[str, T
     depth = VARIANTS[variant].depth
     counts = [math.ceil(stage.blocks * depth) for stage in STAGES]
     starts = [sum(counts[:number]) for number in range(len(counts))]
-    return {_renamed(name, starts): tensor for name, tensor in state.items()}
+    return {_file_name(name, starts): tensor for name, tensor in state.items()}
 
 
-def _renamed(name: str, starts: list[int]) -> str:
+def _file_name(name: str, starts: list[int]) -> str:
     """Return the name of efficientnet_pytorch, or the same name for a tensor that is not of the network."""
     layer, _, tensor = name.rpartition(".")
     if layer in _OUTER:

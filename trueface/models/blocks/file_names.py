@@ -5,19 +5,19 @@ from collections.abc import Mapping
 from torch import Tensor
 
 
-def with_first_names(state: Mapping[str, Tensor], renamed: Mapping[str, str]) -> dict[str, Tensor]:
+def rename_prefixes(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
     """Return a state whose names begin with another module.
 
     Args:
         state: tensors by the names in a file.
-        renamed: the network's module by that in the file, both dotted.
+        prefixes: the network's module by that in the file, both dotted.
     """
-    return {_renamed(name, renamed): tensor for name, tensor in state.items()}
+    return {_rename_tensor(name, prefixes): tensor for name, tensor in state.items()}
 
 
-def _renamed(name: str, renamed: Mapping[str, str]) -> str:
+def _rename_tensor(name: str, prefixes: Mapping[str, str]) -> str:
     parts = name.split(".")
     for count in range(len(parts) - 1, 0, -1):
-        if module := renamed.get(".".join(parts[:count])):
+        if module := prefixes.get(".".join(parts[:count])):
             return ".".join([module, *parts[count:]])
     return name

@@ -67,14 +67,14 @@ class XceptionMaps(nn.Module):
             of its modules, taken for the network, lacks these three.
     """
 
-    def __init__(self, channels: int = 3, *, rectified: bool = True) -> None:
+    def __init__(self, channels: int = 3, *, with_relu: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 32, 3, stride=2, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, ENTRY[0], 3, bias=False)
         self.bn2 = nn.BatchNorm2d(ENTRY[0])
         self.relu = nn.ReLU(inplace=True)
-        self.act: nn.Module = self.relu if rectified else nn.Identity()
+        self.act: nn.Module = self.relu if with_relu else nn.Identity()
         for number, (before, after) in enumerate(pairwise(ENTRY), start=1):
             block = SeparableBlock(before, after, after, stride=2, first_relu=number > 1)
             self.add_module(f"block{number}", block)

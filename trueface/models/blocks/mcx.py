@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trueface.models.blocks.file_names import with_first_names
+from trueface.models.blocks.file_names import rename_prefixes
 from trueface.models.blocks.full_xception import BLOCKS, FEATURES, XceptionMaps, insert_xception
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 
@@ -65,7 +65,7 @@ class Mcx(nn.Module):
     def __init__(self, spaces: Sequence[str] = (RGB,)) -> None:
         super().__init__()
         self.spaces = tuple(spaces)
-        self.conv = XceptionMaps(3 * len(self.spaces), rectified=False)
+        self.conv = XceptionMaps(3 * len(self.spaces), with_relu=False)
         self.map1 = nn.Linear(2 * FEATURES, MUTUAL)
         self.map2 = nn.Linear(MUTUAL, FEATURES)
         self.drop = nn.Dropout(DROPOUT)
@@ -73,7 +73,7 @@ class Mcx(nn.Module):
 
     def adapt_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of the authors' file under the names of this network."""
-        return with_first_names(state, RENAMED)
+        return rename_prefixes(state, RENAMED)
 
     def start_from_backbone(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Return the tensors with those of a file of an Xception; None if it is another file."""

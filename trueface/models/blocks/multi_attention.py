@@ -74,7 +74,7 @@ class TextureEnhancement(nn.Module):
         x = self.conv_extract(maps)
         means = functional.adaptive_avg_pool2d(x, (rows, columns))
         texture = x - functional.interpolate(means, size, mode="nearest")
-        weights = torch.tanh(_stretched(attention, size))
+        weights = torch.tanh(_resize_attention(attention, size))
         x = self.conv0((weights[:, :, None] * texture[:, None]).flatten(1, 2))  # (B, 128, H, W)
         layers = ((self.bn1, self.conv1), (self.bn2, self.conv2), (self.bn3, self.conv3))
         for norm, layer in layers:
@@ -138,17 +138,17 @@ class MultiAttention(nn.Module):
 
 def pool_textures(textures: Tensor, attention: Tensor) -> Tensor:
     """Return the sums of textures (B, M, C, H, W) weighted by attention maps (B, M, h, w), of norm 1, (B, M, C)."""
-    weights = _stretched(attention, textures.shape[3:])
+    weights = _resize_attention(attention, textures.shape[3:])
     return functional.normalize(torch.einsum("bmchw,bmhw->bmc", textures, weights), dim=2)
 
 
 def pool_maps(maps: Tensor, attention: Tensor) -> Tensor:
     """Return the means of maps (B, C, H, W) weighted by an attention map (B, 1, h, w), (B, C)."""
-    weights = _stretched(attention, maps.shape[2:])
+    weights = _resize_attention(attention, maps.shape[2:])
     return (maps * weights).sum((2, 3)) / (weights.sum((2, 3)) + EPSILON)
 
 
-def _stretched(attention: Tensor, size: torch.Size) -> Tensor:
+def _resize_attention(attention: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(attention, size, mode="bilinear", align_corners=True)
 
 

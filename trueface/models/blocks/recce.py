@@ -64,13 +64,17 @@ class GraphReasoning(nn.Module):
             nn.Dropout(DROPOUT),
         )
 
-    def forward(self, encoded: Tensor, twice: Tensor, four_times: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, double_maps: Tensor, fourfold_maps: Tensor) -> Tensor:
         """Return (B, 728, H, W) of (B, 728, H, W), (B, 256, 2H, 2W) and (B, 128, 4H, 4W)."""
-        vertices = self.va_embedding(encoded)  # (B, 256, H, W)
-        near = _gathered(vertices, self.vb_embedding(_patches(twice, 2)), self.reweight_ab)
-        far = _gathered(vertices, self.vc_embedding(_patches(four_times, 4)), self.reweight_ac)
-        near = near * (1 - self.va_gated_b(encoded))
-        far = far * (1 - self.va_gated_c(encoded))
+        vertices = self.va_embedding(maps)  # (B, 256, H, W)
+        near = _gather_neighbours(
+            vertices, self.vb_embedding(_patches(double_maps, 2)), self.reweight_ab
+        )
+        far = _gather_neighbours(
+            vertices, self.vc_embedding(_patches(fourfold_maps, 4)), self.reweight_ac
+        )
+        near = near * (1 - self.va_gated_b(maps))
+        far = far * (1 - self.va_gated_c(maps))
         joined = torch.cat([near, far, vertices], 1).sigmoid()  # (B, 768, H, W)
         return self.reproject(joined)  # type: ignore[no-any-return]  # torch
 
@@ -93,7 +97,7 @@ class GuidedAttention(nn.Module):
 
     def forward(self, images: Tensor, reconstruction: Tensor, maps: Tensor) -> Tensor:
         """Return (B, 728, h, w) of images and reconstructions (B, 3, H, W) and maps (B, 728, h, w)."""
-        residual = _resized((images - reconstruction).abs(), maps)
+        residual = _resize_like((images - reconstruction).abs(), maps)
         return self.gated(residual) * self.h(maps) + self.dropout(maps)  # type: ignore[no-any-return]  # torch
 
 
@@ -132,7 +136,7 @@ class Recce(nn.Module):
         middle = encoder.through_blocks(encoder.first_maps(seen), 1, 4)  # (B, 728, h, w)
         twice = self.decoder2(self.decoder1(self.dropout(middle)))  # (B, 256, 2h, 2w)
         four_times = self.decoder4(self.decoder3(twice))  # (B, 128, 4h, 4w)
-        drawn = _resized(self.decoder6(self.decoder5(four_times)), images)
+        drawn = _resize_like(self.decoder6(self.decoder5(four_times)), images)
         similarities = tuple(map(similarity, (middle, twice, four_times)))
         maps = encoder.through_blocks(middle, 5, 7)
         maps = self.reasoning(maps, twice, four_times) + maps
@@ -174,9 +178,9 @@ def _doubling(width_in: int, width: int) -> nn.Sequential:
     )
 
 
-def _resized(maps: Tensor, like: Tensor) -> Tensor:
+def _resize_like(maps: Tensor, template: Tensor) -> Tensor:
     """Return maps of the size of others."""
-    size = (like.shape[-2], like.shape[-1])
+    size = (template.shape[-2], template.shape[-1])
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
@@ -187,7 +191,7 @@ def _patches(maps: Tensor, side: int) -> Tensor:
     return grid.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)
 
 
-def _gathered(vertices: Tensor, neighbours: Tensor, reweight: nn.Module) -> Tensor:
+def _gather_neighbours(vertices: Tensor, neighbours: Tensor, reweight: nn.Module) -> Tensor:
     """Return the weighted mean (B, C, H, W) of each vertex' neighbours.
 
     Args:

@@ -69,7 +69,7 @@ class Budget:
 
 def run(
     stream: io.BytesIO,
-    allowed: Mapping[str, object],
+    allowed_names: Mapping[str, object],
     budget: Budget,
     *,
     persistent: Callable[[object], object] | None = None,
@@ -78,14 +78,14 @@ def run(
 
     Args:
         stream: of which nothing else is read.
-        allowed: as in `load`.
+        allowed_names: as in `load`.
         budget: of the whole file.
         persistent: gives the value of a persistent ID; None refuses them.
 
     Raises:
         Refusal: the pickle is truncated or requests a name that is not allowed.
     """
-    machine = _Machine(allowed, budget, persistent)
+    machine = _Machine(allowed_names, budget, persistent)
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             budget.steps -= 1
@@ -119,11 +119,11 @@ class _Machine:
 
     def __init__(
         self,
-        allowed: Mapping[str, object],
+        allowed_names: Mapping[str, object],
         budget: Budget,
         persistent: Callable[[object], object] | None,
     ) -> None:
-        self.allowed, self.budget, self.persistent = allowed, budget, persistent
+        self.allowed, self.budget, self.persistent = allowed_names, budget, persistent
         self.stack: Stack = []
         self.below: list[Stack] = []  # stacks that a mark put aside
         self.memo: dict[int, object] = {}

@@ -46,7 +46,7 @@ def tensor_names(budget: Budget) -> Mapping[str, Callable[..., object]]:
     return {
         "torch._utils._rebuild_tensor_v2": partial(rebuild, budget),
         "torch.storage._load_from_bytes": partial(storage, budget),
-        "collections.OrderedDict": _empty,
+        "collections.OrderedDict": _make_empty,
     }
 
 
@@ -96,7 +96,7 @@ def storage(budget: Budget, data: object) -> Array:
     facts = run(stream, {}, budget)
     if not isinstance(facts, dict) or facts.get("little_endian") is not True:
         raise Refusal("a storage in it is not little-endian")
-    described = run(stream, STORAGES, budget, persistent=_described)
+    described = run(stream, STORAGES, budget, persistent=_parse_persistent_id)
     keys = run(stream, {}, budget)
     if not isinstance(described, _Described) or not isinstance(keys, list):
         raise Refusal("a storage in it has no description")
@@ -109,9 +109,9 @@ def storage(budget: Budget, data: object) -> Array:
     return np.frombuffer(data, described.values, count, stream.tell())
 
 
-def _described(asked: object) -> _Described:
+def _parse_persistent_id(persistent_id: object) -> _Described:
     """Return what the persistent ID of a storage says; its location, "cuda:0", is of no account."""
-    match asked:
+    match persistent_id:
         case ("storage", Named(value=str(code)), str(key), str(), int(count), None) if (
             count is not True and count is not False
         ):
@@ -120,5 +120,5 @@ def _described(asked: object) -> _Described:
             raise Refusal("it has a storage in an unknown format")
 
 
-def _empty() -> dict[str, object]:
+def _make_empty() -> dict[str, object]:
     return {}

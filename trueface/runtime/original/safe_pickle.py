@@ -18,19 +18,21 @@ MAX_FILE = 64 << 20  # bytes; a record of 200,000 images has 15 MB, a score file
 HOW_TO_GO_ON = "Nothing in it was executed. Get the file again from its author."
 
 
-def load(path: Path, allowed: Mapping[str, object], *, budget: Budget | None = None) -> object:
+def load(
+    path: Path, allowed_names: Mapping[str, object], *, budget: Budget | None = None
+) -> object:
     """Return the one value of a pickle.
 
     Args:
         path: the file.
-        allowed: what stands for each name that the file may use, by "module.name": a function
+        allowed_names: what stands for each name that the file may use, by "module.name": a function
             that is called instead, or any other value, which its functions find in `Named`.
         budget: shared with the stand-ins that count on it.
 
     Raises:
         DataError: the file cannot be read, is truncated or too large, or requests any other name.
     """
-    return decode(path, read(path), allowed, budget=budget)
+    return decode(path, read(path), allowed_names, budget=budget)
 
 
 def read(path: Path) -> bytes:
@@ -54,7 +56,7 @@ def read(path: Path) -> bytes:
 def decode(
     path: Path,
     data: bytes,
-    allowed: Mapping[str, object],
+    allowed_names: Mapping[str, object],
     *,
     start: int = 0,
     budget: Budget | None = None,
@@ -67,7 +69,7 @@ def decode(
     stream = io.BytesIO(data)
     stream.seek(start)
     try:
-        value = run(stream, allowed, budget or Budget())
+        value = run(stream, allowed_names, budget or Budget())
     except Refusal as refusal:
         raise DataError(f"{path} is refused: {refusal}. {HOW_TO_GO_ON}") from refusal
     if stream.tell() < len(data):

@@ -108,16 +108,16 @@ class AddLosses(Distillation):
         if copies < 1 or not isinstance(model, Detector):
             raise JobError("objective: add needs each image in two qualities, such as raw, jpeg30.")
         labels = batch.labels[images:]
-        with _captured(model.network, names, "the student") as drawn:
+        with _capture_maps(model.network, names, "the student") as drawn:
             logits = logits_of(model, batch.inputs[images:])
-        with torch.no_grad(), _captured(teacher.network, names, "the teacher") as given:
+        with torch.no_grad(), _capture_maps(teacher.network, names, "the teacher") as given:
             teacher(batch.inputs[:images])
         targets = {name: maps.float().repeat(copies, 1, 1, 1) for name, maps in given.items()}
         is_fake = labels.reshape(-1) > 0.5
         with torch.autocast(labels.device.type, enabled=False):
             frequency = torch.stack(
                 [
-                    weight * frequency_distance(*aligned(drawn[name].float(), targets[name]))
+                    weight * frequency_distance(*align_maps(drawn[name].float(), targets[name]))
                     for name, weight in self._frequency.items()
                 ]
             ).sum()
@@ -138,13 +138,13 @@ class AddLosses(Distillation):
         }
 
     def _view_loss(self, student: Tensor, teacher: Tensor, is_fake: Tensor) -> Tensor:
-        student, teacher = aligned(student, teacher)
+        student, teacher = align_maps(student, teacher)
         # drawn on the CPU: a GPU has other random numbers
         directions = functional.normalize(torch.randn(DIRECTIONS, 3), dim=1).to(student)
         losses = []
         for direction in directions:
             matches = draw_matches(is_fake), draw_matches(is_fake)
-            own, target = projected(student, direction), projected(teacher, direction)
+            own, target = project_maps(student, direction), project_maps(teacher, direction)
             losses.append(view_losses(own, target, matches).mean())
         return torch.stack(losses).mean()
 
@@ -170,15 +170,15 @@ def frequency_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return loss
 
 
-def aligned(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def align_maps(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps of one shape: the smaller side, and means over groups of channels if they differ."""
     size = [min(sides) for sides in zip(student.shape[2:], teacher.shape[2:], strict=True)]
     groups = math.gcd(student.shape[1], teacher.shape[1])
-    pair = [_reduced(maps, groups, (size[0], size[1])) for maps in (student, teacher)]
+    pair = [_reduce_maps(maps, groups, (size[0], size[1])) for maps in (student, teacher)]
     return pair[0], pair[1]
 
 
-def projected(maps: Tensor, direction: Tensor) -> Projection:
+def project_maps(maps: Tensor, direction: Tensor) -> Projection:
     """Return the distribution of a map's strength along a direction through channels, rows and columns.
 
     Args:
@@ -240,7 +240,7 @@ def draw_matches(is_fake: Tensor) -> Matches:
     return Matches(same.to(device), other.to(device), has_other.to(device))
 
 
-def _reduced(maps: Tensor, groups: int, size: tuple[int, int]) -> Tensor:
+def _reduce_maps(maps: Tensor, groups: int, size: tuple[int, int]) -> Tensor:
     if (maps.shape[-2], maps.shape[-1]) != size:
         maps = functional.adaptive_avg_pool2d(maps, size)
     batch, channels, height, width = maps.shape
@@ -250,7 +250,9 @@ def _reduced(maps: Tensor, groups: int, size: tuple[int, int]) -> Tensor:
 
 
 @contextmanager
-def _captured(network: nn.Module, names: Collection[str], noun: str) -> Iterator[dict[str, Tensor]]:
+def _capture_maps(
+    network: nn.Module, names: Collection[str], noun: str
+) -> Iterator[dict[str, Tensor]]:
     """Collect the maps of layers while the block runs.
 
     Raises:

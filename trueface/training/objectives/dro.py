@@ -41,7 +41,7 @@ class GroupDro(Objective):
         """
         self._cells = Subgroups.from_training_facts(facts, "dro", compares=True)
         self._step = options.dro_step
-        self._weights = self._cells.filled.double()  # (2 G,), divided by their sum at each step
+        self._weights = self._cells.has_images.double()  # (2 G,), divided by their sum at each step
         self._next: Tensor | None = None  # weights after the current batch
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

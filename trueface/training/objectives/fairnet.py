@@ -85,7 +85,9 @@ def reconstruction(
     return 4 * functional.l1_loss(drawn.float(), targets)  # the four means have equal size
 
 
-def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs) -> Tensor:
+def contrast(
+    shared_features: Tensor, specific_features: Tensor, types: Tensor, pairs: ClassPairs
+) -> Tensor:
     """Return the sum of four triplet losses, for reals and fakes, with shared and specific features.
 
     With shared features, the positive is a random image of the anchor's class. With specific features, it
@@ -95,8 +97,8 @@ def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs)
     torch's global generator.
 
     Args:
-        shared: shared features, (B, F).
-        specific: specific features, (B, F).
+        shared_features: shared features, (B, F).
+        specific_features: specific features, (B, F).
         types: type of forgery of each image, (B,) int64, 0 = real.
         pairs: at least one pair.
     """
@@ -106,7 +108,7 @@ def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs)
     of_class = torch.arange(2 * count, device=types.device) // max(count, 1)
     losses = [
         _losses_by_class(features[chosen].float(), permute_within_kind(kinds), count)
-        for features, kinds in ((shared, of_class), (specific, types[chosen]))
+        for features, kinds in ((shared_features, of_class), (specific_features, types[chosen]))
     ]
     return torch.stack(losses).sum()
 

@@ -65,9 +65,9 @@ class MultiAttentionLosses(Objective):
         self._means: Tensor | None = None  # means of the regions of the last batch
         self._rate = RATE
 
-    def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
+    def begin_epoch(self, epoch: int, first_batch: int, batches: int) -> None:
         """Set the rate of the centres."""
-        del done, batches
+        del first_batch, batches
         self._rate = RATE * DECAY**epoch
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
@@ -143,8 +143,8 @@ def degrade_by_attention(pixels: Tensor, attention: Tensor) -> Tensor:
     threshold, steepness = (
         low + (high - low) * float(torch.rand(())) for low, high in (THRESHOLDS, STEEPNESS)
     )
-    weights = _resized(soft_threshold(shares, threshold, steepness), pixels.shape[2:])
-    return torch.lerp(pixels, _degraded(pixels), weights)
+    weights = _resize(soft_threshold(shares, threshold, steepness), pixels.shape[2:])
+    return torch.lerp(pixels, _degrade(pixels), weights)
 
 
 def draw_maps(attention: Tensor) -> Tensor:
@@ -163,17 +163,17 @@ def soft_threshold(shares: Tensor, threshold: float, steepness: float) -> Tensor
     return ((shares - threshold) * steepness).sigmoid() - 1 / (1 + exp(threshold * steepness))
 
 
-def _degraded(pixels: Tensor) -> Tensor:
-    small = _blurred(_resized(pixels, [int(side * SCALE) for side in pixels.shape[2:]]))
+def _degrade(pixels: Tensor) -> Tensor:
+    small = _blur(_resize(pixels, [int(side * SCALE) for side in pixels.shape[2:]]))
     # drawn on the device, as dropout is: a GPU would wait for so many numbers of the CPU
-    return _resized(small + NOISE * torch.randn_like(small), pixels.shape[2:])
+    return _resize(small + NOISE * torch.randn_like(small), pixels.shape[2:])
 
 
-def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
 
 
-def _blurred(pixels: Tensor) -> Tensor:
+def _blur(pixels: Tensor) -> Tensor:
     places = torch.arange(KERNEL, device=pixels.device, dtype=pixels.dtype) - KERNEL // 2
     row = torch.exp(-places.square() / (2 * SIGMA**2))
     row = (row / row.sum()).expand(3, 1, 1, KERNEL)

@@ -49,7 +49,9 @@ class SelectiveMixing(Objective):
         """
         self._cells = Subgroups.from_training_facts(facts, "mix", compares=True)
         self._alpha = options.mix_alpha
-        groups = self._cells.filled.view(CLASSES, -1)  # whether each class has images of each group
+        groups = self._cells.has_images.view(
+            CLASSES, -1
+        )  # whether each class has images of each group
         if (groups.sum(1) <= 1).all():
             raise JobError(
                 "fair: mix mixes images of one class from different groups, but each class has "

@@ -114,15 +114,15 @@ class Objective(Protocol):
         """
         return None
 
-    def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
+    def begin_epoch(self, epoch: int, first_batch: int, batches: int) -> None:
         """Handle the start of an epoch, which may resume.
 
         Args:
             epoch: number of the epoch, counted from 0.
-            done: number of its finished batches.
+            first_batch: number of its finished batches.
             batches: number of its batches.
         """
-        del epoch, done, batches  # only some objectives use them
+        del epoch, first_batch, batches  # only some objectives use them
 
     def notes(self) -> dict[str, Json]:
         """Return values of the objective for the result of the training, by name."""

@@ -62,15 +62,15 @@ class RecceLosses(Objective):
         }
 
 
-def reconstruction(drawn: Tensor, images: Tensor, is_fake: Tensor) -> Tensor:
+def reconstruction(reconstructed_images: Tensor, images: Tensor, is_fake: Tensor) -> Tensor:
     """Return the mean absolute difference between real images and their reconstructions; 0 without any.
 
     Args:
-        drawn: reconstructions, (B, 3, H, W).
+        reconstructed_images: reconstructions, (B, 3, H, W).
         images: images, (B, 3, H, W).
         is_fake: (B,) bool.
     """
-    differences = (drawn - images).abs().mean((1, 2, 3))
+    differences = (reconstructed_images - images).abs().mean((1, 2, 3))
     return torch.where(is_fake, 0.0, differences).sum() / (~is_fake).sum().clamp_min(1)
 
 
@@ -92,5 +92,5 @@ def metric_loss(similarities: Sequence[Tensor], is_fake: Tensor) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def _mean_of(values: Tensor, chosen: Tensor) -> Tensor:
-    return (values * chosen).sum() / (chosen.sum() + _LEAST)
+def _mean_of(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / (mask.sum() + _LEAST)

@@ -138,10 +138,10 @@ def fair_plugin_modules(name: str) -> tuple[str, ...]:
     return plugin_modules(name) if name in objectives() else ()
 
 
-def other_objective(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
+def other_objective(base_settings: Mapping[str, Any], own_settings: Mapping[str, Any]) -> str:
     """Return how the objective differs between the settings of two jobs; '' if it does not."""
-    before, now = (used_objective(settings) for settings in (trained, used))
-    return "" if before == now else f"{choice(trained)}, and this is {choice(used)}"
+    before, now = (used_objective(settings) for settings in (base_settings, own_settings))
+    return "" if before == now else f"{choice(base_settings)}, and this is {choice(own_settings)}"
 
 
 def is_capturable(name: str, objective: object) -> bool:

@@ -68,16 +68,16 @@ class FeatureCachePart(Part):
         )
         return feeds
 
-    def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
+    def finish(self, lists: TrainingLists, model: Detector, result: TrainingResult) -> None:
         """Add the reference for predictions to the checkpoint, if validation scores are available.
 
         No features are computed for it. If some were not computed in training, it has no feature distance.
         """
         del lists, model
-        predictions = trained.val_predictions
+        predictions = result.val_predictions
         if predictions is None or not self.training.settings.save_weights:
             return
-        distance = distance_of(*self._feeds) if self._feeds else trained.features
+        distance = distance_of(*self._feeds) if self._feeds else result.features
         reference = Reference.from_predictions(predictions.labels, predictions.margin, distance)
         add_reference(paths.checkpoint(self.training.folder), reference.tensors)
 
@@ -96,9 +96,9 @@ def _images_of(loader: Loader[Dataset]) -> ImageLoader:
 class SavedFeatures(Part):
     """The features of each training image, written to the model folder."""
 
-    def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
+    def finish(self, lists: TrainingLists, model: Detector, result: TrainingResult) -> None:
         """Write the features of the images under the test transform."""
-        del trained
+        del result
         training = self.training
         if not training.settings.features:
             return

@@ -67,7 +67,7 @@ def attach_group_columns(
     data_root: Path,
     training: ImageSet,
     validation: ImageSet,
-    needed: Collection[str],
+    column_names: Collection[str],
 ) -> dict[str, Json]:
     """Attach columns from tables of attributes to the batches of a training and its validation.
 
@@ -82,7 +82,7 @@ def attach_group_columns(
         data_root: absolute path of the data root.
         training: training images.
         validation: validation images.
-        needed: columns of batches that the objective reads.
+        column_names: columns of batches that the objective reads.
 
     Returns:
         The entries of the columns in the provenance, or {} without attributes.
@@ -92,7 +92,7 @@ def attach_group_columns(
         UnknownName: no table has a column that is needed.
         DataError: images have no row and are not a separate group.
     """
-    columns = [name for name in ATTRIBUTE_COLUMNS if name in needed]
+    columns = [name for name in ATTRIBUTE_COLUMNS if name in column_names]
     if attributes is None:
         if columns:
             raise JobError(

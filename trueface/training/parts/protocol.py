@@ -73,7 +73,7 @@ class Part:
         """Return the facts for the provenance. It is called after `images`, and at every save."""
         return {}
 
-    def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
+    def finish(self, lists: TrainingLists, model: Detector, result: TrainingResult) -> None:
         """Write further files to the model folder, or extend its checkpoint. Only the first process calls it."""
 
     def result(self) -> Mapping[str, Json]:

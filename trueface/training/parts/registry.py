@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, TypeVar
 
-from trueface.data.augmentations.registry import ALLOWED, extended
+from trueface.data.augmentations.registry import ALLOWED, extend_settings
 from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.field_types import Settings
 
@@ -53,7 +53,7 @@ def with_parts(base: type[Base]) -> type[Base]:
             no default.
     """
     own = {name: part for name, part in PARTS.items() if part.settings.model_fields}
-    settings_class = extended(base, own, PARTS.declared)
+    settings_class = extend_settings(base, own, PARTS.declared)
     for part in own.values():
         settings_class.added |= frozenset(part.settings.model_fields)
     return settings_class

@@ -36,9 +36,9 @@ class Teacher(Part):
             objective.teacher = teacher.requires_grad_(requires_grad=False)
         return objective
 
-    def _compare(self, kept: Checkpoint) -> None:
+    def _compare(self, checkpoint: Checkpoint) -> None:
         """Refuse a teacher of other images, and log the differences that are allowed."""
-        earlier, used = kept.provenance.get("settings"), self.training.settings.model_dump()
+        earlier, used = checkpoint.provenance.get("settings"), self.training.settings.model_dump()
         if not isinstance(earlier, dict):
             return
         if reason := unfit_teacher(self.training.settings.teacher, earlier, used):

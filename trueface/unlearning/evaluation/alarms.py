@@ -51,7 +51,7 @@ def class_name(label: int, names: Sequence[str]) -> str:
     return names[label] if label < len(names) else str(label)
 
 
-def broken(parts: PredictionsBySplit) -> Alarm | None:
+def nonfinite_alarm(parts: PredictionsBySplit) -> Alarm | None:
     """Warn of non-finite logits."""
     for part, predictions in parts.items():
         count = int((~np.isfinite(predictions.logits)).any(1).sum())
@@ -104,7 +104,7 @@ def one_class(forget: Predictions, name: Callable[[int], str]) -> Alarm | None:
     )
 
 
-def unclean(validation: Predictions) -> Alarm | None:
+def flipped_validation_alarm(validation: Predictions) -> Alarm | None:
     """Warn of flipped labels in validation, which chooses results."""
     labelled = validation.true_labels != UNKNOWN
     wrong = int((validation.true_labels != validation.labels)[labelled].sum())
@@ -134,8 +134,8 @@ def members_in_test(copies: int) -> Alarm | None:
 
 def noise(
     original: float,
-    unlearned: float,
-    retrained: Sequence[float],
+    unlearned_value: float,
+    retrained_values: Sequence[float],
     *,
     noun: str = "the test set",
     seeds: int = 1,
@@ -144,29 +144,29 @@ def noise(
 
     Args:
         original: measure of the model before unlearning, in [0, 1], mean over seeds.
-        unlearned: the same measure after unlearning.
-        retrained: the same of retrained models, one per base and seed.
+        unlearned_value: the same measure after unlearning.
+        retrained_values: the same of retrained models, one per base and seed.
         noun: the samples, as the message names them.
-        seeds: of how many `original` and `unlearned` are means.
+        seeds: of how many `original` and `unlearned_value` are means.
     """
-    floor = noise_floor(retrained, seeds=seeds)
+    floor = noise_floor(retrained_values, seeds=seeds)
     if floor is None:
         return Alarm(
             alarm_kind=AlarmKind.NOISE_UNKNOWN,
             text="cannot compare changes with noise, as this needs retrained models of at least "
-            f"{LEAST_SEEDS} seeds, and there {_are(len(retrained))}",
+            f"{LEAST_SEEDS} seeds, and there {_count_phrase(len(retrained_values))}",
         )
-    if abs(unlearned - original) > floor:
+    if abs(unlearned_value - original) > floor:
         return None
     return Alarm(
         alarm_kind=AlarmKind.NOISE,
-        text=f"the accuracy on {noun} changed by {100 * (unlearned - original):+.2f} points, within the noise of "
-        f"up to {100 * floor:.2f} points (95 %, from the standard deviation of {len(retrained)} "
-        f"retrained models, t({len(retrained) - 1}))",
+        text=f"the accuracy on {noun} changed by {100 * (unlearned_value - original):+.2f} points, within the noise of "
+        f"up to {100 * floor:.2f} points (95 %, from the standard deviation of {len(retrained_values)} "
+        f"retrained models, t({len(retrained_values) - 1}))",
     )
 
 
-def never_known(accuracy: float, classes: int) -> Alarm | None:
+def unlearned_class_alarm(accuracy: float, classes: int) -> Alarm | None:
     """Warn of a class that the model had not learned: nothing can have been forgotten.
 
     Args:
@@ -182,7 +182,7 @@ def never_known(accuracy: float, classes: int) -> Alarm | None:
     )
 
 
-def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
+def noise_floor(retrained_values: Sequence[float], *, seeds: int = 1) -> float | None:
     """Return up to which change chance goes in 95 % of cases, or None of fewer than three seeds.
 
     If a method only repeated the random draw, the means before and after would each have the variance of
@@ -190,17 +190,17 @@ def noise_floor(retrained: Sequence[float], *, seeds: int = 1) -> float | None:
     deviation would then follow Student's t with n - 1 degrees of freedom.
 
     Args:
-        retrained: of n retrained models, one per seed.
+        retrained_values: of n retrained models, one per seed.
         seeds: of how many the means are that are compared.
     """
-    count = len(retrained)
+    count = len(retrained_values)
     if count < LEAST_SEEDS:
         return None
     quantile = float(stdtrit(count - 1, (1 + COVERAGE) / 2))
-    return quantile * float(np.std(retrained, ddof=1)) * math.sqrt(2 / seeds)
+    return quantile * float(np.std(retrained_values, ddof=1)) * math.sqrt(2 / seeds)
 
 
-def _are(count: int) -> str:
+def _count_phrase(count: int) -> str:
     return {0: "is none", 1: "is 1"}.get(count, f"are {count}")
 
 

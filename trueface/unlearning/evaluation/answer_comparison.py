@@ -40,7 +40,7 @@ def best_permutation_gain(
     return _with_ends(gain, picture_ids(test)), naming
 
 
-def loss_beside(
+def accuracy_loss(
     ours: Predictions, others: Sequence[tuple[str, Predictions]]
 ) -> tuple[float, float, float, str] | None:
     """Return the least loss of accuracy with its interval, and the model it is relative to.

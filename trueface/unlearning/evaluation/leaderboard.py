@@ -20,7 +20,7 @@ from trueface.evaluation.over_seeds import (
     SeedSummary,
     summarize_seeds,
 )
-from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, never_known, noise
+from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, noise, unlearned_class_alarm
 from trueface.unlearning.evaluation.measures import (
     MetricDict,
 )
@@ -158,7 +158,7 @@ def _group(models: Sequence[UnlearnedModel], *, svc_attacks: bool) -> Unlearning
 
 
 def _row(measured_models: Sequence[MeasuredModel]) -> UnlearningRow:
-    models = _distinct(measured_models)
+    models = _drop_repeated(measured_models)
     names = dict.fromkeys(name for each in models for name in each.sheet.values)
     values = {name: summarize_seeds(each.sheet.get(name) for each in models) for name in names}
     reasons = {name: why for each in models for name, why in each.sheet.reasons.items()}
@@ -175,7 +175,7 @@ def _row(measured_models: Sequence[MeasuredModel]) -> UnlearningRow:
     )
 
 
-def _distinct(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
+def _drop_repeated(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
     """Return each model once: unlearnings of several seeds may have one base.
 
     The measures of a base are the means over what its unlearnings were to forget.
@@ -185,10 +185,10 @@ def _distinct(models: Sequence[MeasuredModel]) -> list[MeasuredModel]:
         record = each.model.record
         name = record.base if each.method == BEFORE else str(each.model.folder)
         by_model.setdefault(name, []).append(each)
-    return [_averaged(of_model) for of_model in by_model.values()]
+    return [_average_models(of_model) for of_model in by_model.values()]
 
 
-def _averaged(models: Sequence[MeasuredModel]) -> MeasuredModel:
+def _average_models(models: Sequence[MeasuredModel]) -> MeasuredModel:
     """Return several measurements of one model as one."""
     if len(models) == 1:
         return models[0]
@@ -258,7 +258,9 @@ def _flag_never_known(
 ) -> Sequence[UnlearningRow]:
     """Return rows with an alarm if the model had never learned the forget set."""
     before = next((row.values.get("forget") for row in rows if row.method == BEFORE), None)
-    alarm = None if goal != "class" or before is None else never_known(before.mean, classes)
+    alarm = (
+        None if goal != "class" or before is None else unlearned_class_alarm(before.mean, classes)
+    )
     if alarm is None:
         return rows
     return [row if row.is_reference else row._replace(alarms=(*row.alarms, alarm)) for row in rows]

@@ -123,14 +123,18 @@ def unseen_predictions(parts: PredictionsBySplit) -> Predictions:
     return parts["test"] if "test" in parts else parts["validation"]
 
 
-def retained_class_rows(part: Predictions, forgotten: Collection[int]) -> Predictions:
+def retained_class_rows(part: Predictions, forgotten_classes: Collection[int]) -> Predictions:
     """Return the rows whose class is not forgotten."""
-    return part.rows(~np.isin(part.right_classes, list(forgotten))) if forgotten else part
+    return (
+        part.rows(~np.isin(part.right_classes, list(forgotten_classes)))
+        if forgotten_classes
+        else part
+    )
 
 
-def forgotten_class_rows(part: Predictions, forgotten: Collection[int]) -> Predictions:
+def forgotten_class_rows(part: Predictions, forgotten_classes: Collection[int]) -> Predictions:
     """Return the rows of a forgotten class."""
-    return part.rows(np.isin(part.right_classes, list(forgotten)))
+    return part.rows(np.isin(part.right_classes, list(forgotten_classes)))
 
 
 def accuracy(part: Predictions, labels: Classes) -> float:
@@ -207,7 +211,7 @@ def unlearning_score(retain: float, forget: float) -> float:
 
 
 def single_model_metrics(
-    parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = ()
+    parts: PredictionsBySplit, *, goal: Goal, forgotten_classes: Collection[int] = ()
 ) -> MetricDict:
     """Return the measures that need only one model's predictions.
 
@@ -216,7 +220,7 @@ def single_model_metrics(
     Args:
         parts: its predictions by split.
         goal: what was to be forgotten.
-        forgotten: classes, for goal "class".
+        forgotten_classes: classes, for goal "class".
 
     Raises:
         DataError: a logit is not finite.
@@ -225,24 +229,24 @@ def single_model_metrics(
     of_class = goal == "class"
     forget, retain, validation = parts["forget"], parts["retain"], parts["validation"]
     test = unseen_predictions(parts)
-    valid = retained_class_rows(test, forgotten) if of_class else test
+    valid = retained_class_rows(test, forgotten_classes) if of_class else test
     scores = WeightedScores.from_logits(valid.right_classes, valid.logits)
 
-    def test_of(chosen: Predictions, *, split: bool = True) -> float:
+    def test_of(selection: Predictions, *, split: bool = True) -> float:
         if "test" not in parts:
             raise UndefinedMetric("there is no test set")
         if split and not of_class:
             raise UndefinedMetric("the goal is not to forget a class")
-        return accuracy(chosen, chosen.right_classes)
+        return accuracy(selection, selection.right_classes)
 
     def of_test(measure: Callable[[], float]) -> float:
         if not len(valid):
             raise UndefinedMetric("there are no such samples")
         return measure()
 
-    lost = forgotten_class_rows(test, forgotten)
+    lost = forgotten_class_rows(test, forgotten_classes)
     intervals = {"test_retain": valid, "test_forget": lost} if of_class else {"test": test}
-    return _bracketed(intervals if "test" in parts else {}) | compute_metrics(
+    return _interval_ends(intervals if "test" in parts else {}) | compute_metrics(
         {
             "retain": lambda: accuracy(retain, retain.labels),
             "retain_true": lambda: accuracy(retain, retain.true_labels),
@@ -262,7 +266,7 @@ def single_model_metrics(
     )
 
 
-def _bracketed(parts: Mapping[str, Predictions]) -> MetricDict:
+def _interval_ends(parts: Mapping[str, Predictions]) -> MetricDict:
     """Return the ends of the intervals of some accuracies: `<name>_low`, `<name>_high`."""
     ends = MetricDict(values={}, reasons={})
     for name, part in parts.items():
@@ -365,7 +369,11 @@ def distance(ours: Floats, reference: Floats) -> float:
     return float(np.linalg.norm(np.exp(ours) - np.exp(reference), axis=1).mean())
 
 
-def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> Estimate:
+def recovery(
+    unlearned_predictions: Predictions,
+    poisoned_predictions: Predictions,
+    clean_predictions: Predictions,
+) -> Estimate:
     """Return the fraction of the damage of flipped labels that is undone on the test, with its interval.
 
     0 is the poisoned model, 1 the clean one; both other sides exist. Resamples are
@@ -374,8 +382,12 @@ def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> Es
     Raises:
         UndefinedMetric: the samples differ, or there is less than half a point of damage.
     """
-    parts = (ours, align_samples(ours, poisoned), align_samples(ours, clean))
-    labels = ours.right_classes
+    parts = (
+        unlearned_predictions,
+        align_samples(unlearned_predictions, poisoned_predictions),
+        align_samples(unlearned_predictions, clean_predictions),
+    )
+    labels = unlearned_predictions.right_classes
     hits = np.column_stack([part.predicted_classes == labels for part in parts]).astype(np.float32)
     _, low, high = hits.mean(0, dtype=np.float64)
     if high - low < LEAST_DAMAGE:
@@ -384,12 +396,12 @@ def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> Es
             f"recovery needs at least {100 * LEAST_DAMAGE:.1f}"
         )
     measure = function_of_means(
-        hits, _recovered_fraction, sourced_scores(ours, labels), scale=Scale.PLAIN
+        hits, _recovered_fraction, sourced_scores(unlearned_predictions, labels), scale=Scale.PLAIN
     )
     if measure.interval is not None and measure.interval.high - measure.interval.low > WIDEST:
         raise UndefinedMetric(
             f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, too "
-            f"little for {len(ours)} test samples: the 95 % interval of recovery would be "
+            f"little for {len(unlearned_predictions)} test samples: the 95 % interval of recovery would be "
             f"{measure.ends_text('.1f')}"
         )
     return measure

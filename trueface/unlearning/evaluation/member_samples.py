@@ -17,10 +17,10 @@ SAME_OUTPUT = "the model gives all samples the same output"
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
-def matched_sides(forget: Predictions, outside: Predictions, rng: np.random.Generator) -> Sides:
+def matched_sides(forget: Predictions, nonmembers: Predictions, rng: np.random.Generator) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
-    truth, classes = forget.right_classes, outside.right_classes
-    members, others, labels = [], [], np.full(len(outside), UNKNOWN)
+    truth, classes = forget.right_classes, nonmembers.right_classes
+    members, others, labels = [], [], np.full(len(nonmembers), UNKNOWN)
     for true in np.unique(truth):
         pool = rng.permutation(np.flatnonzero(classes == true))
         shuffled = rng.permutation(np.flatnonzero(truth == true))
@@ -34,15 +34,15 @@ def matched_sides(forget: Predictions, outside: Predictions, rng: np.random.Gene
 
 
 def all_of_same_classes(
-    forget: Predictions, outside: Predictions, rng: np.random.Generator
+    forget: Predictions, nonmembers: Predictions, rng: np.random.Generator
 ) -> Sides:
     """Return places of members, of all others of the same true classes, and others' labels.
 
     Members of a class of which there are no others are left out.
     """
-    truth, classes = forget.right_classes, outside.right_classes
+    truth, classes = forget.right_classes, nonmembers.right_classes
     shared = np.intersect1d(truth, classes)
-    labels = np.full(len(outside), UNKNOWN)
+    labels = np.full(len(nonmembers), UNKNOWN)
     for true in shared:
         pool = rng.permutation(np.flatnonzero(classes == true))
         # in the proportions of the members' labels, to the nearest whole sample
@@ -51,15 +51,15 @@ def all_of_same_classes(
     return members, others, labels[others]
 
 
-def class_weights(inside: Classes, beside: Classes) -> Classes:
+def class_weights(member_classes: Classes, other_classes: Classes) -> Classes:
     """Return whole numbers (B,) by which classes weigh among others as among members; all 1 if so.
 
     Args:
-        inside: (A,) classes of members.
-        beside: (B,) of non-members, the same ones.
+        member_classes: (A,) classes of members.
+        other_classes: (B,) of non-members, the same ones.
     """
-    classes, class_index, count = np.unique(beside, return_inverse=True, return_counts=True)
-    shares = np.array([np.count_nonzero(inside == true) for true in classes]) / count
+    classes, class_index, count = np.unique(other_classes, return_inverse=True, return_counts=True)
+    shares = np.array([np.count_nonzero(member_classes == true) for true in classes]) / count
     if not len(classes):
         return np.zeros(0, np.int64)
     whole = np.maximum(np.rint(FINEST * shares / shares.max()).astype(np.int64), 1)
@@ -68,7 +68,7 @@ def class_weights(inside: Classes, beside: Classes) -> Classes:
 
 
 def side_losses(
-    forget: Predictions, outside: Predictions, sides: Sides
+    forget: Predictions, nonmembers: Predictions, sides: Sides
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of both sides, the mask of members, and their images."""
     members, others, labels = sides
@@ -79,8 +79,8 @@ def side_losses(
             f"only {len(members)} forgotten samples have a counterpart of the same class outside the "
             f"training, and the attack needs {LEAST}"
         )
-    inside, beside = forget.rows(members), outside.rows(others)
-    values, member = stacked(inside.losses(forget.labels[members]), beside.losses(labels))
+    inside, beside = forget.rows(members), nonmembers.rows(others)
+    values, member = stack_features(inside.losses(forget.labels[members]), beside.losses(labels))
     names = [
         *(f"in/{name}" for name in picture_ids(inside)),
         *(f"out/{name}" for name in picture_ids(beside)),
@@ -88,7 +88,7 @@ def side_losses(
     return values, member, names
 
 
-def stacked(
+def stack_features(
     members: Floats, others: Floats, *, rounding: float = 0.0, why_alike: str = SAME_OUTPUT
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the features (N, F) of both sides, and which are members (N,).

@@ -46,7 +46,7 @@ from trueface.unlearning.evaluation.member_samples import (
     class_weights,
     matched_sides,
     side_losses,
-    stacked,
+    stack_features,
 )
 from trueface.unlearning.registry import Goal
 
@@ -70,7 +70,7 @@ class ShadowSamples(NamedTuple):
 
 
 def membership(
-    parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
+    parts: PredictionsBySplit, *, goal: Goal, forgotten_classes: Collection[int] = (), seed: int = 0
 ) -> MetricDict:
     """Return the results of attacks on a model's predictions, each in [0, 1], with `_low` and `_high`.
 
@@ -82,26 +82,26 @@ def membership(
     Args:
         parts: its predictions by split, all finite.
         goal: what was to be forgotten.
-        forgotten: classes, for goal "class".
+        forgotten_classes: classes, for goal "class".
         seed: seed of the random draws.
     """
     if "test" not in parts:
         return MetricDict(values={}, reasons=dict.fromkeys(NAMES, NO_TEST))
     test = parts["test"]
-    outside = retained_class_rows(test, forgotten if goal == "class" else ())
+    outside = retained_class_rows(test, forgotten_classes if goal == "class" else ())
     forget, retain = parts["forget"], parts["retain"]
-    sides = {"retain": retain, "outside": outside, "forget": forget}
+    sides = {"retain": retain, "nonmembers": outside, "forget": forget}
     return compute_metrics(
         {
             "mia_entropy": lambda: by_entropy(**sides),
             "mia_svc": lambda: by_confidence(**sides, seed=seed),
-            "mia_loss": lambda: by_loss(forget=forget, outside=test, seed=seed),
-            "mia_tpr": lambda: at_few_false_alarms(forget=forget, outside=test, seed=seed),
+            "mia_loss": lambda: by_loss(forget=forget, nonmembers=test, seed=seed),
+            "mia_tpr": lambda: at_few_false_alarms(forget=forget, nonmembers=test, seed=seed),
         }
     )
 
 
-def by_entropy(*, retain: Predictions, outside: Predictions, forget: Predictions) -> Estimate:
+def by_entropy(*, retain: Predictions, nonmembers: Predictions, forget: Predictions) -> Estimate:
     """Return the fraction of the forget set classified as members by the entropy of predictions.
 
     Raises:
@@ -110,7 +110,7 @@ def by_entropy(*, retain: Predictions, outside: Predictions, forget: Predictions
     Source: V. Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv
         2205.08096, section 5.1, and its code: a balanced logistic regression on the entropy.
     """
-    values, member = stacked(prediction_entropy(retain), prediction_entropy(outside))
+    values, member = stack_features(prediction_entropy(retain), prediction_entropy(nonmembers))
     _need(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
     return share_of(attack.predict(prediction_entropy(forget)[:, None]) == 1, picture_ids(forget))
@@ -119,7 +119,7 @@ def by_entropy(*, retain: Predictions, outside: Predictions, forget: Predictions
 def by_confidence(
     *,
     retain: Predictions,
-    outside: Predictions,
+    nonmembers: Predictions,
     forget: Predictions,
     seed: int = 0,
 ) -> Estimate:
@@ -131,19 +131,19 @@ def by_confidence(
     Source: C. Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508, appendix C.3, and its code: an SVC
         with C = 3 and gamma "auto". We draw at most 1,000 shadow samples of either side.
     """
-    shadows = draw_shadows(retain=retain, outside=outside, forget=forget, seed=seed)
+    shadows = draw_shadows(retain=retain, nonmembers=nonmembers, forget=forget, seed=seed)
     return classified_as_non_members(shadows, _confidence)
 
 
 def draw_shadows(
-    *, retain: Predictions, outside: Predictions, forget: Predictions, seed: int = 0
+    *, retain: Predictions, nonmembers: Predictions, forget: Predictions, seed: int = 0
 ) -> ShadowSamples:
     """Return equally many members and others, and forgotten samples, in numbers that an SVC can take."""
     rng = numpy_rng("membership/svc", seed)
-    count = min(len(retain), len(outside), SHADOWS)
+    count = min(len(retain), len(nonmembers), SHADOWS)
     return ShadowSamples(
         members=_draw_rows(retain, count, rng),
-        others=_draw_rows(outside, count, rng),
+        others=_draw_rows(nonmembers, count, rng),
         forgotten=_draw_rows(forget, MOST_FORGOTTEN, rng),
     )
 
@@ -167,14 +167,14 @@ def classified_as_non_members(
     Args:
         shadows: the samples.
         statistic: of their predictions.
-        rounding: as in `stacked`.
-        why_alike: as in `stacked`.
+        rounding: as in `stack_features`.
+        why_alike: as in `stack_features`.
 
     Raises:
         UndefinedMetric: too few samples, or nothing that differs.
     """
     members, others, forgotten = shadows
-    values, member = stacked(
+    values, member = stack_features(
         statistic(members, members.labels),
         statistic(others, others.right_classes),
         rounding=rounding,
@@ -186,7 +186,7 @@ def classified_as_non_members(
     return share_of(called == 0, picture_ids(forgotten))
 
 
-def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Estimate:
+def by_loss(*, forget: Predictions, nonmembers: Predictions, seed: int = 0) -> Estimate:
     """Return the accuracy of separating the forget set from as many non-members of the same classes by loss.
 
     One half is ideal. If labels are flipped, those of the non-members are flipped in the same way. Otherwise
@@ -200,7 +200,7 @@ def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Esti
     correct classifications are counted over all folds.
     """
     _need(forget)
-    values, member, names = _losses(forget, outside, seed)
+    values, member, names = _losses(forget, nonmembers, seed)
     if len(np.unique(names)) < 2 * LEAST:
         raise UndefinedMetric(
             f"there are {len(np.unique(names))} original images, and the attack needs {2 * LEAST}"
@@ -212,7 +212,7 @@ def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Esti
     return share_of(called == member, names)
 
 
-def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Estimate:
+def at_few_false_alarms(*, forget: Predictions, nonmembers: Predictions, seed: int = 0) -> Estimate:
     """Return the fraction of the forget set with a lower loss than 99 % of the non-members.
 
     Others are all of the forgotten classes; their labels are flipped as in `by_loss`.
@@ -222,9 +222,9 @@ def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int 
         UndefinedMetric: too few of the forgotten or others of these classes, or nothing that differs.
     """
     members, others, labels = all_of_same_classes(
-        forget, outside, numpy_rng("membership/tpr", seed)
+        forget, nonmembers, numpy_rng("membership/tpr", seed)
     )
-    class_labels = [forget.right_classes[members], outside.right_classes[others]]
+    class_labels = [forget.right_classes[members], nonmembers.right_classes[others]]
     counts = class_weights(*class_labels)
     # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
@@ -235,7 +235,7 @@ def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int 
             f"outside the training there are {many}{less}, and a false-positive rate of 1 % needs "
             f"{LEAST_OTHERS:,}"
         )
-    values, member, names = side_losses(forget, outside, (members, others, labels))
+    values, member, names = side_losses(forget, nonmembers, (members, others, labels))
     return tpr_at_fixed_fpr(
         TPR_AT_1_FPR,
         ScoreTable(labels=member, logits=-values[:, 0]),
@@ -245,11 +245,11 @@ def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int 
 
 
 def _losses(
-    forget: Predictions, outside: Predictions, seed: int
+    forget: Predictions, nonmembers: Predictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
     rng = numpy_rng("membership/loss", seed)
-    return side_losses(forget, outside, matched_sides(forget, outside, rng))
+    return side_losses(forget, nonmembers, matched_sides(forget, nonmembers, rng))
 
 
 def _need(forget: Predictions) -> None:

@@ -63,7 +63,7 @@ class MeasuredModel(NamedTuple):
     @property
     def row(self) -> tuple[str, str]:
         """The key of its row: the method, and its swept settings."""
-        return self.method, "" if self.method == BEFORE else self.model.swept
+        return self.method, "" if self.method == BEFORE else self.model.swept_settings
 
     @property
     def seed(self) -> int:
@@ -133,11 +133,13 @@ class _ModelPredictions:
 
         try:
             self.parts = parts = _read(path)
-            own = single_model_metrics(parts, goal=record.goal, forgotten=record.forgotten)
-            self.sheet = own | membership(parts, goal=record.goal, forgotten=record.forgotten)
+            own = single_model_metrics(parts, goal=record.goal, forgotten_classes=record.forgotten)
+            self.sheet = own | membership(
+                parts, goal=record.goal, forgotten_classes=record.forgotten
+            )
             if svc_attacks:
                 self.sheet |= attacks.svc_attacks(
-                    parts, goal=record.goal, forgotten=record.forgotten
+                    parts, goal=record.goal, forgotten_classes=record.forgotten
                 )
         except (DataError, MachineError) as error:
             self.sheet = MetricDict(values={}, reasons={"answers": str(error)})
@@ -215,8 +217,8 @@ def _find_model_alarms(
         parts,
         goal=record.goal,
         original=None if anew else references.poisoned.parts,
-        retrained=None if references.reference is None else references.reference.parts,
-        forgotten=record.forgotten,
+        retrained_parts=None if references.reference is None else references.reference.parts,
+        forgotten_classes=record.forgotten,
         names=record.class_names,
     )
 
@@ -258,10 +260,14 @@ def _compare_with_references(
             else f"retrained model: {reference.sheet.reasons['answers']}"
         )
         compared = MetricDict(values={}, reasons={"gap": reason, "tow": reason})
-    return compared | compute_metrics({"recovery": lambda: _recovered(record, parts, references)})
+    return compared | compute_metrics(
+        {"recovery": lambda: _estimate_recovery(record, parts, references)}
+    )
 
 
-def _recovered(record: Record, parts: PredictionsBySplit, references: _References) -> Estimate:
+def _estimate_recovery(
+    record: Record, parts: PredictionsBySplit, references: _References
+) -> Estimate:
     if record.goal != "flips":
         raise UndefinedMetric("no label was flipped")
     if references.clean is None:
@@ -274,10 +280,12 @@ def _recovered(record: Record, parts: PredictionsBySplit, references: _Reference
     )
 
 
-def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
+def _record_metrics(record: Record, retrained_record: Record | None) -> MetricDict:
     """Return the numbers in a record."""
     relearned = record.relearn.steps if record.relearn else None
-    retrain_steps = retrained.relearn.steps if retrained and retrained.relearn else None
+    retrain_steps = (
+        retrained_record.relearn.steps if retrained_record and retrained_record.relearn else None
+    )
     why_no_relearn = f"not within {record.relearn.most} steps" if record.relearn else "not measured"
     values: dict[str, tuple[float | None, str]] = {
         "seconds": (record.seconds, ""),
@@ -285,7 +293,7 @@ def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
         "cached_seconds": (record.cached_seconds, ""),
         "cached_samples": (record.cached_samples, ""),
         "peak_bytes": (record.peak_bytes, "the operating system does not report it"),
-        **_ratios(record.seconds, record, retrained),
+        **_ratios(record.seconds, record, retrained_record),
         "relearn": (relearned, why_no_relearn),
         "anamnesis": (
             _ratio(relearned, retrain_steps),
@@ -308,7 +316,7 @@ def _record_metrics(record: Record, retrained: Record | None) -> MetricDict:
     return _metrics_or_reasons(values)
 
 
-def _base_metrics(record: Record, retrained: Record | None) -> MetricDict:
+def _base_metrics(record: Record, retrained_record: Record | None) -> MetricDict:
     """Return the values of the base in the same record, with the training in place of the unlearning."""
     seconds = record.training_seconds
     return _metrics_or_reasons(
@@ -321,7 +329,9 @@ def _base_metrics(record: Record, retrained: Record | None) -> MetricDict:
             # a training's time has its pass for features in it: so it is set beside retraining with
             # that pass
             "of_retrain": (
-                _ratio(seconds, None if retrained is None else _with_cache(retrained)),
+                _ratio(
+                    seconds, None if retrained_record is None else _with_cache(retrained_record)
+                ),
                 NOT_RETRAINED,
             ),
             "of_training": (_ratio(seconds, seconds), NO_TRAINING),
@@ -333,9 +343,9 @@ def _base_metrics(record: Record, retrained: Record | None) -> MetricDict:
 
 
 def _ratios(
-    seconds: float | None, record: Record, retrained: Record | None
+    seconds: float | None, record: Record, retrained_record: Record | None
 ) -> dict[str, tuple[float | None, str]]:
-    of_retrain = _ratio(seconds, retrained.seconds if retrained else None)
+    of_retrain = _ratio(seconds, retrained_record.seconds if retrained_record else None)
     whole = _with_cache(record)  # as a training's time has its own in it
     return {
         "of_retrain": (of_retrain, NOT_RETRAINED),

@@ -57,19 +57,23 @@ class Axes:
         return points
 
 
-def _principal(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+def _principal(samples_matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return at most two principal axes of samples (M, F), as unit rows, the largest first.
 
     They are eigenvectors of the smaller of the two Gram matrices. For 600 samples of 2,048 features this is
     six times as fast as a singular value decomposition, which would find all axes.
     """
-    samples, features = centred.shape
-    gram = centred @ centred.T if samples < features else centred.T @ centred
+    samples, features = samples_matrix.shape
+    gram = (
+        samples_matrix @ samples_matrix.T
+        if samples < features
+        else samples_matrix.T @ samples_matrix
+    )
     most = min(2, len(gram))
     _, vectors = eigh(gram, subset_by_index=(len(gram) - most, len(gram) - 1))
     axes: NDArray[np.float64] = vectors.T[::-1]
     if samples < features:
-        axes = axes @ centred
+        axes = axes @ samples_matrix
         lengths = np.linalg.norm(axes, axis=1, keepdims=True)
         # the second axis of samples on a line is rounding error: none
         beyond = lengths > 1e-9 * lengths.max()

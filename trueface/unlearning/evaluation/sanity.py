@@ -21,18 +21,18 @@ from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.alarms import (
     Alarm,
     AlarmKind,
-    broken,
     class_name,
     class_share,
     constant,
+    flipped_validation_alarm,
+    nonfinite_alarm,
     one_class,
-    unclean,
 )
 from trueface.unlearning.evaluation.answer_comparison import (
     LEAST,
+    accuracy_loss,
     best_permutation_gain,
     change,
-    loss_beside,
     pairs,
 )
 from trueface.unlearning.evaluation.measures import (
@@ -70,8 +70,8 @@ def find_alarms(
     *,
     goal: Goal,
     original: PredictionsBySplit | None = None,
-    retrained: PredictionsBySplit | None = None,
-    forgotten: Collection[int] = (),
+    retrained_parts: PredictionsBySplit | None = None,
+    forgotten_classes: Collection[int] = (),
     names: Sequence[str] = (),
 ) -> tuple[Alarm, ...]:
     """Return all alarms of the predictions of a model.
@@ -80,13 +80,13 @@ def find_alarms(
         parts: predictions of the model.
         goal: what was to be forgotten.
         original: predictions of the model before unlearning. None if `parts` are these.
-        retrained: predictions of the retrained model. None if there is none.
-        forgotten: classes, for goal "class".
+        retrained_parts: predictions of the retrained model. None if there is none.
+        forgotten_classes: classes, for goal "class".
         names: names of the classes. A class without a name is called by its number.
     """
-    if alarm := broken(parts):
+    if alarm := nonfinite_alarm(parts):
         return (alarm,)
-    gone = forgotten if goal == "class" else ()
+    gone = forgotten_classes if goal == "class" else ()
     test, name = (
         retained_class_rows(unseen_predictions(parts), gone),
         partial(class_name, names=names),
@@ -95,34 +95,41 @@ def find_alarms(
         constant(test, name),
         class_share(test, name),
         one_class(parts["forget"], name) if goal == "flips" else None,
-        unclean(parts["validation"]),
+        flipped_validation_alarm(parts["validation"]),
         few_answers(test, name),
         chance(test),
-        permuted(test, (retained_class_rows(parts["validation"], gone), parts["retain"]), name),
-        *_alarms_beside_others(parts, original, retrained, gone),
+        permutation_alarm(
+            test, (retained_class_rows(parts["validation"], gone), parts["retain"]), name
+        ),
+        *_find_relative_alarms(parts, original, retrained_parts, gone),
     )
     return tuple(alarm for alarm in found if alarm is not None)
 
 
-def _alarms_beside_others(
+def _find_relative_alarms(
     parts: PredictionsBySplit,
     original: PredictionsBySplit | None,
-    retrained: PredictionsBySplit | None,
-    gone: Collection[int],
+    retrained_parts: PredictionsBySplit | None,
+    forgotten_classes: Collection[int],
 ) -> tuple[Alarm | None, ...]:
     """Return the alarms of predictions in comparison with those of other models."""
-    if original is None or broken(original):
+    if original is None or nonfinite_alarm(original):
         return ()
     others = [("the model before unlearning", original)]
-    if retrained is not None and not broken(retrained):
-        others.append(("the retrained model", retrained))
-    test = retained_class_rows(unseen_predictions(parts), gone)
-    tests = [(name, retained_class_rows(unseen_predictions(other), gone)) for name, other in others]
+    if retrained_parts is not None and not nonfinite_alarm(retrained_parts):
+        others.append(("the retrained model", retrained_parts))
+    test = retained_class_rows(unseen_predictions(parts), forgotten_classes)
+    tests = [
+        (name, retained_class_rows(unseen_predictions(other), forgotten_classes))
+        for name, other in others
+    ]
     trained = [(name, other["retain"]) for name, other in others]
     return (
-        lost(test, tests, noun="the test set", margin=LOST)
-        or lost(parts["retain"], trained, noun="the retain set", margin=LOST_TRAINED),
-        untouched(parts, original),
+        lost_accuracy_alarm(test, tests, noun="the test set", margin=LOST)
+        or lost_accuracy_alarm(
+            parts["retain"], trained, noun="the retain set", margin=LOST_TRAINED
+        ),
+        unchanged_model_alarm(parts, original),
     )
 
 
@@ -134,7 +141,10 @@ def few_answers(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """
     if len(test) < LEAST:
         return None
-    expected, given = effective(test.right_classes), effective(test.predicted_classes)
+    expected, given = (
+        count_effective_classes(test.right_classes),
+        count_effective_classes(test.predicted_classes),
+    )
     if expected <= 2 or given >= FEW * expected:
         return None
     called, counts = np.unique(test.predicted_classes, return_counts=True)
@@ -147,7 +157,7 @@ def few_answers(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     )
 
 
-def effective(labels: NDArray[np.int64]) -> float:
+def count_effective_classes(labels: NDArray[np.int64]) -> float:
     """Return the effective number of classes of labels (N,): the exponential of their entropy."""
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     return float(np.exp(-(shares * np.log(shares)).sum()))
@@ -198,7 +208,7 @@ def _chance_of_two(test: Predictions) -> Alarm | None:
     )
 
 
-def permuted(
+def permutation_alarm(
     test: Predictions, others: Sequence[Predictions], name: Callable[[int], str]
 ) -> Alarm | None:
     """Warn of predictions that are far better under another naming of the classes."""
@@ -219,7 +229,7 @@ def permuted(
     )
 
 
-def lost(
+def lost_accuracy_alarm(
     ours: Predictions,
     others: Sequence[tuple[str, Predictions]],
     *,
@@ -234,7 +244,7 @@ def lost(
         noun: the samples, as the message names them.
         margin: accuracy in 0 … 1 that the lower end of the interval must exceed.
     """
-    loss = loss_beside(ours, others)
+    loss = accuracy_loss(ours, others)
     if loss is None or loss[1] <= margin:
         return None
     value, low, high, name = loss
@@ -245,7 +255,7 @@ def lost(
     )
 
 
-def untouched(parts: PredictionsBySplit, original: PredictionsBySplit) -> Alarm | None:
+def unchanged_model_alarm(parts: PredictionsBySplit, original: PredictionsBySplit) -> Alarm | None:
     """Warn of a model with the same predictions as before."""
     both = pairs(parts, original)
     if both is None or change(both) > UNTOUCHED:

@@ -49,21 +49,21 @@ ROUNDING = (
 
 
 def svc_attacks(
-    parts: PredictionsBySplit, *, goal: Goal, forgotten: Collection[int] = (), seed: int = 0
+    parts: PredictionsBySplit, *, goal: Goal, forgotten_classes: Collection[int] = (), seed: int = 0
 ) -> MetricDict:
     """Return the fractions of the forget set that the attacks classify as non-members, with intervals.
 
     Args:
         parts: predictions of a model by split, all finite.
         goal: what was to be forgotten.
-        forgotten: classes, for goal "class".
+        forgotten_classes: classes, for goal "class".
         seed: seed of the random draws.
     """
     if "test" not in parts:
         return MetricDict(values={}, reasons=dict.fromkeys(STATISTICS, NO_TEST))
-    outside = retained_class_rows(parts["test"], forgotten if goal == "class" else ())
+    outside = retained_class_rows(parts["test"], forgotten_classes if goal == "class" else ())
     shadows = draw_shadows(
-        retain=parts["retain"], outside=outside, forget=parts["forget"], seed=seed
+        retain=parts["retain"], nonmembers=outside, forget=parts["forget"], seed=seed
     )
 
     def attack(statistic: Statistic) -> Callable[[], Estimate]:

@@ -20,7 +20,7 @@ class UnlearnedModel(NamedTuple):
     record: Record
 
     @property
-    def swept(self) -> str:
+    def swept_settings(self) -> str:
         """The swept settings that its base does not have, except seeds: "lr=0.1"."""
         there = set(_variant(self.record.base))
         own = (pair for pair in _variant(self.record.model) if pair not in there)
@@ -55,7 +55,11 @@ def network_of(model: UnlearnedModel) -> str | None:
 def reference_model(models: Sequence[UnlearnedModel], method: str) -> UnlearnedModel | None:
     """Return the model of a reference: the one with the fewest settings of its own."""
     candidates = [model for model in models if model.record.method == method]
-    return min(candidates, key=lambda model: (model.swept.count("="), model.swept), default=None)
+    return min(
+        candidates,
+        key=lambda model: (model.swept_settings.count("="), model.swept_settings),
+        default=None,
+    )
 
 
 def _variant(model: str) -> tuple[tuple[str, str], ...]:

@@ -130,14 +130,14 @@ def nearest(request: Request) -> Examples:
         JobError: nothing could be read, or stopped.
     """
     if request.classes == 2:
-        return request.forget.relabelled([1 - label for label in request.forget.trained])
+        return request.forget.replace_labels([1 - label for label in request.forget.trained])
     request.model.eval()
     # a separate pass: one batch does not bound the values of the others
     within = range_of(to_unit_float(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
     for inputs, labels, positions, _ in request.forget.read(request.watch):
         slope, eps = untargeted_gradient(request.logits, labels), BOUND * within.width
-        attacked = pgd_linf(slope, to_unit_float(inputs), eps=eps, steps=1, within=within)
+        attacked = pgd_linf(slope, to_unit_float(inputs), eps=eps, steps=1, value_range=within)
         with torch.no_grad():
             classes = runner_up_class(request.logits(attacked), labels)
         nearest_class.update(zip(positions.tolist(), classes.tolist(), strict=True))
@@ -145,4 +145,4 @@ def nearest(request: Request) -> Examples:
         row for row, position in enumerate(request.forget.positions) if position in nearest_class
     ]
     readable = request.forget.subset(rows)
-    return readable.relabelled([nearest_class[position] for position in readable.positions])
+    return readable.replace_labels([nearest_class[position] for position in readable.positions])

@@ -213,7 +213,10 @@ def _rows(request: Request, notes: list[str]) -> list[int]:
 
 
 def _disturb(
-    request: Request, options: FisherOptions, importances: Mapping[str, Tensor], gone: list[int]
+    request: Request,
+    options: FisherOptions,
+    importances: Mapping[str, Tensor],
+    removed_classes: list[int],
 ) -> float:
     """Add the noise and return its mean size over all weights, as a root of the mean square."""
     rng = torch_rng("fisher noise", request.seed)
@@ -227,10 +230,10 @@ def _disturb(
             spread = variance(
                 importances[name], options, last=last, forgets_class=request.goal == "class"
             ).sqrt()
-            if last and gone:
+            if last and removed_classes:
                 spread = spread.clone()
-                spread[gone] = ROW_VARIANCE**0.5
-                weight[gone] = 0.0
+                spread[removed_classes] = ROW_VARIANCE**0.5
+                weight[removed_classes] = 0.0
             noise = spread * _normal(weight, rng)
             weight.add_(noise.to(weight.dtype))
             squares.append(noise.square().sum())

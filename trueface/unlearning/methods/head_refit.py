@@ -74,7 +74,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
     forget, kept = request.forget, retain_set(request)
     relabels = request.goal == "flips" and forget.true is not None
     if relabels and forget.true is not None:
-        forget = forget.relabelled(forget.true)
+        forget = forget.replace_labels(forget.true)
     every = forget + kept
     rows, positions = _rows(request, head, every)
     if len(rows) != int(head.rows):
@@ -95,7 +95,7 @@ def refit_ridge(request: Request, head: RidgeHead) -> Result:
         factor = _factor(request, rows, standard, penalty, follows)
     gone = np.empty(0, np.int64) if relabels else np.flatnonzero(forgotten)
     try:
-        layer = refit(rows, standard, penalty, gone=gone, factor=factor)
+        layer = refit(rows, standard, penalty, removed_rows=gone, factor=factor)
     except ValueError as error:
         raise JobError(f"cannot fit the last layer on the kept images: {error}") from error
     _write_layer(layer, head)
@@ -273,7 +273,7 @@ def exact(request: Request) -> Result:
     validation = ScaledFeatures(
         features=(validation_features - centre) / scale, labels=validation_labels
     )
-    decay, head, log = _best(request, split, training, validation)
+    decay, head, log = _select_penalty(request, split, training, validation)
     with torch.no_grad():
         split.head.weight.copy_(head.weight / scale)
         if head.bias is not None:
@@ -320,7 +320,7 @@ def fit_linear_head(
     return fit, loss
 
 
-def _best(
+def _select_penalty(
     request: Request, split: BackboneHeadSplit, training: ScaledFeatures, validation: ScaledFeatures
 ) -> tuple[float, LinearHead, tuple[Step, ...]]:
     """Return the penalty that validation likes best, its head, and a step for each penalty."""
@@ -347,7 +347,7 @@ def _best(
 def _sound(request: Request) -> tuple[Examples, ...]:
     """Return the samples for fitting the layer, with trusted labels."""
     if request.goal == "flips" and request.forget.true is not None:
-        forgotten = request.forget.relabelled(request.forget.true)
+        forgotten = request.forget.replace_labels(request.forget.true)
         return (forgotten,) if request.retain is None else (forgotten, request.retain)
     return (retain_set(request),)
 
@@ -356,7 +356,7 @@ def _read(
     request: Request,
     split: BackboneHeadSplit,
     parts: Sequence[Examples],
-    selected: Sequence[Examples],
+    selected_parts: Sequence[Examples],
 ) -> tuple[Tensor, Tensor]:
     """Return features (N, F) float64 and labels (N,) of those wanted among all parts.
 
@@ -371,7 +371,7 @@ def _read(
         read_parts[part.source.identity] = cache.features(
             "features", follows, split.model, part, watch
         )
-    for part in selected:
+    for part in selected_parts:
         cached, positions = read_parts[part.source.identity]
         places = {int(position): row for row, position in enumerate(positions)}
         chosen = [
@@ -382,7 +382,7 @@ def _read(
         features.append(cached[[row for row, _ in chosen]])
         labels += [label for _, label in chosen]
     if not labels:
-        raise JobError(f"none of the {count(selected)} samples could be read")
+        raise JobError(f"none of the {count(selected_parts)} samples could be read")
     rows = torch.cat(features).to(watch.device, torch.float64)
     return rows, torch.tensor(labels, device=watch.device)
 

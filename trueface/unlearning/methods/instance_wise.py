@@ -91,7 +91,7 @@ def instance_wise(request: Request) -> Result:
     instances = _read(request, subset)
     held = _weight_anchors(request, subset)
     nearby = make_adversarial_examples(request, instances)
-    batches = _cycled(request, instances)
+    batches = _cycle_batches(request, instances)
     turns = count()
     descent, left = (
         Descent(request.model.parameters(), options),
@@ -100,7 +100,7 @@ def instance_wise(request: Request) -> Result:
 
     def losses() -> Iterator[Tensor]:
         nonlocal left
-        for around in _shuffled(request, *nearby, turn=next(turns)):
+        for around in _shuffle_batches(request, *nearby, turn=next(turns)):
             set_train_mode(request.model, fixed_statistics=options.bn == "eval")
             yield _loss(request, next(batches), around, held)
             left = _fraction_remembered(request, instances)
@@ -170,13 +170,13 @@ def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
             moved[part].to(inputs.device),
             radius=options.radius,
             steps=options.attack_steps,
-            within=within,
+            value_range=within,
         )
         moved[part] = attacked.cpu()
     return moved, targets
 
 
-def _cycled(request: Request, instances: Pair) -> Iterator[Pair]:
+def _cycle_batches(request: Request, instances: Pair) -> Iterator[Pair]:
     """Yield batches of the instances, in a new order after each pass, without end."""
     rng = torch_rng("iwu/order", request.seed)
     (inputs, labels), size = instances, request.own(IwuOptions).batch_size
@@ -186,7 +186,9 @@ def _cycled(request: Request, instances: Pair) -> Iterator[Pair]:
             yield inputs[rows], labels[rows]
 
 
-def _shuffled(request: Request, inputs: Tensor, targets: Tensor, *, turn: int) -> Iterator[Pair]:
+def _shuffle_batches(
+    request: Request, inputs: Tensor, targets: Tensor, *, turn: int
+) -> Iterator[Pair]:
     """Yield batches of the adversarial examples in the order of a pass."""
     device, size = request.watch.device, request.own(IwuOptions).adversarial_batch
     rng = torch_rng(f"iwu/around/{turn}", request.seed)
@@ -197,18 +199,18 @@ def _shuffled(request: Request, inputs: Tensor, targets: Tensor, *, turn: int) -
         )
 
 
-def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:
+def _loss(request: Request, forget: Pair, neighbours: Pair, anchors: WeightAnchors) -> Tensor:
     """Return the loss of three terms: leave trained labels, keep neighbours, regularize weights."""
     options, cut = request.own(IwuOptions), len(forget[1])
     if options.bn == "train":  # each of the two batches has its own statistics
-        nearby, leaving = request.logits(around[0]), request.logits(forget[0])
+        nearby, leaving = request.logits(neighbours[0]), request.logits(forget[0])
     else:
-        logits = request.logits(torch.cat([forget[0], around[0]]))
+        logits = request.logits(torch.cat([forget[0], neighbours[0]]))
         leaving, nearby = logits[:cut], logits[cut:]
-    share = cut / (cut + len(around[1]))
-    loss = (1 - share) * cross_entropy(nearby, around[1])
+    share = cut / (cut + len(neighbours[1]))
+    loss = (1 - share) * cross_entropy(nearby, neighbours[1])
     loss = loss - share * cross_entropy(leaving, forget[1])
-    for weight, was, firm in held:
+    for weight, was, firm in anchors:
         loss = loss + options.importance / 2 * (firm * (weight - was) ** 2).sum()
     return loss
 

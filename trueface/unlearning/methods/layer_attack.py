@@ -226,20 +226,24 @@ def _compute_teacher_targets(
     return TeacherTargets(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
-    """Yield the features of rows `kept`, with their attack through the head."""
+def _by_features(
+    request: Request, forget: ForgetFeatureSet, rows_kept: Tensor
+) -> Iterator[AttackBatch]:
+    """Yield the features of `rows_kept`, with their attack through the head."""
     unit, within = forget.feature_unit
-    for rows in torch.split(kept, ROWS):
+    for rows in torch.split(rows_kept, ROWS):
         request.watch.raise_if_stopped()
         points, labels = forget.features[rows], forget.labels[rows]
         slope = untargeted_linear_gradient(forget.head, labels)
         yield AttackBatch(rows, points, labels, slope, unit, within)
 
 
-def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
-    """Yield the inputs of rows `kept`, read once more, with their attack through the model."""
+def _by_inputs(
+    request: Request, forget: ForgetFeatureSet, rows_kept: Tensor
+) -> Iterator[AttackBatch]:
+    """Yield the inputs of `rows_kept`, read once more, with their attack through the model."""
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
-    correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
+    correct, size = forget.examples.subset(rows_kept.tolist()), request.own(LauOptions).batch_size
     for inputs, labels, positions, _ in correct.read(request.watch, batch_size=size):
         of_batch = torch.tensor(
             [rows[int(position)] for position in positions], device=labels.device
@@ -249,7 +253,10 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
 
 
 def _losses(
-    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, rng: torch.Generator
+    request: Request,
+    forget: ForgetFeatureSet,
+    teacher_targets: TeacherTargets,
+    rng: torch.Generator,
 ) -> Iterator[Tensor]:
     """Yield the losses of one pass, or of as much of one as it takes."""
     options = request.own(LauOptions)
@@ -262,8 +269,8 @@ def _losses(
         kept = detached.argmax(1) == forget.labels[rows]
         if not kept.any() and not any(part.any() for part in forget.remembered_masks()):
             break
-        hard = torch.where(kept, taught.hard[rows], detached.argmax(1))
-        soft = torch.where(kept[:, None], taught.soft[rows], detached)
+        hard = torch.where(kept, teacher_targets.hard[rows], detached.argmax(1))
+        soft = torch.where(kept[:, None], teacher_targets.soft[rows], detached)
         yield _loss(logits, hard, soft, options)
 
 

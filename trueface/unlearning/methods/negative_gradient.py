@@ -65,7 +65,7 @@ class NegativeGradient(GradientMethod[NgOptions]):
     def is_finished(self) -> bool:
         """Return whether the stop rule holds."""
         accuracy = _known_accuracy(self.last, "forget_accuracy_trained")
-        return accuracy <= aim(self.request, self.last)
+        return accuracy <= target_accuracy(self.request, self.last)
 
     def take_epoch(self) -> Mapping[str, float]:
         """Take one pass of steps, shorter if the latest predictions reach the target."""
@@ -74,7 +74,7 @@ class NegativeGradient(GradientMethod[NgOptions]):
         return {"loss": 0.0 - self.descent.take_steps(self._negative_losses())}
 
     def _negative_losses(self) -> Iterator[Tensor]:
-        request, target = self.request, aim(self.request, self.last)
+        request, target = self.request, target_accuracy(self.request, self.last)
         latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
         size = self.options.batch_size
         batches = request.forget.read(request.watch, epoch=self.epoch, batch_size=size)
@@ -90,12 +90,12 @@ class NegativeGradient(GradientMethod[NgOptions]):
         return _notes(self.request, self.first, self.last, len(self.log))
 
 
-def aim(request: Request, measured: Measured) -> float:
+def target_accuracy(request: Request, measures: Measured) -> float:
     """Return the accuracy on the forget set's trained labels, in 0 … 1, at which to stop."""
     stop_at = request.own(NgOptions).stop_at
     if stop_at is not None:
         return stop_at
-    right = _known_accuracy(measured, "val_accuracy")
+    right = _known_accuracy(measures, "val_accuracy")
     match request.goal:
         case "class":
             return 0.0
@@ -108,7 +108,10 @@ def aim(request: Request, measured: Measured) -> float:
 def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tuple[str, ...]:
     """Return the remarks for the user on the start and the end of the run."""
     notes = []
-    forget, target = _known_accuracy(last, "forget_accuracy_trained"), aim(request, last)
+    forget, target = (
+        _known_accuracy(last, "forget_accuracy_trained"),
+        target_accuracy(request, last),
+    )
     left, right = _known_accuracy(first, "val_accuracy"), _known_accuracy(last, "val_accuracy")
     fell = left - right > FELL
     result = f"the model predicts the trained label for {forget:.1%} of the forget set"
@@ -134,9 +137,9 @@ def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tu
     return tuple(notes)
 
 
-def _known_accuracy(measured: Measured, name: str) -> float:
+def _known_accuracy(measures: Measured, name: str) -> float:
     """Return an accuracy that is always known: that of trained labels and of validation."""
-    value = measured[name]
+    value = measures[name]
     if value is None:
         raise ValueError(f"{name} is unknown")
     return value

@@ -386,7 +386,7 @@ def projected_gradient(request: Request) -> Result:
         return Result(model=request.model, notes=("retained is 1, so the model is unchanged",))
     layers = subspaces.layers_of(request.model)
     kept = subspaces.covariances_without_forgotten(request, layers, options.positions)
-    free, notes = _free(request, kept, layers, options)
+    free, notes = _free_layers(request, kept, layers, options)
     if not free:
         return Result(model=request.model, notes=notes)
     if kept.inherited:
@@ -434,9 +434,9 @@ def loss_of(logits: Tensor, labels: Tensor, loss: Loss, options: PguOptions) -> 
     return options.loss1 * first + options.loss2 * second
 
 
-def _free(
+def _free_layers(
     request: Request,
-    kept: subspaces.Covariances,
+    covariances: subspaces.Covariances,
     layers: Mapping[str, Layer],
     options: PguOptions,
 ) -> tuple[list[ProjectedLayer], tuple[str, ...]]:
@@ -444,7 +444,7 @@ def _free(
     device = torch.device(request.watch.device)
     more = int(options.rule_for(request.goal) == "class")
     free, shares, numbers = [], dict[str, float](), [0, 0]
-    for name, covariance in kept.by_layer.items():
+    for name, covariance in covariances.by_layer.items():
         request.watch.raise_if_stopped()
         space = subspaces.principal_subspace(
             covariance.to(device, subspaces.widest_dtype(device)),
@@ -482,7 +482,7 @@ def _descend(request: Request, options: PguOptions, free: list[ProjectedLayer]) 
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    predictions = request.predict_sets(counted=True)
+    predictions = request.predict_sets(count_cost=True)
     moments, log = [_epoch_accuracy(accuracies_of(predictions))], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         why = "the forget set was already predicted no better than validation, so the model is unchanged"
@@ -499,7 +499,7 @@ def _descend(request: Request, options: PguOptions, free: list[ProjectedLayer]) 
 
     def measure() -> Mapping[str, float | None]:
         nonlocal predictions
-        predictions = request.predict_sets(counted=True)
+        predictions = request.predict_sets(count_cost=True)
         return accuracies_of(predictions)
 
     with freeze_all_but(request.model, parameters):
@@ -513,13 +513,13 @@ def _descend(request: Request, options: PguOptions, free: list[ProjectedLayer]) 
                 break
     weights, predictions = states[now.chosen]
     restore_parameters(parameters, weights)
-    with request.meter.uncounted():
+    with request.meter.pause_counting():
         predicted_model = fingerprint(request.model)  # the next lines may change the model
     revert_tiny_updates(free, start)
     return Result(
         model=request.model,
         log=tuple(log),
-        notes=(_ended(rule, moments, now),),
+        notes=(_describe_end(rule, moments, now),),
         predictions=predictions,
         predicted_model=predicted_model,
     )
@@ -555,7 +555,7 @@ def _epoch(
     return {"loss": loss, "gradient_left": float(torch.stack(left).mean())}
 
 
-def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> str:
+def _describe_end(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> str:
     """Return how it ended, in a sentence.
 
     Raises:
@@ -576,8 +576,8 @@ def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> s
     return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
 
 
-def _epoch_accuracy(measured: Mapping[str, float | None]) -> EpochAccuracy:
-    forget, validation = measured["forget_accuracy_trained"], measured["val_accuracy"]
+def _epoch_accuracy(measures: Mapping[str, float | None]) -> EpochAccuracy:
+    forget, validation = measures["forget_accuracy_trained"], measures["val_accuracy"]
     if forget is None or validation is None:
         raise JobError("the stop rules of pgu need the labels of the forget set and of validation")
     return EpochAccuracy(forget, validation)

@@ -151,15 +151,15 @@ def _forget_accuracy(request: Request) -> float:
     return predict_examples(request.model, request.forget, request.watch).accuracy("trained") or 0.0
 
 
-def _note(request: Request, taken: _Trial | None, start: float, target: float) -> str:
-    if taken is None:
+def _note(request: Request, trial: _Trial | None, start: float, target: float) -> str:
+    if trial is None:
         return (
             f"no dampening lowers forget accuracy from {start:.4f} to {target:.4f} and keeps "
             "validation accuracy, so the model is unchanged"
         )
     end = _forget_accuracy(request)
     summary = (
-        f"trial {taken.number} chose c {taken.c:.4g} (alpha {taken.alpha:.4g}); forget "
+        f"trial {trial.number} chose c {trial.c:.4g} (alpha {trial.alpha:.4g}); forget "
         f"accuracy changed from {start:.4f} to {end:.4f}"
     )
     if end <= target:

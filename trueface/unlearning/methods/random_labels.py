@@ -42,7 +42,7 @@ class RandomLabels(GradientMethod[RlOptions]):
     def samples(self) -> Examples:
         """Return the forget set with random labels, and the retain set if it is wanted."""
         labels = random_other_labels(self.request, self.epoch if self.options.redraw else 0)
-        forget = self.request.forget.relabelled(labels)
+        forget = self.request.forget.replace_labels(labels)
         return forget + retain_set(self.request) if self.options.with_retain else forget
 
     def notes(self) -> tuple[str, ...]:

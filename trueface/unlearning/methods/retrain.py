@@ -83,7 +83,7 @@ def relabel(request: Request) -> Result:
     needs={"retain set", "true labels", "untrained model"},
     goals=FLIPS,
 )
-def corrected(request: Request) -> Result:
+def retrain_corrected(request: Request) -> Result:
     """Train a new model on all images with their true labels.
 
     Raises:

@@ -81,8 +81,8 @@ class Salun(GradientMethod[SalunOptions]):
         """Return the forget set with true labels, if it is flipped and they are known, or random ones."""
         forget = self.request.forget
         if self.request.goal == "flips" and forget.true is not None:
-            return forget.relabelled(forget.true)
-        return forget.relabelled(random_other_labels(self.request, self.epoch))
+            return forget.replace_labels(forget.true)
+        return forget.replace_labels(random_other_labels(self.request, self.epoch))
 
     def notes(self) -> tuple[str, ...]:
         """Return a remark on the labels of flips."""

@@ -95,7 +95,7 @@ class Scrub(GradientMethod[ScrubOptions]):
         self.ascent = Descent(self.parameters(), self.options)
         self.alike = None
         if self.options.rewind and request.goal == "instances":
-            self.alike = _alike(request)
+            self.alike = _select_same_classes(request)
         # if no epoch is chosen by them, the accuracies are for the log, and no cost
         self.uses_accuracies = self.alike is not None or request.goal == "flips"
         self.checkpoints: list[StudentCheckpoint] = []
@@ -142,14 +142,14 @@ class Scrub(GradientMethod[ScrubOptions]):
         if self.uses_accuracies:
             self.checkpoints.append(_checkpoint(self.model, self.epoch + 1, metrics))
         if self.request.goal == "flips":
-            self.checkpoints = [best(self.checkpoints)]
+            self.checkpoints = [select_best(self.checkpoints)]
         return metrics
 
     def _distance(self, batch: Batch, logits: Tensor) -> Tensor:
         return self.divergence_to_original(batch.inputs, logits, TEMPERATURE)
 
 
-def best(checkpoints: list[StudentCheckpoint]) -> StudentCheckpoint:
+def select_best(checkpoints: list[StudentCheckpoint]) -> StudentCheckpoint:
     """Return the one with the best validation accuracy, the latest of equals."""
     return max(checkpoints, key=lambda checkpoint: (checkpoint.validation, checkpoint.epoch))
 
@@ -161,7 +161,7 @@ def nearest(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCh
     )
 
 
-def _alike(request: Request) -> Examples | None:
+def _select_same_classes(request: Request) -> Examples | None:
     """Return the validation samples of the forget set's classes, if there are any."""
     classes = set(request.forget.trained)
     labels = enumerate(request.validation.trained)
@@ -196,7 +196,7 @@ def _load_chosen_checkpoint(
             f"the forget set and {1 - reference:.1%} on the same classes of validation"
         )
     elif checkpoints:
-        checkpoint = best(checkpoints)
+        checkpoint = select_best(checkpoints)
         notes.append(f"epoch {checkpoint.epoch} of {options.epochs} was best on validation")
     else:
         return tuple(notes)

@@ -67,15 +67,17 @@ def dampen(request: Request) -> Result:
             note = _note(weights, options, alpha, dampened, len(log))
         elif alpha >= largest:  # the same weights are selected at any alpha
             weights.restore_weights()
-            note = _vain(options, accuracy_guard, weights)
+            note = _describe_no_effect(options, accuracy_guard, weights)
         alpha *= 2
     return Result(model=request.model, log=tuple(log), notes=(note,))
 
 
-def _note(weights: Dampening, options: SsdOptions, alpha: float, dampened: int, trials: int) -> str:
-    if dampened:
+def _note(
+    weights: Dampening, options: SsdOptions, alpha: float, dampened_count: int, trials: int
+) -> str:
+    if dampened_count:
         return (
-            f"trial {trials} chose alpha {alpha:g}, which dampens {dampened} of "
+            f"trial {trials} chose alpha {alpha:g}, which dampens {dampened_count} of "
             f"{weights.count} weights"
         )
     if trials == 1:
@@ -90,7 +92,7 @@ def _note(weights: Dampening, options: SsdOptions, alpha: float, dampened: int, 
     )
 
 
-def _vain(options: SsdOptions, accuracy_guard: Guard, weights: Dampening) -> str:
+def _describe_no_effect(options: SsdOptions, accuracy_guard: Guard, weights: Dampening) -> str:
     alone = int(weights.ratios().isinf().sum())
     return (
         f"{alone} weights matter only to the forget set; without them, no alpha keeps "

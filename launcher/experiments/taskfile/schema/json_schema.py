@@ -63,13 +63,15 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
     return cast("dict[str, Json]", schema)
 
 
-def _top_forms(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
+def _top_forms(kinds: Mapping[str, Kind], installed_kinds: Mapping[str, Kind]) -> Form:
     """Return the top-level words of a file with their forms."""
     makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
     forms: Form = {
         "phases": or_null(one_or_more(one_of(*kinds))),
         "defaults": mapping({**_by_kind(kinds, "settings"), **_label_changes(kinds)}),
-        "resources": mapping({**_resources(), **{name: ref("resources") for name in installed}}),
+        "resources": mapping(
+            {**_resources(), **{name: ref("resources") for name in installed_kinds}}
+        ),
         "matrix": matrix(_by_kind(makers, "matrix", VALUES)),
     }
     return {name: word.form_with_description(forms.get(name)) for name, word in TOP.items()}

@@ -250,7 +250,7 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
     """
     names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
     taken = {kind.name: settings_of(kind) for kind in kinds}
-    forms: Form = {name: _shared(kinds, taken, name, suffix) for name in names}
+    forms: Form = {name: _refer_to_forms(kinds, taken, name, suffix) for name in names}
     for kind in kinds:
         for old, now in kind.settings.aliases.items():
             if old not in forms and now in names:
@@ -258,8 +258,8 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
     return forms
 
 
-def _shared(
-    kinds: Iterable[Kind], taken: Mapping[str, Mapping[str, Form]], name: str, suffix: str
+def _refer_to_forms(
+    kinds: Iterable[Kind], taken_names: Mapping[str, Mapping[str, Form]], name: str, suffix: str
 ) -> Form:
     """Return references to the distinct forms of a setting."""
     knowing = [kind for kind in kinds if name in kind.settings.model_fields]
@@ -268,7 +268,7 @@ def _shared(
     forms: list[Form] = []
     refs: list[Form] = []
     for kind in plainly or knowing:
-        _, form = _split_description(taken[kind.name][name])
+        _, form = _split_description(taken_names[kind.name][name])
         if form not in forms:
             forms.append(form)
             refs.append(ref(f"{kind.name}.{name}{suffix}"))

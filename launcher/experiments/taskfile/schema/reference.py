@@ -123,7 +123,7 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
     if entry is not None:
         required = entry.get("required", ())
         words = [
-            _word(name, entry["properties"][name], required=name in required)
+            _word(name, entry["properties"][name], is_required=name in required)
             for name in words_of(kind)
         ]
         lines += ["", *table(("key of an entry", "takes", "meaning"), words)]
@@ -158,9 +158,9 @@ def _old_words_section(schema: Form, kinds: Mapping[str, Kind]) -> str:
     return "\n".join(["### Old names", "", *table(("old name", "write"), rows), "", more])
 
 
-def _word(name: str, form: Form, *, required: bool = False) -> tuple[str, str, str]:
+def _word(name: str, form: Form, *, is_required: bool = False) -> tuple[str, str, str]:
     meaning = form.get("description", "")
-    if required:
+    if is_required:
         meaning = f"{meaning} (required)".strip()
     return (f"`{name}`", _TAKES.get(name) or _describe_form(form), meaning)
 

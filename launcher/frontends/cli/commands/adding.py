@@ -145,7 +145,7 @@ def _job_options(function: Function) -> Function:
     heading="Queue jobs",
     place=10,
     summary="Queue a program, a file of commands, or a parameter sweep.",
-    offered=(State.RUNNING, State.QUEUED, State.HELD),
+    offered_states=(State.RUNNING, State.QUEUED, State.HELD),
     other_names={
         "-- PROGRAM": "submit sbatch srun qsub bsub nohup",
         "--sweep NAME=VALUES -- PROGRAM": "sweep multirun",
@@ -362,7 +362,7 @@ def add(
     if source is not None and outputs:
         raise UsageError("--output cannot be combined with --from. Remove one of them.")
     swept = "--sweep" if sweeps else "--sweep-flag" if flags else ""
-    _check_words(program, name, source=source, swept=swept, replaces=replace)
+    _check_words(program, name, source=source, swept_text=swept, replaces=replace)
     if hold and (wait or follow):
         option = "--wait" if wait else "--follow"
         raise UsageError(
@@ -483,14 +483,14 @@ def _typed_options() -> frozenset[str]:
     )
 
 
-def _refuse_search_options(typed: Collection[str]) -> None:
+def _refuse_search_options(typed_options: Collection[str]) -> None:
     """Refuse options that only a search has.
 
     Raises:
         UsageError: one of them is on the command line.
     """
     for name in SEARCH_OPTIONS:
-        if name in typed:
+        if name in typed_options:
             raise UsageError(
                 f"--{name.replace('_', '-')} belongs to a search. Add --search METRIC, such as --search acc."
             )
@@ -507,7 +507,7 @@ def _warn_of_search(spec: Spec | None, jobs: int, context: Context, *, dry_run: 
         start = entry_context(spec, context._replace(environment=os.environ))
         for oddity in typed_oddities(spec.argv, Path(start.folder), start.environment, None):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
-        _warn_of_hydra([spec] * jobs, start.folder, typed=dry_run)
+        _warn_of_hydra([spec] * jobs, start.folder, is_typed=dry_run)
 
 
 def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None:
@@ -527,10 +527,10 @@ def _check_words(
     name: str | None,
     *,
     source: str | None,
-    swept: str,
+    swept_text: str,
     replaces: bool,
 ) -> None:
-    """Refuse options that contradict each other; `swept` is the option that makes a sweep, '' for none.
+    """Refuse options that contradict each other; `swept_text` is the option that makes a sweep, '' for none.
 
     Raises:
         UsageError: there is neither a program nor a file of them, or two of the words contradict each other.
@@ -544,10 +544,10 @@ def _check_words(
             f"--from {source} cannot be combined with the program {program[0]!r}. Remove the program, or "
             "write it into the lines of the file."
         )
-    if swept and source is not None:
-        raise UsageError(f"{swept} cannot be combined with --from. Remove one of them.")
-    if replaces and (swept or source is not None):
-        what = swept or "--from"
+    if swept_text and source is not None:
+        raise UsageError(f"{swept_text} cannot be combined with --from. Remove one of them.")
+    if replaces and (swept_text or source is not None):
+        what = swept_text or "--from"
         raise UsageError(
             f"--replace changes one job and cannot be combined with {what}. Remove one of them."
         )
@@ -680,18 +680,18 @@ def _warn_of_programs(
         for oddity in typed_oddities(programs[0].argv, folder, environment, job):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
     if len(specs) > 1:
-        _warn_of_hydra(specs, start.folder, typed=file is None)
+        _warn_of_hydra(specs, start.folder, is_typed=file is None)
     variables = (each.settings.get("env", {}) for each in specs)
     _warn(stored_secrets_warning(variables, (each.argv for each in specs)))
 
 
-def _warn_of_hydra(specs: Sequence[Spec], folder: str, *, typed: bool) -> None:
-    """Print that Hydra programs may write into one folder; `typed` ones with the line that prevents it."""
+def _warn_of_hydra(specs: Sequence[Spec], folder: str, *, is_typed: bool) -> None:
+    """Print that Hydra programs may write into one folder; `is_typed` ones with the line that prevents it."""
     # for several jobs only
     from launcher.experiments.functions.hydra_folders import OWN_FOLDER, shared_folder_warning
 
     words = click.get_current_context().meta[TYPED_WORDS]
-    line = shlex.join(["launcher", "add", *words, OWN_FOLDER]) if typed else ""
+    line = shlex.join(["launcher", "add", *words, OWN_FOLDER]) if is_typed else ""
     _warn(sanitize_terminal(shared_folder_warning((each.argv for each in specs), folder, line)))
 
 
@@ -712,21 +712,25 @@ def _warn_of_places(
     _warn_of_partitions([backends.by_name[name] for name in on if name in backends.by_name], home)
 
 
-def _print_finished(done: Mapping[int, str]) -> None:
+def _print_finished(finished_jobs: Mapping[int, str]) -> None:
     """Print that programs are not queued, because jobs have made their outputs already."""
-    if not done:
+    if not finished_jobs:
         return
-    first = min(done)
-    whose = f"job {first}" if len(done) == 1 else f"job {first} and {len(done) - 1:,} more"
+    first = min(finished_jobs)
+    whose = (
+        f"job {first}"
+        if len(finished_jobs) == 1
+        else f"job {first} and {len(finished_jobs) - 1:,} more"
+    )
     print_stderr(
         f"not queued: {whose} made the same outputs with the same command and files. "
         f"To run it again: launcher retry {first} --force"
     )
 
 
-def _print_added(jobs: Mapping[int, str], done: str | None, *, err: bool) -> None:
+def _print_added(jobs: Mapping[int, str], job_name: str | None, *, err: bool) -> None:
     """Print the numbers of added jobs: on a terminal a summary for a file, otherwise one line per job."""
-    if done is not None and sys.stdout.isatty():
+    if job_name is not None and sys.stdout.isatty():
         first, last = min(jobs), max(jobs)
         names = sanitize_terminal(jobs[first])
         listed = (
@@ -734,7 +738,7 @@ def _print_added(jobs: Mapping[int, str], done: str | None, *, err: bool) -> Non
             if last > first
             else names
         )
-        click.echo(f"{pluralize(len(jobs), 'job')} {done}: {listed}", err=err)
+        click.echo(f"{pluralize(len(jobs), 'job')} {job_name}: {listed}", err=err)
     else:
         lines = (f"{number}\t{sanitize_terminal(name)}" for number, name in jobs.items())
         click.echo("\n".join(lines), err=err)

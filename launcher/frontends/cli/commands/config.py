@@ -106,7 +106,7 @@ def command(everything: bool, as_json: bool) -> None:
         _log_limit(configuration),
         _snapshot_file_limit(configuration),
         *_word_values(configuration),
-        *_sharing(configuration),
+        *_read_sharing(configuration),
         *_backends(configuration),
         *_notify(configuration, messages),
         *_options(configuration, everything=everything),
@@ -173,7 +173,7 @@ def _word_values(configuration: Configuration) -> Iterator[ConfigValue]:
             yield _value_from_file(configuration, list[Json](folders), table, word)
 
 
-def _sharing(configuration: Configuration) -> Iterator[ConfigValue]:
+def _read_sharing(configuration: Configuration) -> Iterator[ConfigValue]:
     """Give how the GPUs are shared, as the file says it or as is built in."""
     rules = configuration.read(SHARING)
     values: dict[str, Json] = {
@@ -344,12 +344,12 @@ def _send_test(settings: NotifySettings | None, *, as_json: bool) -> int:
         raise UsageError(NO_TARGETS)
     host = socket.gethostname()
 
-    def tried(target: NotifyTarget) -> DeliveryResult:
+    def send_test(target: NotifyTarget) -> DeliveryResult:
         return deliver(target, make_trial_message(target.name, host), os.environ)
 
     with ThreadPoolExecutor(max_workers=len(settings.targets)) as threads:
         names = [target.name for target in settings.targets]
-        tries = [*zip(names, threads.map(tried, settings.targets), strict=True)]
+        tries = [*zip(names, threads.map(send_test, settings.targets), strict=True)]
     rows = [(name, "sent" if each.delivered else "failed", each.text) for name, each in tries]
     answer = CommandOutput(
         record=lambda: {

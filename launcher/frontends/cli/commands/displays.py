@@ -135,12 +135,12 @@ def _need_terminal() -> None:
         )
 
 
-def _draw_frame(queue: "QueueSnapshotReader", looked: Event) -> list[TextLine]:
+def _draw_frame(queue: "QueueSnapshotReader", event: Event) -> list[TextLine]:
     """Return one frame, as long as it is."""
     from launcher.frontends.screens.queue_view import snapshot_lines  # as above
 
     screen = queue.read_snapshot()
-    if not screen.gpus and queue.store is not None and looked.wait(FIRST_SAMPLE_S):
+    if not screen.gpus and queue.store is not None and event.wait(FIRST_SAMPLE_S):
         screen = queue.read_snapshot()
     message = [line(queue.message)] if queue.message else []
     return [*snapshot_lines(screen, width()), *message]
@@ -196,11 +196,11 @@ def web(port: int, read_only: bool) -> None:
             with open_queue() as (_, store):
                 restart_scheduler_if_dead(home, store)
 
-    def ready(link: str, chosen: int) -> None:
+    def ready(link: str, index: int) -> None:
         click.echo(link)
         sys.stdout.flush()
         print_stderr(
-            f"To open it from another machine, first run there: {server.tunnel_command(chosen)}"
+            f"To open it from another machine, first run there: {server.tunnel_command(index)}"
         )
         print_stderr("Ctrl-C stops the page; the jobs continue.")
 

@@ -136,7 +136,7 @@ def _run_editor(path: Path, text: str) -> str:
     epilog=f"JOB: {PATTERN_HELP}",
     heading="Change",
     place=40,
-    offered=(State.QUEUED, State.HELD, State.FAILED),
+    offered_states=(State.QUEUED, State.HELD, State.FAILED),
     other_names={"JOB": "modify update change"},
 )
 @click.argument("job", shell_complete=offer_jobs)
@@ -268,7 +268,7 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
 @pattern_command(
     heading="Change",
     place=20,
-    offered=(State.FAILED, State.CANCELLED, State.SKIPPED),
+    offered_states=(State.FAILED, State.CANCELLED, State.SKIPPED),
     other_names={"JOB": "restart rerun requeue resubmit"},
 )
 @optional_patterns
@@ -316,7 +316,7 @@ def retry(
       launcher retry 'fit@lr=0.5' --set lr=0.2
     """
     with open_queue() as (home, store):
-        chosen = _select_retries(home, store, patterns, failed=failed, force=force, sets=sets)
+        chosen = _select_retries(home, store, patterns, only_failed=failed, force=force, sets=sets)
         if not yes:
             chosen = _leave_out_cancelled(store, chosen, patterns, dry_run=dry_run)
         numbers = {job.id for job in chosen}
@@ -384,13 +384,13 @@ def _leave_out_cancelled(
     ]
 
 
-def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") -> None:
+def _refuse_done(selected_jobs: Sequence[JobRow], changes: "Mapping[int, Revision]") -> None:
     """Refuse done jobs that already have the values of `--set`.
 
     Raises:
         UsageError: there is one.
     """
-    for job in chosen:
+    for job in selected_jobs:
         if job.state is State.DONE and (job.id not in changes or not changes[job.id].is_new_job):
             raise UsageError(
                 f"job {job.id} already has these values and is done. To run it again: launcher retry {job.id} --force"
@@ -496,15 +496,15 @@ def _insert_copy(store: Store, revision: "Revision", now: float) -> int:
 
 def _outcome(
     job: JobRow,
-    chosen: Collection[int],
-    held: Collection[int],
+    chosen_jobs: Collection[int],
+    held_jobs: Collection[int],
     changes: "Mapping[int, Revision]",
     others: str = "with them",
 ) -> str:
     if job.id in changes and changes[job.id].is_new_job:
         return f"left unchanged, and a new job queued: {changes[job.id].summary}"
-    outcome = HELD_AGAIN if job.id in held else RETRY.did
-    with_them = "" if job.id in chosen else f" {others}"
+    outcome = HELD_AGAIN if job.id in held_jobs else RETRY.did
+    with_them = "" if job.id in chosen_jobs else f" {others}"
     changed = f", changed: {changes[job.id].summary}" if job.id in changes else ""
     return f"{outcome}{with_them}{changed}"
 
@@ -514,11 +514,11 @@ def _select_retries(
     store: Store,
     patterns: Sequence[str],
     *,
-    failed: bool,
+    only_failed: bool,
     force: bool,
     sets: Sequence[str],
 ) -> list[JobRow]:
-    if not patterns and not failed:
+    if not patterns and not only_failed:
         raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
     if not patterns:
         failed_jobs = store.read.in_state(State.FAILED)
@@ -529,9 +529,9 @@ def _select_retries(
                 "nothing to retry. No job has failed; choose other jobs with a PATTERN."
             )
         return failed_jobs
-    states = {State.FAILED} if failed else ENDED_STATES if force else RETRY.states
+    states = {State.FAILED} if only_failed else ENDED_STATES if force else RETRY.states
     jobs = select(store, patterns, current=True)
-    if sets and not failed and not force:
+    if sets and not only_failed and not force:
         from launcher.experiments.planning.revision import changes_sweep  # pydantic
 
         if any(job.state is State.DONE and changes_sweep(job, sets) for job in jobs):

@@ -74,16 +74,18 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     print_output(answer, as_json=as_json)
 
 
-def _usable(wanted: Collection[str] = ()) -> dict[str, Kind]:
+def _usable(wanted_names: Collection[str] = ()) -> dict[str, Kind]:
     """Return the kinds that can be loaded, and say on stderr which cannot, or cannot work here.
 
     Raises:
         UsageError: one of the wanted kinds cannot be loaded.
     """
     installed = find_kinds()
-    if reasons := [reason for name, reason in installed.unusable.items() if name in wanted]:
+    if reasons := [reason for name, reason in installed.unusable.items() if name in wanted_names]:
         raise UsageError("; ".join(reasons))
-    shown = [kind for name, kind in installed.kinds.items() if not wanted or name in wanted]
+    shown = [
+        kind for name, kind in installed.kinds.items() if not wanted_names or name in wanted_names
+    ]
     _warn((*installed.unusable.values(), *missing_packages(shown)))
     return installed.kinds
 

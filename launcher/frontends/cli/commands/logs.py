@@ -32,7 +32,7 @@ from launcher.system.text import sanitize_terminal
 @pattern_command(
     heading="Watch",
     place=50,
-    offered=(State.RUNNING, State.FAILED),
+    offered_states=(State.RUNNING, State.FAILED),
     other_names={"JOB": "log output cat -c", "JOB -f": "follow tail attach -t"},
 )
 @required_patterns

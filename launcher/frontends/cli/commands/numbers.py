@@ -70,11 +70,11 @@ def command(files: tuple[Path, ...], asked: str | None, as_json: bool) -> None:
     print_output(output, as_json=as_json)
 
 
-def _read(file: Path, asked: Sequence[str]) -> LogReport:
+def _read(file: Path, asked_names: Sequence[str]) -> LogReport:
     if file.is_dir():
         raise UsageError(f"{file} is a folder. Name the log file of a program.")
     try:
-        return read_log_report(file, asked)
+        return read_log_report(file, asked_names)
     except FileNotFoundError as error:
         raise UsageError(f"no file {str(file)!r}. Name the log file of a program.") from error
     except OSError as error:

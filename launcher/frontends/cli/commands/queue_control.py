@@ -145,7 +145,7 @@ def remaining_pilot_lines(home: Home) -> Iterator[str]:
         there = [pilot for pilot in ours if pilot.token in recorded]
         if not there:
             continue
-        named = first_few([*map(_where, there)], NAMED)
+        named = first_few([*map(_describe_place, there)], NAMED)
         yield f"{pluralize(len(there), 'pilot')} of {backend.name}: {named}"
         if backend.reason:
             yield f"  {backend.reason}"
@@ -156,7 +156,7 @@ def remaining_pilot_lines(home: Home) -> Iterator[str]:
         yield f"{pluralize(len(recorded), 'pilot')} of unknown state"
 
 
-def _where(pilot: PilotRow) -> str:
+def _describe_place(pilot: PilotRow) -> str:
     """Return where a pilot is, as its engine knows it."""
     place = f"{pilot.stage} on {pilot.node}" if pilot.node else pilot.stage
     return f"{place} (job {pilot.job})" if pilot.job else place
@@ -511,13 +511,13 @@ def cron_line(home: Path, python: str) -> str:
     return line.replace("%", r"\%")  # crontab(5): a plain one ends the line
 
 
-def find_manager(booted: Path = BOOTED) -> Manager:
+def find_manager(boot_folder: Path = BOOTED) -> Manager:
     """Return whether the user's systemd can be asked."""
     if shutil.which(SYSTEMCTL[0]) is None:
         return Manager.ABSENT
     if _systemctl(*SYSTEMCTL, "show-environment").returncode == 0:
         return Manager.ANSWERS
-    return Manager.SILENT if booted.is_dir() else Manager.ABSENT
+    return Manager.SILENT if boot_folder.is_dir() else Manager.ABSENT
 
 
 def _run_systemctl(*argv: str) -> None:

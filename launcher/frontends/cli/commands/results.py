@@ -7,6 +7,12 @@ from typing import NamedTuple
 import click
 
 from launcher.experiments.kind_interface import Kind
+from launcher.experiments.results.averages import (
+    average_over,
+    covarying_columns,
+    notes_of_groups,
+    repetition_note,
+)
 from launcher.experiments.results.best import best_rows, rank_trials
 from launcher.experiments.results.database_questions import run_query
 from launcher.experiments.results.metric import Metric
@@ -18,12 +24,6 @@ from launcher.experiments.results.metric_direction import (
 )
 from launcher.experiments.results.model_columns import ModelIndex, named_columns, shown_settings
 from launcher.experiments.results.number_notes import left_out_note, number_notes
-from launcher.experiments.results.over import (
-    average_over,
-    covarying_columns,
-    notes_of_groups,
-    repetition_note,
-)
 from launcher.experiments.results.pivot import Pivot, ResultMetrics, metrics_of_rows, pivot
 from launcher.experiments.results.result_jobs import (
     ResultCounts,
@@ -232,7 +232,7 @@ def command(
             return
         superseded = newest_by_superseded(store.database.execute, every)
         of_run = result_jobs(home, store, every, all_jobs=all_jobs)
-        matching = _matching(home, store, every, of_run, patterns, all_jobs=all_jobs)
+        matching = _select_matching(home, store, every, of_run, patterns, all_jobs=all_jobs)
         jobs, kinds = [each.job for each in matching], kinds_of(every)
         now = [each.newest for each in matching]
         models = ModelIndex([each.job.spec_without_sources for each in of_run], kinds)
@@ -313,7 +313,7 @@ class RunOutcome(NamedTuple):
 
 
 def _build_output(
-    found: RunOutcome,
+    outcome: RunOutcome,
     selection: RowSelection,
     metric: str | None,
     shape: Format,
@@ -321,40 +321,42 @@ def _build_output(
     everything: bool,
 ) -> tuple[CommandOutput | None, str]:
     """Return what is asked of the results of a run, None if there is nothing, and the command of the best job."""
-    results, run, asked, again = found.results, found.run, list[str](), ""
+    results, run, asked, again = outcome.results, outcome.run, list[str](), ""
     if any(selection):
         results, asked, again = _apply_selection(
-            _test_rows_if_any(_flat_results(found)), selection, found
+            _test_rows_if_any(_flat_results(outcome)), selection, outcome
         )
     hides_verdicts = metric is not None or (selection.columns and VERDICT not in selection.columns)
     of_tests = not all(map(is_plain, results.rows))
     hidden = results.verdicts if hides_verdicts and of_tests else []
     _print_few(hidden, "verdicts of {}. To print all: --columns verdict")
     if metric is not None:
-        numbers = [] if any(selection) else _marked_numbers(found)
+        numbers = [] if any(selection) else _marked_numbers(outcome)
         told = metrics_of_rows(results.rows, results.columns)
         table = pivot(metric, told, numbers, everything=everything)
         return _metric_output(table, run, shape, hidden), again
     if any(selection):
-        return _selected_rows_output(results, selection, asked, found, shape, hidden), again
-    if not results.rows and (flat := _flat_results(found)).rows:
-        flat = rank_trials(flat, found.searches.metric_of(flat))
-        return _selected_rows_output(flat, selection, (), found, shape), again
+        return _selected_rows_output(results, selection, asked, outcome, shape, hidden), again
+    if not results.rows and (flat := _flat_results(outcome)).rows:
+        flat = rank_trials(flat, outcome.searches.metric_of(flat))
+        return _selected_rows_output(flat, selection, (), outcome, shape), again
     if results.rows or shape is Format.JSON:
-        named = named_columns(found.kinds.values())
+        named = named_columns(outcome.kinds.values())
         hidden_parts = [column for column in dict.fromkeys(named) if column in results.columns]
-        varying = [column for column in results.varying if column not in ROW_KEY_COLUMNS]
+        varying = [column for column in results.varying_columns if column not in ROW_KEY_COLUMNS]
         parts = dict.fromkeys([*varying, *hidden_parts])
         answer = all_rows(
-            results.rows, run, everything=everything, parts=[*parts], unnamed=hidden_parts
+            results.rows, run, everything=everything, parts=[*parts], unnamed_columns=hidden_parts
         )
         return answer, again
     return None, again
 
 
-def _marked_numbers(found: RunOutcome) -> list[ResultMetrics]:
+def _marked_numbers(outcome: RunOutcome) -> list[ResultMetrics]:
     """Return the numbers that the jobs returned. Those of trials that are not complete come last, with a note."""
-    marked = [(each.numbers, trial_mark(each.job, found.searches.marks)) for each in found.returned]
+    marked = [
+        (each.numbers, trial_mark(each.job, outcome.searches.marks)) for each in outcome.returned
+    ]
     marked.sort(key=lambda each: each[1] is not None)
     return [
         numbers._replace(
@@ -366,21 +368,21 @@ def _marked_numbers(found: RunOutcome) -> list[ResultMetrics]:
     ]
 
 
-def _flat_results(found: RunOutcome) -> RunResults:
+def _flat_results(outcome: RunOutcome) -> RunResults:
     """Return the results of tests and folders. If there are none, return what the jobs returned, a row each."""
-    if found.results.rows:
-        return found.results
-    searches = found.searches
-    rows = returned_rows(found.returned, found.kinds, (), found.newest_jobs, searches.marks)
-    jobs = [*(each.job for each in found.returned), *found.newest_jobs]
+    if outcome.results.rows:
+        return outcome.results
+    searches = outcome.searches
+    rows = returned_rows(outcome.returned, outcome.kinds, (), outcome.newest_jobs, searches.marks)
+    jobs = [*(each.job for each in outcome.returned), *outcome.newest_jobs]
     return searches.with_unqueued_seeds(rows, jobs)
 
 
 def _with_counts(
-    answer: CommandOutput, counts: ResultCounts, returned: Sequence[ReturnedValues]
+    answer: CommandOutput, counts: ResultCounts, returned_values: Sequence[ReturnedValues]
 ) -> CommandOutput:
     """Return output whose JSON contains the number of jobs, of those with an older result or none, and the faults."""
-    faults = {each.job.name: [*each.faults] for each in returned if each.faults}
+    faults = {each.job.name: [*each.faults] for each in returned_values if each.faults}
     return answer._replace(
         record=lambda: {
             **answer.record(),
@@ -405,7 +407,7 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     faults = {chosen: unreadable_results(jobs) for chosen, jobs in by_run.items()}
     newest = next((chosen for chosen, fault in faults.items() if not fault), None)
     if newest is None:
-        newest = store.read.newest_run(without=faults) or store.read.newest_run()
+        newest = store.read.newest_run(left_out_runs=faults) or store.read.newest_run()
         if newest is None:
             raise UsageError("the queue has no jobs. To queue one: launcher add -- PROGRAM")
         if newest not in faults:
@@ -416,7 +418,7 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
     return [*store.read.jobs_of(Path(newest[0]), newest[1]).values()]
 
 
-def _matching(
+def _select_matching(
     home: Home,
     store: Store,
     every: Sequence[JobRow],
@@ -452,7 +454,7 @@ def _test_rows_if_any(results: RunResults) -> RunResults:
 
 
 def _apply_selection(
-    single: RunResults, selection: RowSelection, found: RunOutcome
+    single: RunResults, selection: RowSelection, outcome: RunOutcome
 ) -> tuple[RunResults, list[str], str]:
     """Return the rows that a person asks for, the metrics that they name, and the command of the best job.
 
@@ -463,7 +465,7 @@ def _apply_selection(
     if not results.rows:
         raise UsageError("the run has no results yet. See its jobs: launcher status")
     if selection.over:
-        results = average_over(single, selection.over, shown_settings(found.kinds.values()))
+        results = average_over(single, selection.over, shown_settings(outcome.kinds.values()))
         _note_if_nothing_averaged(single, results, selection.over)
         _print_notes_of_groups(results)
         _print_notes(filter(None, [repetition_note(results)]))
@@ -471,15 +473,15 @@ def _apply_selection(
     if selection.best:
         metric, typed = selection.metric(results)
         asked = [metric, *asked]
-        direction = typed or _direction_of(metric, found)
+        direction = typed or _direction_of(metric, outcome)
         if direction is None:
             raise unknown_direction(_BEST, [metric], [metric])
         results, again = _choose_best(
-            single, results, selection, found, metric=metric, direction=direction
+            single, results, selection, outcome, metric=metric, direction=direction
         )
     results = sort_rows(results, selection.sort)
     if selection.sort or not selection.best:
-        results = rank_trials(results, _ranking_metric(selection, results, found.searches))
+        results = rank_trials(results, _ranking_metric(selection, results, outcome.searches))
     if not selection.best:
         results = results._replace(rows=results.rows[: selection.top])
     return results, asked, again
@@ -491,24 +493,24 @@ def _ranking_metric(selection: RowSelection, results: RunResults, searches: RunS
     return by if searches.directions and by in results.metrics else searches.metric_of(results)
 
 
-def _direction_of(metric: str, found: RunOutcome) -> Direction | None:
+def _direction_of(metric: str, outcome: RunOutcome) -> Direction | None:
     """Return the better direction of a metric: that of the searches of the run, otherwise that of its name."""
-    if metric in found.searches.directions:
-        return found.searches.directions[metric]
-    return direction_of(metric, found.kinds.values(), is_of_table=bool(found.results.rows))
+    if metric in outcome.searches.directions:
+        return outcome.searches.directions[metric]
+    return direction_of(metric, outcome.kinds.values(), is_of_table=bool(outcome.results.rows))
 
 
 def _choose_best(
     single: RunResults,
     results: RunResults,
     selection: RowSelection,
-    found: RunOutcome,
+    outcome: RunOutcome,
     *,
     metric: str,
     direction: Direction,
 ) -> tuple[RunResults, str]:
     """Return the best rows and the command of the first; print the direction and the rows that are left out."""
-    jobs, trials = {each.job.name: each.job for each in found.returned}, found.searches
+    jobs, trials = {each.job.name: each.job for each in outcome.returned}, outcome.searches
     best = best_rows(
         results,
         metric,
@@ -522,28 +524,30 @@ def _choose_best(
         text = f"best {rows} per data set by {metric} ({direction.superlative})"
     print_stderr(sanitize_terminal(text))
     _print_notes(best.notes(metric))
-    names = () if best.best is None else jobs_of_rows(single, results).of(best.best)
+    names = () if best.best is None else jobs_of_rows(single, results).names_of(best.best)
     job = jobs.get(names[0]) if names and metric in trials.directions else None
     if job is None:
         return best.results, ""
     return best.results, repeating_command(job, is_trial=job.id in trials.trials)
 
 
-def _note_if_nothing_averaged(before: RunResults, after: RunResults, names: Sequence[str]) -> None:
+def _note_if_nothing_averaged(
+    single_results: RunResults, averaged_results: RunResults, names: Sequence[str]
+) -> None:
     """Say so where no two rows were taken together, and which columns keep them apart."""
-    if any(row[COUNT] > 1 for row in after.rows):
+    if any(row[COUNT] > 1 for row in averaged_results.rows):
         return
-    also = covarying_columns(before, names)
+    also = covarying_columns(single_results, names)
     hint = f". Average over all: --over {','.join([*names, *also])}" if also else ""
-    rows = pluralize(sum(row[COUNT] for row in after.rows), "row")
+    rows = pluralize(sum(row[COUNT] for row in averaged_results.rows), "row")
     text = (
         f"note: nothing was averaged, as no two of {rows} differ only in {', '.join(names)}{hint}"
     )
     print_stderr(sanitize_terminal(text))
 
 
-def _print_notes_of_groups(joined: RunResults) -> None:
-    _print_few(notes_of_groups(joined), "values are missing from {}, see count_note")
+def _print_notes_of_groups(merged_results: RunResults) -> None:
+    _print_few(notes_of_groups(merged_results), "values are missing from {}, see count_note")
 
 
 def _print_few(notes: Sequence[str], more: str) -> None:
@@ -562,7 +566,7 @@ def all_rows(
     *,
     everything: bool = False,
     parts: Sequence[str] = (),
-    unnamed: Sequence[str] = (),
+    unnamed_columns: Sequence[str] = (),
 ) -> CommandOutput:
     """Return the rows of a run as an answer.
 
@@ -571,21 +575,23 @@ def all_rows(
         run: its name.
         everything: each model and data set has a row of its own.
         parts: Columns that distinguish models in a terminal: their parts, and the swept settings.
-        unnamed: Those that an ID does not contain. The other formats have them, too.
+        unnamed_columns: Those that an ID does not contain. The other formats have them, too.
     """
     tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
 
-    def tests(*, brackets: bool = False, rounded: bool = False) -> list[TextTable]:
+    def tests(*, brackets: bool = False, is_rounded: bool = False) -> list[TextTable]:
         if not tested:
             return []
-        return [table_of_tests(tested, brackets=brackets, rounded=rounded, parts=unnamed)]
+        return [
+            table_of_tests(tested, brackets=brackets, is_rounded=is_rounded, parts=unnamed_columns)
+        ]
 
     return CommandOutput(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
         tables=lambda: [*tests(), *plain],
-        latex=lambda: [*tests(brackets=True, rounded=True), *plain],
+        latex=lambda: [*tests(brackets=True, is_rounded=True), *plain],
         rows=lambda: [
             *(row for table in tests(brackets=True) for row in table.cells),
             *(row for table in plain for row in (table.titles, *table.rows)),
@@ -597,14 +603,16 @@ def all_rows(
 def _selected_rows_output(
     results: RunResults,
     selection: RowSelection,
-    asked: Sequence[str],
-    found: RunOutcome,
+    asked_names: Sequence[str],
+    outcome: RunOutcome,
     form: Format,
     notes: Sequence[str] = (),
 ) -> CommandOutput:
     """Return rows that a person has chosen, with the metrics that they asked for first, and notes for LaTeX."""
-    run = found.run
-    names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
+    run = outcome.run
+    names = [results.column(name) for name in selection.columns] or default_columns(
+        results, asked_names
+    )
     # the columns of a terminal of unlimited width; for rows other than tests all formats
     if selection.columns or form is Format.TABS or len(names) == len(results.names):
         results = results._replace(
@@ -618,7 +626,7 @@ def _selected_rows_output(
         return long_rows(ordered) if ordered else [order]
 
     return CommandOutput(
-        record=lambda: {"run": run, "rows": with_sources(ordered, found.returned)},
+        record=lambda: {"run": run, "rows": with_sources(ordered, outcome.returned)},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
         latex=lambda: [_with_notes(flat_table(results, names, latex=True), notes)],

@@ -116,13 +116,13 @@ class Form(StrEnum):
     JSON = "--json"
 
 
-def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
+def _choose_form(dry_run: bool, asked_forms: Mapping[Form, bool]) -> Form:
     """Return the output that the options of a dry run ask for.
 
     Raises:
         UsageError: it is not a dry run, or the options exclude each other.
     """
-    wanted = [form for form, given in asked.items() if given]
+    wanted = [form for form, given in asked_forms.items() if given]
     if wanted and not dry_run:
         raise UsageError(f"{wanted[0]} works only with --dry-run")
     if len(wanted) > 1 and Form.COMMANDS in wanted:
@@ -487,15 +487,17 @@ def _queue(store: Store, comparison: Comparison, context: Context) -> SubmittedR
     parts += [f"{submission.joined} already queued or running"] if submission.joined else []
     parts += [f"{submission.cached} done before"] if submission.cached else []
     print_stderr(f"{plan.name}: {pluralize(len(submission.jobs), 'job')}, {', '.join(parts)}")
-    for text in (other_options(comparison.jobs), other_folder(comparison, queued=True)):
+    for text in (other_options(comparison.jobs), other_folder(comparison, is_queued=True)):
         if text:
             print_stderr(sanitize_terminal(text))
     return submission
 
 
-def _print_remaining(store: Store, submitted: Iterable[SubmittedRun], runs: Sequence[str]) -> None:
+def _print_remaining(
+    store: Store, submitted_runs: Iterable[SubmittedRun], runs: Sequence[str]
+) -> None:
     """Print how many jobs go on after Ctrl-C, and how to come back to them or to cancel them."""
-    numbers = [number for submission in submitted for number in submission.jobs]
+    numbers = [number for submission in submitted_runs for number in submission.jobs]
     left = sum(row.state in OPEN_STATES for row in store.read.jobs_by_id(numbers))
     chosen = [f"run:{sanitize_terminal(run)}" for run in dict.fromkeys(runs)]
     print_stderr(
@@ -531,7 +533,7 @@ def _list(
     plans: Sequence[Plan],
     taskfiles: Sequence[str],
     form: Form,
-    compared: Callable[[Store | None, Plan], Comparison],
+    compare_plan: Callable[[Store | None, Plan], Comparison],
     options: Sequence[str],
     pass_env: Sequence[str],
     backends: Backends,
@@ -544,7 +546,7 @@ def _list(
         plans: one for each task file.
         taskfiles: their paths, as typed.
         form: the output.
-        compared: compares a plan with the queue.
+        compare_plan: compares a plan with the queue.
         options: further options of the command, as typed; they belong to the command that starts it.
         pass_env: variables to pass to the jobs, in addition to those of the plans.
         backends: the configured ones.
@@ -564,7 +566,7 @@ def _list(
         kinds = {job.kind: plan.kinds[job.kind] for plan in plans for job in plan.jobs}
         history = read_history(store, kinds, gpus=bool(state.machine.gpus))
         for plan, path in zip(plans, taskfiles, strict=True):
-            comparison = compared(store, plan)
+            comparison = compare_plan(store, plan)
             comparisons.append(comparison)
             jobs = comparison.jobs
             elsewhere = () if form is Form.COMMANDS else preview_backends(jobs, backends, ask)
@@ -589,7 +591,7 @@ def _list(
             elif form is Form.JSON:
                 savings = comparison.savings
                 records.append(
-                    plan_json(plan, jobs, preview, _tree(plan), refused=reasons, savings=savings)
+                    plan_json(plan, jobs, preview, _tree(plan), refusals=reasons, savings=savings)
                     | {"snapshot": snapshot and snapshot.source.manifest.key}
                 )
             else:
@@ -601,7 +603,7 @@ def _list(
                     tree=_tree(plan),
                     width=shutil.get_terminal_size((WIDTH, 24)).columns,
                     everything=form is Form.ALL,
-                    refused=reasons,
+                    refusals=reasons,
                     snapshot="" if snapshot is None else str(snapshot),
                 )
                 lines += ["", listing] if lines else [listing]

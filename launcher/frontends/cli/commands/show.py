@@ -53,7 +53,7 @@ NEEDS = 10  # jobs that are listed; the others are counted
     epilog=f"JOB: {PATTERN_HELP}",
     heading="Watch",
     place=40,
-    offered=(State.RUNNING, State.FAILED),
+    offered_states=(State.RUNNING, State.FAILED),
     other_names={"JOB": "info inspect describe sstat seff -i"},
 )
 @click.argument("job", shell_complete=offer_jobs)

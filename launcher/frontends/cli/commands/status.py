@@ -65,7 +65,7 @@ _FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # states that `head` must show
 @pattern_command(
     heading="Watch",
     place=10,
-    offered=(State.RUNNING, State.FAILED),
+    offered_states=(State.RUNNING, State.FAILED),
     other_names={"": "ps ls list queue jobs squeue qstat bjobs -l"},
 )
 @optional_patterns
@@ -257,7 +257,7 @@ def _print_queue(
             records = details.job_records(home, store, jobs)
             if columns is not None:
                 records = [values_of(record, columns) for record in records]
-            record = _record(home, store, records, waiting=waiting, ended=ended)
+            record = _record(home, store, records, waiting_count=waiting, ended_count=ended)
         else:
             for job in _records(home, store, jobs, shown):
                 state = job["state"] if job["state"] in _FIRST_IN_PIPE else None
@@ -321,8 +321,8 @@ def _record(
     store: Store | None = None,
     jobs: Sequence[dict[str, Json]] = (),
     *,
-    waiting: int = 0,
-    ended: int = 0,
+    waiting_count: int = 0,
+    ended_count: int = 0,
 ) -> dict[str, Json]:
     """Return the queue for JSON.
 
@@ -330,8 +330,8 @@ def _record(
         home: where it is.
         store: its database; None: there is none yet.
         jobs: the records of those that are listed.
-        waiting: how many that wait are not.
-        ended: how many that have ended are not.
+        waiting_count: how many that wait are not.
+        ended_count: how many that have ended are not.
     """
     # modules about the machine and its pilots, which a listing does not show
     from launcher.frontends.screens.host_reader import HostReader
@@ -360,8 +360,8 @@ def _record(
         else [search_record(each) for each in in_order(store.searches.all())],
         "host": host.to_json(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
-        "truncated": bool(waiting or ended),
-        "left_out": {"waiting": waiting, "ended": ended},
+        "truncated": bool(waiting_count or ended_count),
+        "left_out": {"waiting": waiting_count, "ended": ended_count},
         "jobs": [*jobs],
     }
 

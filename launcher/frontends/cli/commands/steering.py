@@ -95,7 +95,7 @@ def _resume_search(store: Store, search: SearchRow) -> None:
 
 
 def _end_search(store: Store, search: SearchRow) -> None:
-    store.searches.end(search.id, CANCELLED, failed=False)
+    store.searches.end(search.id, CANCELLED, has_failed=False)
 
 
 _SEARCH_PAUSED = SearchChange(_pause_search, "paused: no further trial starts")
@@ -116,17 +116,17 @@ def _changing_command(
         on_search: the change of the searches of a run, None for no change.
         settings: of the command.
     """
-    settings.setdefault("offered", [state for state in ORDER if state in rule.states])
+    settings.setdefault("offered_states", [state for state in ORDER if state in rule.states])
 
     def verb(change_of: Callable[..., JobChange]) -> click.Command:
         @wraps(change_of)
-        def steer(patterns: tuple[str, ...], dry_run: bool, **given: Any) -> None:
+        def steer(patterns: tuple[str, ...], dry_run: bool, **arguments: Any) -> None:
             with open_queue() as (home, store):
                 searches, jobs = _select(store, patterns, rule, on_search)
                 if not jobs:
                     _change_searches(home, store, searches, on_search, dry_run=dry_run)
                     return
-                change = change_of(SelectedJobs(store, jobs, dry_run, rule), **given)
+                change = change_of(SelectedJobs(store, jobs, dry_run, rule), **arguments)
                 jobs = [*change.jobs]
                 if dry_run:
                     print_planned_changes(jobs, change.would)
@@ -156,13 +156,13 @@ def _print_missed(store: Store, rule: ChangeRule, jobs: Sequence[JobRow]) -> Non
             print_stderr(text.format(format_job_names(those)))
 
 
-def _by_rule(chosen: SelectedJobs) -> JobChange:
+def _by_rule(selection: SelectedJobs) -> JobChange:
     """Return the change of jobs exactly as their rule says, without those that it cannot change.
 
     Raises:
         UsageError: it can change none.
     """
-    store, jobs, _, rule = chosen
+    store, jobs, _, rule = selection
     obstacles = {
         number: obstacle
         for number, obstacle in rule.obstacles(store, jobs).items()
@@ -234,7 +234,7 @@ def _change_searches(
 )
 @required_patterns
 @dry_run_option
-def hold(chosen: SelectedJobs) -> JobChange:
+def hold(selection: SelectedJobs) -> JobChange:
     """Keep queued jobs from starting.
 
     They start after `launcher release`. Running jobs are not affected. A search of a run is paused.
@@ -244,7 +244,7 @@ def hold(chosen: SelectedJobs) -> JobChange:
       launcher hold 'train/*'
       launcher hold run:quickstart --dry-run
     """
-    return _by_rule(chosen)
+    return _by_rule(selection)
 
 
 @_changing_command(
@@ -256,7 +256,7 @@ def hold(chosen: SelectedJobs) -> JobChange:
 )
 @required_patterns
 @dry_run_option
-def release(chosen: SelectedJobs) -> JobChange:
+def release(selection: SelectedJobs) -> JobChange:
     """Let held jobs start.
 
     Jobs are held by `launcher hold` and `launcher add --hold`, and if too many jobs of their command failed.
@@ -266,7 +266,7 @@ def release(chosen: SelectedJobs) -> JobChange:
       launcher release 'train/*'
       launcher release 12 13
     """
-    return _by_rule(chosen)
+    return _by_rule(selection)
 
 
 # a negative number is not an option
@@ -281,7 +281,7 @@ def release(chosen: SelectedJobs) -> JobChange:
 @click.argument("number", type=PRIORITY_VALUE)
 @required_patterns
 @dry_run_option
-def priority(chosen: SelectedJobs, number: int) -> JobChange:
+def priority(selection: SelectedJobs, number: int) -> JobChange:
     """Set the priority of waiting jobs.
 
     Higher starts earlier; the default is 0. One point is worth a day of waiting: a job with priority 1
@@ -293,10 +293,10 @@ def priority(chosen: SelectedJobs, number: int) -> JobChange:
       launcher priority -1 run:quickstart
     """
     return JobChange(
-        lambda numbers, _: chosen.store.job_control.set_priority(numbers, number),
+        lambda numbers, _: selection.store.job_control.set_priority(numbers, number),
         lambda job: f"get {PRIORITY.did} {job.priority} → {number}",
         lambda job: f"{PRIORITY.did} {job.priority} → {number}",
-        chosen.jobs,
+        selection.jobs,
     )
 
 
@@ -315,7 +315,7 @@ def priority(chosen: SelectedJobs, number: int) -> JobChange:
 )
 @yes_option
 @dry_run_option
-def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
+def cancel(selection: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
     """Cancel jobs.
 
     Waiting jobs are removed from the queue. Running jobs, with their child processes, get SIGTERM, and
@@ -330,7 +330,7 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
       launcher cancel run:quickstart --yes
       launcher cancel --now 12 --yes
     """
-    store, jobs, dry_run, _ = chosen
+    store, jobs, dry_run, _ = selection
     words = KILLED if at_once else ENDED
     running = [job for job in jobs if job.state is State.RUNNING]
     if needy := store.read.dependents_of(job.id for job in jobs):
@@ -340,10 +340,10 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
         what = f"{words.verb} {pluralize(len(running), 'running job')}"
         if not running:
             what = f"{CANCEL.verb} {pluralize(len(jobs), 'job')}"
-        confirm_changes(jobs, f"{what}?", needed=bool(running))
+        confirm_changes(jobs, f"{what}?", is_needed=bool(running))
 
-    def text(job: JobRow, running: str) -> str:
-        return running if job.state is State.RUNNING else CANCEL.did
+    def text(job: JobRow, running_text: str) -> str:
+        return running_text if job.state is State.RUNNING else CANCEL.did
 
     return JobChange(
         partial(store.job_control.cancel, at_once=at_once),
@@ -357,12 +357,12 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
     TOUCH,
     heading="Change",
     place=30,
-    offered=(State.FAILED, State.CANCELLED, State.SKIPPED),
+    offered_states=(State.FAILED, State.CANCELLED, State.SKIPPED),
 )
 @required_patterns
 @yes_option
 @dry_run_option
-def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
+def touch(selection: SelectedJobs, yes: bool) -> JobChange:
     """Accept the files of ended programs as they are.
 
     The jobs count as done without running. Their outputs and inputs are recorded as they are now, so the next
@@ -378,18 +378,20 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
       launcher touch 12 --dry-run
       launcher touch run:quickstart --yes
     """
-    jobs, others = with_outputs(chosen.jobs)
+    jobs, others = with_outputs(selection.jobs)
     check_outputs(jobs)
-    chosen.store.job_control.check_no_writer(jobs)
+    selection.store.job_control.check_no_writer(jobs)
     if others:
         print_stderr(f"unchanged, not programs with outputs: {format_job_names(others)}")
-    if not (chosen.dry_run or yes) and len(jobs) > 1:
-        confirm_changes(jobs, f"accept the files of {pluralize(len(jobs), 'job')}?", needed=True)
+    if not (selection.dry_run or yes) and len(jobs) > 1:
+        confirm_changes(jobs, f"accept the files of {pluralize(len(jobs), 'job')}?", is_needed=True)
 
     def accept(numbers: list[int], now: float) -> list[int]:
         digests = FileDigests(find_home(os.environ).digests, watch_hashing())
-        control = chosen.store.job_control
-        control.accept_files([read_accepted_files(chosen.store, job, digests) for job in jobs], now)
+        control = selection.store.job_control
+        control.accept_files(
+            [read_accepted_files(selection.store, job, digests) for job in jobs], now
+        )
         digests.save()
         if skipped := control.skipped_after(numbers):
             them = " ".join(str(job.id) for job in skipped[:_FEW])
@@ -423,7 +425,7 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
 )
 @required_patterns
 @dry_run_option
-def pause(chosen: SelectedJobs) -> JobChange:
+def pause(selection: SelectedJobs) -> JobChange:
     """Pause running jobs until `launcher resume`.
 
     All processes of a job are stopped (SIGSTOP). Reserved cores, memory and GPU memory stay reserved, and
@@ -437,7 +439,7 @@ def pause(chosen: SelectedJobs) -> JobChange:
       launcher pause train/gan2:pre
       launcher pause 12 13
     """
-    return _by_rule(chosen)
+    return _by_rule(selection)
 
 
 @_changing_command(
@@ -449,7 +451,7 @@ def pause(chosen: SelectedJobs) -> JobChange:
 )
 @required_patterns
 @dry_run_option
-def resume(chosen: SelectedJobs) -> JobChange:
+def resume(selection: SelectedJobs) -> JobChange:
     """Continue paused jobs.
 
     Jobs are paused by `launcher pause`.
@@ -459,7 +461,7 @@ def resume(chosen: SelectedJobs) -> JobChange:
       launcher resume train/gan2:pre
       launcher resume run:quickstart --dry-run
     """
-    return _by_rule(chosen)
+    return _by_rule(selection)
 
 
 # --- what owners write on jobs to find them again

@@ -32,7 +32,7 @@ from launcher.system.text_table import tab_separated
     heading="Watch",
     place=60,
     summary="Wait until jobs end or run; the exit code says how.",
-    offered=(State.RUNNING, State.QUEUED, State.HELD),
+    offered_states=(State.RUNNING, State.QUEUED, State.HELD),
     other_names={"JOB": "-w"},
 )
 @optional_patterns
@@ -90,7 +90,7 @@ def command(
         numbers = [each.id for each in searches]
         ended_before = [each.id for each in failed_searches(store, patterns)]
         followed = JobTracker(
-            home, store, jobs, since=last, is_scheduler_alive=False, searches=numbers
+            home, store, jobs, first_event=last, is_scheduler_alive=False, searches=numbers
         )
         wait_until(followed, WaitGoal(goal), first_failure=first_failure, timeout_s=timeout)
         ended = [*followed.rows.values()]

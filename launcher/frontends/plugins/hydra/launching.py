@@ -126,7 +126,7 @@ def _interrupt(futures: Sequence[Future[Any]], sweep: SweepOptions) -> None:
     if not left:
         return
     if sweep.on_interrupt == CANCEL:
-        cancel_jobs(left, running=True)
+        cancel_jobs(left, cancel_running=True)
         print_stderr(f"note: cancelled {pluralize(len(left), 'job')}")
         return
     print_stderr(continue_note(left))

@@ -46,7 +46,7 @@ def read_options(options: Mapping[str, Any]) -> SweepOptions:
     """
     for option in options:
         if option not in DEFAULTS and option not in job_options():
-            raise UnknownName("option", f"hydra.launcher.{option}", _spelled())
+            raise UnknownName("option", f"hydra.launcher.{option}", _spell_options())
     given = {name: _plain(value) for name, value in options.items() if value is not None}
     on_interrupt, workers = given.pop("on_interrupt", CONTINUE), given.pop("max_workers", None)
     if on_interrupt not in (CONTINUE, CANCEL):
@@ -61,7 +61,7 @@ def read_options(options: Mapping[str, Any]) -> SweepOptions:
     return SweepOptions(given, None if name is None else str(name), workers, on_interrupt)
 
 
-def _spelled() -> list[str]:
+def _spell_options() -> list[str]:
     return [f"hydra.launcher.{name}" for name in (*DEFAULTS, *job_options())]
 
 

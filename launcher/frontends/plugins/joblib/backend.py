@@ -156,7 +156,7 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
                 executor.shutdown(wait=False, cancel_futures=True)
         if left:
             with contextlib.suppress(Error, OSError):  # the queue may be gone, too
-                cancel_jobs(left, running=True)
+                cancel_jobs(left, cancel_running=True)
 
     def terminate(self) -> None:
         """End a call of `Parallel`."""
@@ -171,8 +171,8 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             self._executor = Executor(self._limit, at_exit="cancel", **options)
         return self._executor
 
-    def _watch(self, over: threading.Event) -> None:
-        while not over.wait(LOOK_S):
+    def _watch(self, stop_event: threading.Event) -> None:
+        while not stop_event.wait(LOOK_S):
             waiting = next(iter([*self._open]), None)
             if waiting is None:
                 continue

@@ -64,7 +64,7 @@ class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is o
 
     def _note_dropped_parameters(self) -> None:
         """Print which parameters of Slurm have no effect, each once."""
-        from launcher.frontends.plugins.submitit.ignored import (
+        from launcher.frontends.plugins.submitit.ignored_parameters import (
             find_dropped_parameters,
             ignored_parameters_note,
         )

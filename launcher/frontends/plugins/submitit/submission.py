@@ -119,16 +119,16 @@ def _check_size(pickle: Path, number: int, max_size_gb: float) -> None:
         )
 
 
-def _has_checkpoint(delayed: DelayedSubmission) -> bool:
+def _has_checkpoint(submission: DelayedSubmission) -> bool:
     names = ("checkpoint", "__submitit_checkpoint__")
-    return any(hasattr(delayed.function, name) for name in names)
+    return any(hasattr(submission.function, name) for name in names)
 
 
-def _write_pickle(delayed: DelayedSubmission, path: Path) -> None:
+def _write_pickle(submission: DelayedSubmission, path: Path) -> None:
     parts = [
-        ("function", delayed.function),
-        *((f"argument {n}", value) for n, value in enumerate(delayed.args, 1)),
-        *delayed.kwargs.items(),
+        ("function", submission.function),
+        *((f"argument {n}", value) for n, value in enumerate(submission.args, 1)),
+        *submission.kwargs.items(),
     ]
     with path.open("wb") as file:
-        dump(delayed, file, f"a call of {name_of(delayed.function)}", REMEDY, parts)
+        dump(submission, file, f"a call of {name_of(submission.function)}", REMEDY, parts)

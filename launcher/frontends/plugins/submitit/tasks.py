@@ -117,10 +117,10 @@ def forwarded_signal(name: str, tasks: Sequence[Task]) -> Iterator[None]:
         yield
         return
 
-    def forward(received: int, _: FrameType | None) -> None:
+    def forward(signal_number: int, _: FrameType | None) -> None:
         for task in tasks:
             with contextlib.suppress(ProcessLookupError):
-                task.process.send_signal(received)
+                task.process.send_signal(signal_number)
 
     before = signal.signal(number, forward)
     try:

@@ -159,7 +159,7 @@ class Top(App[int]):
         """Read the queue again; an error is shown, and the next read may succeed."""
         try:
             self.snapshot = self._queue.read_snapshot(
-                waiting=self._overview.waiting, search_text=self._search_text
+                waiting_limit=self._overview.waiting, search_text=self._search_text
             )
             self._overview.show(self.snapshot)
             if self._queue.store is not self._store:
@@ -209,7 +209,7 @@ class Top(App[int]):
         if key == "?":
             self._text = TextPage(help_page)
         elif key == "q" or (key == "escape" and not page.press(key)):
-            self._back(key)
+            self._go_back(key)
         elif key in KEYS:
             self._propose_change(key, self._jobs(page))
         elif key == "escape" or page.press(key):
@@ -231,7 +231,7 @@ class Top(App[int]):
             return self._overview.jobs
         return [] if page.job is None else [page.job]
 
-    def _back(self, key: str) -> None:
+    def _go_back(self, key: str) -> None:
         if self._text is not None:
             self._text = None
         elif self._opened is not None:
@@ -341,10 +341,10 @@ class Top(App[int]):
         longest = first.longest
         self._typed.begin(Prompt(label=label, hint=hint, text=text, longest=longest, done=done))
 
-    def _write_texts(self, texts: Sequence[JobText], typed: str) -> None:
+    def _write_texts(self, texts: Sequence[JobText], typed_text: str) -> None:
         chosen = self._select_jobs([text.job.id for text in texts], to_change=True)
         if chosen is not None:
-            self.show_message(write_texts(texts, chosen[0], typed), TextStyle.GOOD)
+            self.show_message(write_texts(texts, chosen[0], typed_text), TextStyle.GOOD)
             self._refresh_after_change()
 
     def _select_jobs(

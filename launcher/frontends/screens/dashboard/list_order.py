@@ -61,7 +61,7 @@ _KEYS: Mapping[str, Mapping[str, _Key]] = {
     "waiting": {**_LIST_KEYS, "memory": _requested_memory},
     "recent": {
         **_COMMON_KEYS,
-        "time": lambda ended: None if ended.seconds is None else -ended.seconds,
+        "time": lambda job: None if job.seconds is None else -job.seconds,
     },
     "found": _LIST_KEYS,
 }

@@ -94,7 +94,7 @@ class LogPage:
             self._hit, self._note, self._goal = None, "", None
             self._tail.anchor = None
         self._apply_search_result()
-        lines = self._tail.lines(log, width, back=not self._window.follows)
+        lines = self._tail.lines(log, width, is_backwards=not self._window.follows)
         self._window.fit(len(lines), height)
         if not lines:
             absence = "it has not run yet" if log is None else "nothing is written yet"

@@ -38,13 +38,13 @@ class LogTail:
         """Whether the log has bytes after the part."""
         return self._part.end_offset < self._part.size
 
-    def lines(self, log: Path | None, width: int, *, back: bool = False) -> list[str]:
+    def lines(self, log: Path | None, width: int, *, is_backwards: bool = False) -> list[str]:
         """Return a part of a log as lines of at most `width` columns.
 
         Args:
             log: the file, which need not exist.
             width: columns.
-            back: the user scrolls back in it: a long log does not move meanwhile.
+            is_backwards: the user scrolls back in it: a long log does not move meanwhile.
         """
         size, changed = 0, 0
         if log is not None:
@@ -55,7 +55,7 @@ class LogTail:
             self.anchor = None  # the log was rewritten
         state = (log, size, changed, self.anchor)
         has_grown = log == self.log and size >= max(self._part.size, MOST_BYTES)
-        if state != self._read and not (back and self.anchor is None and has_grown):
+        if state != self._read and not (is_backwards and self.anchor is None and has_grown):
             self.log, self._read, self._width = log, state, 0
             self._part = _NO_PART if log is None else _part_around(log, self.anchor)
         if width != self._width:

@@ -48,10 +48,10 @@ class Overview:
     @property
     def job(self) -> int | None:
         """The selected job."""
-        return None if self._selected is None else self._selected.job
+        return None if self._selected_stop is None else self._selected_stop.job
 
     @property
-    def _selected(self) -> CursorStop | None:
+    def _selected_stop(self) -> CursorStop | None:
         stops = self._layout.stops
         return stops[self._place] if stops else None
 
@@ -82,7 +82,7 @@ class Overview:
         return True
 
     def _mark(self, key: str) -> None:
-        chosen = self._selected
+        chosen = self._selected_stop
         if chosen is None:
             return
         if key == "m":
@@ -106,7 +106,9 @@ class Overview:
 
     def _move(self, key: str) -> bool:
         match key:
-            case "j" if self._selected is not None and not self._is_visible(self._selected):
+            case "j" if self._selected_stop is not None and not self._is_visible(
+                self._selected_stop
+            ):
                 self._select_stop(self._place)  # it is below the window
             case "j":
                 self._select_stop(self._place + 1)
@@ -146,12 +148,14 @@ class Overview:
         if not layout.lines:
             return [*head, line(self.message).truncate(width)][:height]
         first, end = (
-            (0, 0) if self._selected is None else (self._selected.first, self._selected.end)
+            (0, 0)
+            if self._selected_stop is None
+            else (self._selected_stop.first, self._selected_stop.end)
         )
         marked = {stop.first for stop in layout.stops if stop.job in self.marked}
         lines = [
             _with_margin(
-                layout.lines[number], chosen=number == first < end, marked=number in marked
+                layout.lines[number], is_chosen=number == first < end, is_marked=number in marked
             )
             for number in range(window.top, window.end)
         ]
@@ -174,16 +178,16 @@ class Overview:
             return
         narrowed = self._drawn_for[1] != width
         self._drawn_for = (screen, width)
-        before = self._selected if self._moved else None
+        before = self._selected_stop if self._moved else None
         self._layout = lay_out_sections(queue_view.sections(screen, width - MARGIN))
         self._place = self._layout.find(before, self._place)
-        if before is None or self._selected is None:
+        if before is None or self._selected_stop is None:
             return
         if narrowed or self._place:
             if self._window.top and not narrowed:
-                self._window.top += self._selected.first - before.first  # it stays on its row
+                self._window.top += self._selected_stop.first - before.first  # it stays on its row
             self._window.count = len(self._layout.lines)
-            self._window.show(self._selected.first, self._selected.end)
+            self._window.show(self._selected_stop.first, self._selected_stop.end)
 
     def _select_stop(self, place: int) -> None:
         """Select a job, and scroll to it."""
@@ -200,13 +204,13 @@ class Overview:
             if beyond > self.waiting:
                 self.waiting = min(MOST, beyond + FEWEST)
 
-    def _change_section(self, by: int) -> None:
+    def _change_section(self, amount: int) -> None:
         """Scroll another section to the top of the window, and select its first job."""
         here = self._window.top
-        if self._selected is not None and self._selected.first < self._window.end:
-            here = max(here, self._selected.first)
+        if self._selected_stop is not None and self._selected_stop.first < self._window.end:
+            here = max(here, self._selected_stop.first)
         tops = self._layout.tops
-        place = sum(top <= here for top in tops) - 1 + by
+        place = sum(top <= here for top in tops) - 1 + amount
         if not 0 <= place < len(tops):
             return
         self._window.top = tops[place]
@@ -235,8 +239,8 @@ class Overview:
         return stop.first == window.top or (window.top < stop.first and stop.end <= window.end)
 
 
-def _with_margin(row: TextLine, *, chosen: bool, marked: bool) -> TextLine:
-    cursor = TextSpan(CURSOR if chosen else " ", TextStyle.STRONG)
+def _with_margin(row: TextLine, *, is_chosen: bool, is_marked: bool) -> TextLine:
+    cursor = TextSpan(CURSOR if is_chosen else " ", TextStyle.STRONG)
     return TextLine(
-        (cursor, TextSpan(MARK if marked else " ", TextStyle.WARN), *row.spans), row.job
+        (cursor, TextSpan(MARK if is_marked else " ", TextStyle.WARN), *row.spans), row.job
     )

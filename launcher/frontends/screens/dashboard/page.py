@@ -61,17 +61,17 @@ class Layout(NamedTuple):
     stops: tuple[CursorStop, ...]
     tops: tuple[int, ...]  # first lines of the sections
 
-    def find(self, chosen: CursorStop | None, place: int) -> int:
+    def find(self, cursor_stop: CursorStop | None, place: int) -> int:
         """Return the index of the stop of the selected job, or 0 if none was selected.
 
         Args:
-            chosen: where the cursor was.
+            cursor_stop: where the cursor was.
             place: which of all stops that was; it is taken where the job is gone.
         """
-        if chosen is None or not self.stops:
+        if cursor_stop is None or not self.stops:
             return 0
-        same = [n for n, stop in enumerate(self.stops) if stop.job == chosen.job]
-        there = [n for n in same if self.stops[n].section == chosen.section]
+        same = [n for n, stop in enumerate(self.stops) if stop.job == cursor_stop.job]
+        there = [n for n in same if self.stops[n].section == cursor_stop.section]
         return next(iter([*there, *same]), min(place, len(self.stops) - 1))
 
 

@@ -27,11 +27,11 @@ NO_USED_BYTES: Mapping[str, int] = MappingProxyType({})
 
 def reservations_of(
     start_or_claim: Start | Claim,
-    asked: Resources,
+    resources: Resources,
     *,
     totals: Mapping[str, int],
-    unified: Collection[str] = (),
-    used: Mapping[str, int] = NO_USED_BYTES,
+    unified_gpus: Collection[str] = (),
+    used_bytes: Mapping[str, int] = NO_USED_BYTES,
     estimate: int | None = None,
     mask: int = -1,
     rules: SharingRules = SharingRules(),  # noqa: B008  # a frozen value
@@ -42,10 +42,10 @@ def reservations_of(
 
     Args:
         start_or_claim: Place that the job has or will get.
-        asked: Its request.
+        resources: Its request.
         totals: Memory of each GPU.
-        unified: GPUs that use the main memory of the machine.
-        used: Measured usage by the job.
+        unified_gpus: GPUs that use the main memory of the machine.
+        used_bytes: Measured usage by the job.
         estimate: Reserved bytes if the reservation follows the usage, None for a fixed part of the
             GPU.
         mask: Mask of the cores that it may get.
@@ -54,7 +54,7 @@ def reservations_of(
     told: list[tuple[str, int, int | None]] = [
         (core_resource_name(mask), start_or_claim.cpus, None)
     ]
-    ram = asked.ram or 0
+    ram = resources.ram or 0
     for uuid in (
         start_or_claim.devices if isinstance(start_or_claim, Start) else start_or_claim.gpus
     ):
@@ -62,14 +62,14 @@ def reservations_of(
         size = start_or_claim.vram
         if size is None and not start_or_claim.exclusive:
             size = rules.unknown_bytes(total) if estimate is None else estimate
-        if uuid in unified:
+        if uuid in unified_gpus:
             ram += size or 0
         if size is None:
             size = total
-        if asked.exclusive:
+        if resources.exclusive:
             size = max(total, size)
             told.append((resource_name(EXCLUSIVE, uuid), 1, None))
-        told += [(uuid, size, used.get(uuid)), (resource_name(JOBS, uuid), 1, None)]
+        told += [(uuid, size, used_bytes.get(uuid)), (resource_name(JOBS, uuid), 1, None)]
     if ram:
         told.insert(1, (MEMORY, ram, None))
     return [Reservation(*each, job=start_or_claim.job) for each in told]
@@ -170,27 +170,27 @@ class GpuAccounting:
             return False
         return all(process.used is not None for process in gpu.processes)
 
-    def _hides_processes(self, gpu: GpuSnapshot, running: Mapping[int, Claim]) -> bool:
+    def _hides_processes(self, gpu: GpuSnapshot, running_claims: Mapping[int, Claim]) -> bool:
         """Return whether a driver lists no process on a GPU although a job of ours works there, as in containers."""
         if gpu.processes or not gpu.utilisation:
             return False
-        there = (claim for claim in running.values() if gpu.uuid in claim.gpus)
+        there = (claim for claim in running_claims.values() if gpu.uuid in claim.gpus)
         ages = (
             growth.age_s for each in there if (growth := self.usage_tracker.memory_of(each).growth)
         )
         return max(ages, default=0.0) >= HIDDEN_S
 
     def set_own_processes(
-        self, claims: Iterable[Claim], unsupervised: Mapping[int, int] | None = None
+        self, claims: Iterable[Claim], jobs_by_pid: Mapping[int, int] | None = None
     ) -> None:
         """Update the set of our processes before the next reading uses it.
 
         Args:
             claims: The attempts that run or are about to start.
-            unsupervised: pid → job of programs whose supervisors are dead, None for no change.
+            jobs_by_pid: pid → job of programs whose supervisors are dead, None for no change.
         """
-        if unsupervised is not None:
-            self._unsupervised = dict(unsupervised)
+        if jobs_by_pid is not None:
+            self._unsupervised = dict(jobs_by_pid)
         jobs = {claim.job for claim in claims if claim.gpus}
         lone = {pid: job for pid, job in self._unsupervised.items() if job in jobs}
         supervised = jobs - set(lone.values())
@@ -220,14 +220,18 @@ class GpuAccounting:
                     self.shared_time.adopt((job, number), record, now)
 
     def _driver_usage(
-        self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
+        self, gpus: Iterable[GpuSnapshot], running_claims: Mapping[int, Claim]
     ) -> defaultdict[int, dict[str, int | None]]:
         """Return the driver's values for our processes by job and GPU, None if their memory is not reported."""
         used = defaultdict[int, dict[str, int | None]](dict)
         for gpu in gpus:
             for process in gpu.processes or ():
                 job = self._ours.job_of_pid(process.pid)
-                if job is None or job not in running or gpu.uuid not in running[job].gpus:
+                if (
+                    job is None
+                    or job not in running_claims
+                    or gpu.uuid not in running_claims[job].gpus
+                ):
                     continue
                 self._lists_own_processes = True
                 there = used[job].get(gpu.uuid, 0)
@@ -257,8 +261,8 @@ class GpuAccounting:
                 claim,
                 claim.spec.resources,
                 totals=totals,
-                unified=shared_memory_gpus(self._sample.gpus),
-                used=self.usage_tracker.memory_of(claim).used,
+                unified_gpus=shared_memory_gpus(self._sample.gpus),
+                used_bytes=self.usage_tracker.memory_of(claim).used,
                 estimate=self._published_estimate(claim, rules),
                 mask=mask,
                 rules=rules,

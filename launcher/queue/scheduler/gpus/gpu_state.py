@@ -57,14 +57,18 @@ NO_SAMPLE_YET = "waiting for the state of the GPUs"
 logger = logging.getLogger(__name__)
 
 
-def _confirm_start(before: Decision, after: Decision) -> Decision:
+def _confirm_start(old_decision: Decision, new_decision: Decision) -> Decision:
     """Return a start that is still valid with the newest reservations of others, otherwise its waiting reason."""
-    if not isinstance(before, Start) or isinstance(after, Wait) or before == after:
-        return after if isinstance(before, Start) else before
-    if after.devices == before.devices:
-        return before
+    if (
+        not isinstance(old_decision, Start)
+        or isinstance(new_decision, Wait)
+        or old_decision == new_decision
+    ):
+        return new_decision if isinstance(old_decision, Start) else old_decision
+    if new_decision.devices == old_decision.devices:
+        return old_decision
     return Wait(
-        job=before.job,
+        job=old_decision.job,
         reason="waiting for a new decision: another scheduler took the place first",
         code=ReasonCode.OUTPACED,
     )
@@ -145,29 +149,29 @@ class SchedulerGpus:
         trouble = self._poller.error
         return f"{NO_SAMPLE_YET} ({trouble})" if trouble else NO_SAMPLE_YET
 
-    def has_sample_since(self, at: float) -> bool:
+    def has_sample_since(self, timestamp: float) -> bool:
         """Whether there was a reading after a time (monotonic)."""
-        return self._sample.at > at
+        return self._sample.at > timestamp
 
     def poll(
         self,
         claims: Collection[Claim],
-        unsupervised: Mapping[int, int],
+        jobs_by_pid: Mapping[int, int],
         *,
-        wanted: bool,
-        measuring: bool = False,
+        is_wanted: bool,
+        is_measuring: bool = False,
     ) -> dict[int, Eviction]:
         """Request a reading if necessary, and process the newest one. Return the jobs to evict, with reasons.
 
         Args:
             claims: The running attempts.
-            unsupervised: pid → job of programs whose supervisors are dead.
-            wanted: A job runs on a GPU or waits for one.
-            measuring: A job waits for the measurement of a new attempt.
+            jobs_by_pid: pid → job of programs whose supervisors are dead.
+            is_wanted: A job runs on a GPU or waits for one.
+            is_measuring: A job waits for the measurement of a new attempt.
         """
-        self.accounting.set_own_processes(claims, unsupervised)
-        if not wanted or self._poller.request_sample(
-            after_change=self.has_peer_change, measuring=measuring
+        self.accounting.set_own_processes(claims, jobs_by_pid)
+        if not is_wanted or self._poller.request_sample(
+            after_change=self.has_peer_change, is_measuring=is_measuring
         ):
             self.has_peer_change = False
         self._sample = self._poller.latest_sample() or NO_SAMPLE
@@ -200,9 +204,9 @@ class SchedulerGpus:
         self._write_file()
         return leaving
 
-    def evict(self, leaving: Mapping[int, Eviction]) -> None:
+    def evict(self, evictions: Mapping[int, Eviction]) -> None:
         """Note which jobs have to leave their GPUs, on any node."""
-        for job, eviction in leaving.items():
+        for job, eviction in evictions.items():
             if job not in self.evictions:
                 logger.warning("job=%d stop reason=%r", job, eviction.why)
             self.evictions[job] = eviction
@@ -399,7 +403,7 @@ class SchedulerGpus:
                 start,
                 resources[start.job],
                 totals=totals,
-                unified=shared_memory_gpus(machine.gpus),
+                unified_gpus=shared_memory_gpus(machine.gpus),
                 estimate=start.estimate,
                 mask=self._core_mask,
                 rules=machine.rules,

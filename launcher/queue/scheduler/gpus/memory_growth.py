@@ -38,22 +38,22 @@ class MemoryGrowth:
         """Whether the usage at the newest reading is higher than before."""
         return self.first_byte is not None and not self.steady_looks
 
-    def add_sample(self, at: float, used: int) -> None:
+    def add_sample(self, timestamp: float, used_bytes: int) -> None:
         """Add a reading.
 
         Args:
-            at: Time of the reading.
-            used: Bytes on the GPU with the highest usage.
+            timestamp: Time of the reading.
+            used_bytes: Bytes on the GPU with the highest usage.
         """
-        if self.first_byte is None and used > 0:
-            self.first_byte = at
-        if used > self.steady_used * (1 + STEADY):
-            self.steady_since, self.steady_looks, self.steady_used = at, 0, used
+        if self.first_byte is None and used_bytes > 0:
+            self.first_byte = timestamp
+        if used_bytes > self.steady_used * (1 + STEADY):
+            self.steady_since, self.steady_looks, self.steady_used = timestamp, 0, used_bytes
         else:
             self.steady_looks += 1
-            if at >= self.steady_since + IDLE_STEADY_S:
-                self.steady_used = min(self.steady_used, used)
-        self.at, self.used = at, used
+            if timestamp >= self.steady_since + IDLE_STEADY_S:
+                self.steady_used = min(self.steady_used, used_bytes)
+        self.at, self.used = timestamp, used_bytes
 
     def is_steady(self, load: float | None) -> bool:
         """Return whether its usage is not expected to grow much any more.

@@ -37,19 +37,21 @@ class LastingReservations:
         self._samples: deque[tuple[float, dict[ForeignReservation, int]]] = deque()
 
     def add_sample(
-        self, at: float, foreign: Iterable[ForeignReservation]
+        self, timestamp: float, foreign: Iterable[ForeignReservation]
     ) -> tuple[ForeignReservation, ...]:
         """Add a reading. Return the lowest reservations of all readings in the last LASTING_S.
 
         Args:
-            at: Time of the reading, monotonic seconds.
+            timestamp: Time of the reading, monotonic seconds.
             foreign: Unused reservations of others.
         """
-        self._samples.append((at, {each._replace(amount=0): each.amount for each in foreign}))
-        while len(self._samples) > 1 and self._samples[1][0] <= at - LASTING_S:
+        self._samples.append(
+            (timestamp, {each._replace(amount=0): each.amount for each in foreign})
+        )
+        while len(self._samples) > 1 and self._samples[1][0] <= timestamp - LASTING_S:
             self._samples.popleft()
         (first, reserved), *later = self._samples
-        if first > at - LASTING_S:
+        if first > timestamp - LASTING_S:
             return ()
         return tuple(
             queue._replace(amount=min(amount, *(look.get(queue, 0) for _, look in later)))
@@ -72,7 +74,7 @@ class _Occupant(NamedTuple):
     is_growing: bool
 
     @property
-    def unused(self) -> int:
+    def unused_bytes(self) -> int:
         """How many bytes are reserved for it and not in use."""
         return max(0, (self.claim.vram or 0) - self.used)
 
@@ -88,7 +90,7 @@ def choose_evictions(
     claims: Sequence[Claim],
     usage_tracker: GpuUsageTracker,
     foreign: Iterable[ForeignReservation],
-    leaving: Collection[int],
+    evicted_jobs: Collection[int],
     *,
     now: float,
 ) -> dict[int, Eviction]:
@@ -99,7 +101,7 @@ def choose_evictions(
         claims: The running attempts.
         usage_tracker: Their usage.
         foreign: Unused reservations of other queues.
-        leaving: Jobs that are already being evicted. Their memory counts as free.
+        evicted_jobs: Jobs that are already being evicted. Their memory counts as free.
         now: Seconds since 1970.
     """
     reserved: dict[str, int] = {}
@@ -120,19 +122,22 @@ def choose_evictions(
             for memory in [usage_tracker.memory_of(claim)]
             if (growth := memory.growth) is not None
         ]
-        left = {*leaving, *evicted}
+        left = {*evicted_jobs, *evicted}
         evicted |= _choose_eviction(gpu, there, reserved.get(gpu.uuid, 0), left)
     return evicted
 
 
 def _choose_eviction(
-    gpu: GpuSnapshot, there: Sequence[_Occupant], reserved: int, leaving: Collection[int]
+    gpu: GpuSnapshot,
+    other_occupants: Sequence[_Occupant],
+    reserved_bytes: int,
+    evicted_jobs: Collection[int],
 ) -> dict[int, Eviction]:
-    if gpu.used is None or not gpu.total or len(there) < 1 + (not reserved):
+    if gpu.used is None or not gpu.total or len(other_occupants) < 1 + (not reserved_bytes):
         return {}
-    stay = [each for each in there if each.claim.job not in leaving]
-    free = gpu.total - gpu.used + sum(each.used for each in there if each not in stay)
-    owed = reserved + sum(each.unused for each in stay)
+    stay = [each for each in other_occupants if each.claim.job not in evicted_jobs]
+    free = gpu.total - gpu.used + sum(each.used for each in other_occupants if each not in stay)
+    owed = reserved_bytes + sum(each.unused_bytes for each in stay)
     growing = any(each.is_growing and is_estimated(each.claim) for each in stay)
     lacking = owed - free if owed else growth_margin_of(gpu.total) - free if growing else 0
     able = [each for each in stay if each.can_be_stopped and each.used > 0]
@@ -149,11 +154,11 @@ def _lost_seconds(occupant: _Occupant) -> float:
     return min(occupant.ran_s, LONGEST_LOSS_S) if can_resume(occupant.claim) else occupant.ran_s
 
 
-def _eviction(gpu: GpuSnapshot, chosen: _Occupant, free: int, owed: int) -> Eviction:
+def _eviction(gpu: GpuSnapshot, occupant: _Occupant, free: int, owed_bytes: int) -> Eviction:
     has = f"{gpu.label} had only {format_bytes(max(0, free))} free"
-    why = f"{has} for reservations of {format_bytes(owed)}" if owed else has
+    why = f"{has} for reservations of {format_bytes(owed_bytes)}" if owed_bytes else has
     return Eviction(
-        why=f"{why}; stopping this job, which used {format_bytes(chosen.used)}, loses the least work",
+        why=f"{why}; stopping this job, which used {format_bytes(occupant.used)}, loses the least work",
         cause=EndCause.GPU_MEMORY,
-        vram=chosen.used,
+        vram=occupant.used,
     )

@@ -111,7 +111,7 @@ def running_of_claim(
         load=make_load(
             usage.expected_sm if load.sm is None else load.sm,
             usage.slowdown if load.slowdown is None else load.slowdown,
-            measured=load.measured,
+            is_measured=load.measured,
             steps=load.steps,
         ),
         run=str(claim.run),

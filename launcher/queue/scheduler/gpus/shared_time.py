@@ -154,7 +154,7 @@ class SharedTime:
         return make_load(
             account.recent_busy_s / account.recent_sampled_s if enough else None,
             slowdown_per_job(_slowdown(account), _mean_others(account)),
-            measured=True,
+            is_measured=True,
             steps=account.step is not None,
         )
 
@@ -186,10 +186,10 @@ class SharedTime:
                 self._times[key] = account
 
     def _count_steps(
-        self, account: _AttemptTimes, at: float, claim: Claim, neighbours: int
+        self, account: _AttemptTimes, timestamp: float, claim: Claim, neighbours: int
     ) -> None:
         """Add the time since the last reading, and the steps in it."""
-        passed_s = at - account.at
+        passed_s = timestamp - account.at
         step = read_newest_report(self._home.attempt(*claim.key).progress)
         before, account.neighbours = account.neighbours, neighbours
         last, account.step = account.step, step
@@ -214,9 +214,9 @@ class SharedTime:
     def _count_load(
         self,
         account: _AttemptTimes,
-        at: float,
+        timestamp: float,
         job: int,
-        there: Iterable[GpuSnapshot],
+        gpus: Iterable[GpuSnapshot],
         owners: dict[int, int | None],
     ) -> None:
         """Add the load on its GPUs, unless others reduce it.
@@ -226,17 +226,17 @@ class SharedTime:
         process gets less than alone. Its measured load then counts only if it is higher than the
         known one.
         """
-        passed_s = at - account.at
+        passed_s = timestamp - account.at
         account.count(0.0, account.idle_s)
         account.idle_s = 0.0
         if not 0 < passed_s <= LONGEST_GAP_S:
             return
-        for gpu in there:
+        for gpu in gpus:
             known = [process for process in gpu.processes or () if process.sm is not None]
             own = [process.sm or 0.0 for process in known if owners[process.pid] == job]
             total = sum(process.sm or 0.0 for process in known)
             reported = gpu.utilisation == 0 or bool(known)  # a process that did nothing is not
-            loading = account.sampled_s == 0 and at < account.began + LOADING_S
+            loading = account.sampled_s == 0 and timestamp < account.began + LOADING_S
             if not own and reported and not loading:
                 account.idle_s += passed_s
             elif own:
@@ -252,7 +252,7 @@ class SharedTime:
 def _count_neighbours(
     claim: Claim,
     claims: Iterable[Claim],
-    there: Iterable[GpuSnapshot],
+    gpus: Iterable[GpuSnapshot],
     owners: dict[int, int | None],
 ) -> int:
     """Return how many others there are on an attempt's GPUs: on that of them where there are most."""
@@ -262,7 +262,7 @@ def _count_neighbours(
         if other.job != claim.job
     ]
     counts = [0]
-    for gpu in there:
+    for gpu in gpus:
         processes = gpu.processes or ()
         reports_use = any(process.sm is not None for process in processes)
         strangers = [process for process in processes if owners[process.pid] is None]

@@ -41,13 +41,13 @@ LONGEST_MEASURING_S = (
 )
 
 
-def _cuda_context(report: MemoryReport, used: int | None) -> int | None:
+def _cuda_context(report: MemoryReport, used_bytes: int | None) -> int | None:
     """Return the memory of CUDA outside the allocator, as reported by the worker or as the difference. None if unknown."""
     if report.context is not None:
         return report.context
-    if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
+    if used_bytes is None or not report.reserved <= used_bytes <= report.reserved + LARGEST_CONTEXT:
         return None
-    return used - report.reserved
+    return used_bytes - report.reserved
 
 
 def _reported_bytes(report: MemoryReport, uuid: str, claim: Claim) -> int | None:
@@ -98,7 +98,7 @@ class GpuUsageTracker:
         claims: Iterable[Claim],
         gpus: Sequence[GpuSnapshot],
         driver_usage: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
-        at: float,
+        timestamp: float,
     ) -> None:
         """Record the usage of the running attempts.
 
@@ -107,7 +107,7 @@ class GpuUsageTracker:
             gpus: GPUs of the newest reading.
             driver_usage: Returns the driver's values of an attempt, in bytes by GPU, and its GPUs
                 without a value.
-            at: Time of the reading, monotonic seconds.
+            timestamp: Time of the reading, monotonic seconds.
         """
         before, self._memory = self._memory, {}
         lines, self._similarity_keys = self._similarity_keys, {}
@@ -139,8 +139,8 @@ class GpuUsageTracker:
             told = reported_peak(report, taken.context)
             taken.peak = largest_known(earlier.peak, *taken.used.values(), told)
             taken.estimate = earlier.estimate
-            taken.growth = earlier.growth or MemoryGrowth(began=at, steady_since=at)
-            taken.growth.add_sample(at, max(taken.used.values(), default=0))
+            taken.growth = earlier.growth or MemoryGrowth(began=timestamp, steady_since=timestamp)
+            taken.growth.add_sample(timestamp, max(taken.used.values(), default=0))
             self._memory[key] = taken
             line = self._similarity_keys[key] = lines.get(key) or similarity_key_of(claim)
             load = self._load(claim)
@@ -166,10 +166,10 @@ class GpuUsageTracker:
         return self._memory.get(claim.key) or AttemptMemory()
 
     def gpus_without_ended(
-        self, running: Iterable[Claim], sampled: Iterable[GpuSnapshot]
+        self, running_claims: Iterable[Claim], sampled_gpus: Iterable[GpuSnapshot]
     ) -> tuple[GpuSnapshot, ...]:
         """Return the GPUs without what attempts took that have ended since they were seen."""
-        attempts = {claim.key for claim in running}
+        attempts = {claim.key for claim in running_claims}
         gone: Counter[str] = Counter()
         for key, taken in self._memory.items():
             if key not in attempts:
@@ -178,7 +178,7 @@ class GpuUsageTracker:
             replace(gpu, used=max(0, gpu.used - gone[gpu.uuid]))
             if gpu.uuid in gone and gpu.used is not None
             else gpu
-            for gpu in sampled
+            for gpu in sampled_gpus
         )
 
     def read_reported_ends(self, claims: Iterable[Claim]) -> None:

@@ -22,18 +22,18 @@ class UsageAccumulator:
 
     def __init__(
         self,
-        past: Callable[[float, float], Sequence[PastUsage]],
+        read_past_usage: Callable[[float, float], Sequence[PastUsage]],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         """Begin without having counted.
 
         Args:
-            past: returns what ended attempts used between two times, in seconds since 1970.
+            read_past_usage: returns what ended attempts used between two times, in seconds since 1970.
             clock: seconds since 1970; it may be set.
             monotonic: seconds; it never is.
         """
-        self._past, self._clock, self._monotonic = past, clock, monotonic
+        self._past, self._clock, self._monotonic = read_past_usage, clock, monotonic
         self._usage: ResourceUsage | None = None
         self._at = 0.0
         self._rate = ResourceUsage()
@@ -53,14 +53,16 @@ class UsageAccumulator:
         self._rate = sum((_usage_rate(claim, totals) for claim in running), ResourceUsage())
         return self._usage
 
-    def _initial_usage(self, running: Sequence[Claim], totals: Mapping[str, int]) -> ResourceUsage:
+    def _initial_usage(
+        self, running_claims: Sequence[Claim], totals: Mapping[str, int]
+    ) -> ResourceUsage:
         now, use = self._clock(), ResourceUsage()
         for past in self._past(now - USAGE_HISTORY_S, now):
             span_s = past.ended_at - past.started_at
             if span_s > 0:
                 weight = decayed_seconds(now - past.started_at, now - past.ended_at) / span_s
                 use += _usage_rate(past, totals).multiply(weight * past.seconds)
-        for claim in running:
+        for claim in running_claims:
             use += _usage_rate(claim, totals).multiply(decayed_seconds(now - claim.claimed, 0.0))
         return use
 

@@ -23,8 +23,8 @@ class AgeTracker:
 
     def correct_clock(
         self,
-        waiting: Iterable[Waiting],
-        running: Iterable[Running],
+        waiting_jobs: Iterable[Waiting],
+        running_jobs: Iterable[Running],
         *,
         now: float,
         steady: float,
@@ -32,8 +32,8 @@ class AgeTracker:
         """Return jobs with times that match the wall clock as it is now.
 
         Args:
-            waiting: All waiting jobs. Times of other jobs are deleted.
-            running: All running jobs. Times of other jobs are deleted.
+            waiting_jobs: All waiting jobs. Times of other jobs are deleted.
+            running_jobs: All running jobs. Times of other jobs are deleted.
             now: The wall clock.
             steady: A clock that also counts the machine's sleep and is never set.
         """
@@ -48,13 +48,13 @@ class AgeTracker:
             shift = age - (steady - since)
             return shift if abs(shift) > DRIFT_S else 0.0
 
-        for job in waiting:
+        for job in waiting_jobs:
             came = job.since + job.priority * PRIORITY_POINT_S  # a rank may lie a century away
             if shift := clock_shift((job.job, job.since), came):
                 since, until = job.since + shift, job.backfill_until + shift
                 job = job._replace(since=since, backfill_until=until)
             candidates.append(job)
-        for run in running:
+        for run in running_jobs:
             began = run.since
             if began is not None and (shift := clock_shift((run.job, "runs", began), began)):
                 ends = None if run.ends is None else run.ends + shift

@@ -179,18 +179,18 @@ def find_blockers(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bo
 
 def _end_time_of(
     inventory: Inventory,
-    wanted: int,
+    needed_amount: int,
     free: int,
     amount_of: Callable[[Running], int],
     now: float,
 ) -> EndTime | None:
     """Return when this many cores or bytes are free, None if not even after all our jobs have ended."""
-    if wanted <= max(0, free):
+    if needed_amount <= max(0, free):
         return now, 0
     turns = inventory.end_times
     for key, run in sorted(inventory.running.items(), key=lambda entry: turns[entry[0]]):
         free += amount_of(run)
-        if wanted <= free:
+        if needed_amount <= free:
             return max(turns[key], (now, 0))
     return None
 
@@ -208,9 +208,9 @@ class ReservationAging:
         """Begin without jobs."""
         self._phases: dict[int, tuple[float, bool]] = {}  # since when it is so, whether it is kept
 
-    def with_held_reservations(self, waiting: Iterable[Waiting], now: float) -> list[Waiting]:
+    def with_held_reservations(self, waiting_jobs: Iterable[Waiting], now: float) -> list[Waiting]:
         """Return the jobs; those for which resources of ours are kept now hold a reservation."""
-        jobs = list(waiting)
+        jobs = list(waiting_jobs)
         there = {job.job for job in jobs}
         self._phases = {job: turn for job, turn in self._phases.items() if job in there}
         return [

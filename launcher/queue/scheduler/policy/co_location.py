@@ -45,7 +45,7 @@ UNKNOWN_LOAD = GpuLoad()
 
 
 def make_load(
-    sm: object, slowdown: object, *, measured: bool = False, steps: bool = False
+    sm: object, slowdown: object, *, is_measured: bool = False, steps: bool = False
 ) -> GpuLoad:
     """Return a load from stored or measured values. Impossible values count as unknown."""
     use = sm if isinstance(sm, int | float) and 0 <= sm <= 1 else None
@@ -55,7 +55,7 @@ def make_load(
     return GpuLoad(
         None if use is None else round(use * _USES) / _USES,
         None if factor is None else round(max(1.0, factor) * _FACTORS) / _FACTORS,
-        measured and use is not None,
+        is_measured and use is not None,
         steps,
     )
 

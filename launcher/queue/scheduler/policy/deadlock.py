@@ -96,9 +96,9 @@ def _find_stuck(own: int, queue: Queue) -> frozenset[int]:
 class _Judgement:
     """Which jobs may end, if some running jobs never do."""
 
-    def __init__(self, queue: Queue, stuck: frozenset[int]) -> None:
-        self._queue, self._stuck = queue, stuck
-        self._held = {job: queue.holdings[job] for job in sorted(stuck)}
+    def __init__(self, queue: Queue, stuck_jobs: frozenset[int]) -> None:
+        self._queue, self._stuck = queue, stuck_jobs
+        self._held = {job: queue.holdings[job] for job in sorted(stuck_jobs)}
 
     def may_return(self, wait: AwaitedJobs) -> bool:
         return all(map(self._may_end, wait.jobs))
@@ -118,40 +118,40 @@ class _Judgement:
             return f"job {job} cannot start while this program waits for it: it needs {lack}"
         return next((text for need in request.needs if (text := self.explain(need))), "")
 
-    def _shortfall(self, asked: Resources) -> str:
+    def _shortfall(self, resources: Resources) -> str:
         """Return which resource does not suffice beside what the stuck jobs hold, and who holds it; '' if all do."""
         totals, held = self._queue.totals, self._held
         cpus = sum(each.cpus for each in held.values())
-        if asked.cpus > totals.cpus - cpus:
+        if resources.cpus > totals.cpus - cpus:
             which = [job for job, each in held.items() if each.cpus]
-            return (
-                f"{pluralize(asked.cpus, 'CPU core')}, and {_hold(which)} {cpus} of {totals.cpus}"
-            )
+            return f"{pluralize(resources.cpus, 'CPU core')}, and {_hold(which)} {cpus} of {totals.cpus}"
         ram = sum(each.ram for each in held.values())
-        if asked.ram is not None and totals.ram and asked.ram > totals.ram - ram:
+        if resources.ram is not None and totals.ram and resources.ram > totals.ram - ram:
             which = [job for job, each in held.items() if each.ram]
             has = f"{format_bytes(ram)} of {format_bytes(totals.ram)}"
-            return f"{format_bytes(asked.ram)} of main memory, and {_hold(which)} {has}"
-        if not totals.gpus or not asked.may_need_gpu:
+            return f"{format_bytes(resources.ram)} of main memory, and {_hold(which)} {has}"
+        if not totals.gpus or not resources.may_need_gpu:
             return ""
-        named = {uuid for uuid, gpu in totals.gpus.items() if asked.device in (uuid, gpu.number)}
+        named = {
+            uuid for uuid, gpu in totals.gpus.items() if resources.device in (uuid, gpu.number)
+        }
         usable = named or {*totals.gpus}
-        full = {uuid for uuid in usable if self._is_full(uuid, totals.gpus[uuid].vram, asked)}
-        count = max(1, asked.gpus)
+        full = {uuid for uuid in usable if self._is_full(uuid, totals.gpus[uuid].vram, resources)}
+        count = max(1, resources.gpus)
         if count <= len(usable) - len(full):
             return ""
         which = [job for job, each in held.items() if full & {*each.gpus}]
-        size = "" if asked.vram is None else f" with {format_bytes(asked.vram)}"
-        what = asked.device if named else pluralize(count, "GPU")
+        size = "" if resources.vram is None else f" with {format_bytes(resources.vram)}"
+        what = resources.device if named else pluralize(count, "GPU")
         taken = "it" if named else f"{len(full)} of {len(usable)}"
         return f"{what}{size}, and {_hold(which)} {taken}"
 
-    def _is_full(self, uuid: str, total: int, asked: Resources) -> bool:
+    def _is_full(self, uuid: str, total: int, resources: Resources) -> bool:
         """Whether a job does not fit on a GPU beside the stuck ones. Estimates of memory do not count."""
         there = [each for each in self._held.values() if uuid in each.gpus]
         vram = sum(each.vram or 0 for each in there)
-        excludes = any(each.exclusive for each in there) or (asked.exclusive and bool(there))
-        return excludes or (bool(there) and vram + (asked.vram or 0) > total)
+        excludes = any(each.exclusive for each in there) or (resources.exclusive and bool(there))
+        return excludes or (bool(there) and vram + (resources.vram or 0) > total)
 
 
 def _hold(jobs: Sequence[int]) -> str:

@@ -52,8 +52,8 @@ from launcher.system.units import format_seconds
 
 
 def decide(
-    waiting: Sequence[Waiting],
-    running: Iterable[Running],
+    waiting_jobs: Sequence[Waiting],
+    running_jobs: Iterable[Running],
     machine: Machine,
     now: float = 0.0,
     policy: SchedulingPolicy = DEFAULT_POLICY,
@@ -66,18 +66,20 @@ def decide(
     memory that others use.
 
     Args:
-        waiting: The waiting jobs.
-        running: Running jobs with their reservations, the oldest first.
+        waiting_jobs: The waiting jobs.
+        running_jobs: Running jobs with their reservations, the oldest first.
         machine: The resources.
         now: Seconds, on the clock of `Running.ends`.
         policy: The policy.
     """
     if not policy.uses_estimates:  # recorded durations and measured loads on GPUs
-        waiting = [
-            job._replace(seconds=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for job in waiting
+        waiting_jobs = [
+            job._replace(seconds=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for job in waiting_jobs
         ]
-        running = [run._replace(ends=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for run in running]
-    return MachineScheduler(machine, running, policy=policy).decide(waiting, now)
+        running_jobs = [
+            run._replace(ends=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for run in running_jobs
+        ]
+    return MachineScheduler(machine, running_jobs, policy=policy).decide(waiting_jobs, now)
 
 
 # seconds for which a GPU is drained for a job that fits beside few others; longer for an
@@ -94,7 +96,7 @@ class MachineScheduler:
     def __init__(
         self,
         machine: Machine,
-        running: Iterable[Running] = (),
+        running_jobs: Iterable[Running] = (),
         *,
         policy: SchedulingPolicy = DEFAULT_POLICY,
         explain: bool = True,
@@ -102,7 +104,7 @@ class MachineScheduler:
         """Take stock; see `Inventory`."""
         if not policy.shares_gpus:
             machine = machine._replace(rules=machine.rules._replace(max_per_gpu=1))
-        self.inventory = Inventory(machine, running, explain=explain)
+        self.inventory = Inventory(machine, running_jobs, explain=explain)
         self._reserves_for = policy.reserves_for
         self._blocked_reason = ""  # reason of the first job, if no other may start before it
         self._has_hinted = (
@@ -114,7 +116,7 @@ class MachineScheduler:
         # resources yielded to peer users during this decision
         self._peer_reservations = PeerReservations(self.inventory, ())
 
-    def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
+    def decide(self, waiting_jobs: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
         self._reservation, self._blocked_reason, self._has_hinted = None, "", False
         self._undrained.clear()
@@ -122,7 +124,7 @@ class MachineScheduler:
         self._peer_reservations = PeerReservations(
             self.inventory, peers_by_usage(self.inventory.machine), now
         )
-        decisions = [self._decide(request, now) for request in waiting]
+        decisions = [self._decide(request, now) for request in waiting_jobs]
         self._peer_reservations.release()
         return decisions
 
@@ -130,12 +132,12 @@ class MachineScheduler:
         """Count what a job took that a decision has started as free."""
         self.inventory.remove_job(self._started.pop(job))
 
-    def record_usage(self, job: int, used: int) -> int:
+    def record_usage(self, job: int, used_bytes: int) -> int:
         """Count the usage of a job that was started with an estimate, and return how much it can have.
 
         Args:
             job: Number of the job.
-            used: Bytes on each of its GPUs.
+            used_bytes: Bytes on each of its GPUs.
 
         Returns:
             Bytes on the fullest of its GPUs that are not counted for others there.
@@ -143,7 +145,7 @@ class MachineScheduler:
         run = self._started[job]
         self.inventory.remove_job(run)
         room = self.inventory.free_on(run.devices)
-        known = run._replace(vram=min(used, max(0, room)), unmeasured_s=None)
+        known = run._replace(vram=min(used_bytes, max(0, room)), unmeasured_s=None)
         self._started[job] = known
         self.inventory.add_job(known)
         return room

@@ -132,7 +132,7 @@ def order_by_policy(
         line.sort(key=lambda job: -response_ratio(job, now))
     if policy.reserves_for is not ReservationPolicy.OVERDUE or not line:
         return line
-    place = min(range(len(line)), key=lambda at: line[at].backfill_until)
+    place = min(range(len(line)), key=lambda index: line[index].backfill_until)
     if line[place].backfill_until > now:
         return line
     first = line.pop(place)

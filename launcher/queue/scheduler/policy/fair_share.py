@@ -127,12 +127,12 @@ def peer_request(peer: PeerScheduler, machine: Machine) -> Waiting:
 
 
 def demand_of(
-    waiting: Sequence[Waiting], decisions: Sequence[Decision], machine: Machine
+    waiting_jobs: Sequence[Waiting], decisions: Sequence[Decision], machine: Machine
 ) -> tuple[ResourceDemand | None, int]:
     """Return the published request and its job: the first one without room. None if there is none."""
     waits = [
         (job, decision.lacking_resource)
-        for job, decision in zip(waiting, decisions, strict=True)
+        for job, decision in zip(waiting_jobs, decisions, strict=True)
         if isinstance(decision, Wait)
     ]
     for job, lacks in waits:
@@ -165,13 +165,13 @@ def demand_of(
 
 
 def starving_resource(
-    demand: ResourceDemand | None, running: Iterable[Running], machine: Machine, now: float
+    demand: ResourceDemand | None, running_jobs: Iterable[Running], machine: Machine, now: float
 ) -> ResourceKind | None:
     """Return the resource that others yield to us after a long wait without any of it, None if there is none.
 
     Args:
         demand: Our request.
-        running: Our jobs.
+        running_jobs: Our jobs.
         machine: With the reservations of other queues, including those of our user.
         now: On the clock of `ResourceDemand.since`.
     """
@@ -182,7 +182,7 @@ def starving_resource(
     }
     ours = (
         ResourceUsage(len(run.devices), run.cpus, run.ram).amount_of(demand.lacks)
-        for run in running
+        for run in running_jobs
     )
     has = any(ours) or any(_reserved_amount(home, demand.lacks, machine) for home in homes)
     return None if has else demand.lacks
@@ -336,7 +336,7 @@ class PeerReservations:
         lacks: Shortfall | None,
         cpus: int,
     ) -> tuple[Shortfall | None, Wait | None]:
-        """Return what a job lacks whatever is left to others, and whether it waits for their sake.
+        """Return what a job lacks even without reservations for others, and the wait that these cause.
 
         Args:
             request: the job.

@@ -286,28 +286,28 @@ class GpuState:
         return self._end_times_by_id[id(job)]
 
     def _fits(
-        self, need: GpuRequest, free: int, beside: tuple[GpuLoad, ...], *, exclusive: int
+        self, need: GpuRequest, free: int, other_loads: tuple[GpuLoad, ...], *, exclusive: int
     ) -> bool:
         """Return whether a job can run here with our other jobs, `exclusive` of which share with none."""
         if self.closed_reason or (need.excludes_others and self.other_users):
             return False
         if need.may_use_reserve:
             free += self.reserve
-        if need.estimated and beside:
+        if need.estimated and other_loads:
             free -= self.growth_margin
         if self.request_bytes(need) > free:
             return False
-        if not beside:
+        if not other_loads:
             return self.is_quiet or not need.needs_quiet_gpu
-        return not need.exclusive and not exclusive and self._has_gpu_time(need.load, beside)
+        return not need.exclusive and not exclusive and self._has_gpu_time(need.load, other_loads)
 
-    def _has_gpu_time(self, load: GpuLoad, beside: tuple[GpuLoad, ...]) -> bool:
+    def _has_gpu_time(self, load: GpuLoad, other_loads: tuple[GpuLoad, ...]) -> bool:
         """Return whether a job may come to others: by their number, and by how busy they keep the GPU."""
-        if self.max_jobs is not None and len(beside) >= self.max_jobs:
+        if self.max_jobs is not None and len(other_loads) >= self.max_jobs:
             return False
         if not self.is_adaptive:
             return True
-        return can_share(load, beside, self.foreign_load)
+        return can_share(load, other_loads, self.foreign_load)
 
     def lacks_gpu_time(self, need: GpuRequest) -> bool:
         """Return whether a job could start here now if what runs kept the GPU less busy."""
@@ -319,17 +319,17 @@ class GpuState:
         fits = self.has_host_memory(need) and self.request_bytes(need) <= free
         return fits and not self._has_gpu_time(need.load, self.loads)
 
-    def can_share_with(self, load: GpuLoad, beside: tuple[GpuLoad, ...]) -> bool:
+    def can_share_with(self, load: GpuLoad, other_loads: tuple[GpuLoad, ...]) -> bool:
         """Return whether a job improves throughput with others, which need not be those that run here now."""
-        return not beside or self._has_gpu_time(load, beside)
+        return not other_loads or self._has_gpu_time(load, other_loads)
 
-    def remaining_room(self, need: GpuRequest, at: EndTime) -> RoomBeside:
+    def remaining_room(self, need: GpuRequest, end_time: EndTime) -> RoomBeside:
         """Return the remaining room beside a job that starts at a time, and the jobs that will still be there."""
         if need.exclusive:
             return 0, 0, ()
-        gone = [job for job in self.own_jobs if self._end_time(job) <= at]
+        gone = [job for job in self.own_jobs if self._end_time(job) <= end_time]
         left = self.free + sum(self.bytes_of(job) for job in gone)
-        stay = tuple(job.load for job in self.own_jobs if self._end_time(job) > at)
+        stay = tuple(job.load for job in self.own_jobs if self._end_time(job) > end_time)
         slots = _PLENTY if self.max_jobs is None else self.max_jobs
         # it starts only if this much stays free in addition
         left -= need.estimated * self.growth_margin
@@ -514,14 +514,14 @@ class GpuPool:
         for card in self.cards:
             self.update_gpu(card)
 
-    def update_gpu(self, card: GpuState, *, freed: bool = True) -> None:
-        """Update the position of a GPU. `freed`: there may be more room than before."""
+    def update_gpu(self, card: GpuState, *, is_freed: bool = True) -> None:
+        """Update the position of a GPU. `is_freed`: there may be more room than before."""
         at = self._position.get(card.gpu.uuid)
         if at is None:
             return
         for ranking in (self._by_emptiness, self._by_free_memory):
             ranking.update_gpu(at, card)
-        if freed:
+        if is_freed:
             self._refused_requests.clear()
         self._has_known_load = self._has_known_load or any(
             load.sm is not None for load in card.loads
@@ -617,13 +617,13 @@ class _Ranking:
         self._own: dict[int, tuple[Any, ...]] = {}
         self.entries: list[tuple[Any, ...]] = []  # the key, then the GPU's place in the pool
 
-    def update_gpu(self, at: int, card: GpuState) -> None:
+    def update_gpu(self, index: int, card: GpuState) -> None:
         key = self._key(card)
-        before = self._own.pop(at, None)
+        before = self._own.pop(index, None)
         if before is not None:
             del self.entries[bisect_left(self.entries, before)]
         if key is not None:
-            self._own[at] = entry = (*key, at)
+            self._own[index] = entry = (*key, index)
             insort(self.entries, entry)
 
 

@@ -112,13 +112,13 @@ class Inventory:
     """Cores, main memory, places in groups and GPUs that no running job has reserved."""
 
     def __init__(
-        self, machine: Machine, running: Iterable[Running] = (), *, explain: bool = True
+        self, machine: Machine, running_jobs: Iterable[Running] = (), *, explain: bool = True
     ) -> None:
         """Count the remaining resources.
 
         Args:
             machine: All resources.
-            running: Running jobs with their reservations, the oldest first.
+            running_jobs: Running jobs with their reservations, the oldest first.
             explain: Give reasons in numbers. Without them a long queue is decided much faster.
         """
         self.machine, self.explain = machine, explain
@@ -148,7 +148,7 @@ class Inventory:
         ] = {}
         # since something changed last
         self._gpu_shortfalls: dict[GpuRequest, Shortfall | None] = {}
-        for run in running:
+        for run in running_jobs:
             self.add_job(run)
         self.unused_ram = machine.ram_free
 
@@ -164,7 +164,7 @@ class Inventory:
         self._groups[run.group] += 1
         for card in self._cards_of(run):
             self._change_card(card, card.add_job, run)
-        self._invalidate((*run.devices, *self._unified), freed=False)
+        self._invalidate((*run.devices, *self._unified), is_freed=False)
 
     def remove_job(self, run: Running) -> None:
         """Count what an ended job took as free."""
@@ -174,7 +174,7 @@ class Inventory:
         self._groups[run.group] -= 1
         for card in self._cards_of(run):
             self._change_card(card, card.remove_job, run)
-        self._invalidate((*run.devices, *self._unified), freed=True)
+        self._invalidate((*run.devices, *self._unified), is_freed=True)
 
     def ram_of(self, run: Running) -> int:
         """Return the bytes of main memory that a running job has reserved, also through its GPUs."""
@@ -205,7 +205,7 @@ class Inventory:
         """Add GPU memory that others have allocated since. A negative amount was freed."""
         card = self._cards[uuid]
         card.used_by_others, card.free = card.used_by_others + amount, card.free - amount
-        self._invalidate((uuid,), freed=amount < 0)
+        self._invalidate((uuid,), is_freed=amount < 0)
 
     def advance(self, now: float) -> None:
         """Move the expected end of overdue running jobs, as given by their forecast."""
@@ -216,19 +216,19 @@ class Inventory:
             end = run.forecast.end(run.since, now)
             if end is not None:
                 self._set_end_time(run, max(end, now + LEAST_S))
-                self._invalidate(run.devices, freed=False)
+                self._invalidate(run.devices, is_freed=False)
 
     def _set_end_time(self, run: Running, end: float) -> None:
         self.end_times[id(run)] = (end, 0)
         if run.since is not None:
             heappush(self._ends, (end, next(self._sequence), run))
 
-    def _invalidate(self, devices: Sequence[str], *, freed: bool) -> None:
+    def _invalidate(self, devices: Sequence[str], *, is_freed: bool) -> None:
         self._gpu_shortfalls.clear()
         for pool in self._pools.values():
             for uuid in devices:
                 if uuid in self._cards:
-                    pool.update_gpu(self._cards[uuid], freed=freed)
+                    pool.update_gpu(self._cards[uuid], is_freed=is_freed)
 
     # --- cores, main memory, groups
 
@@ -415,7 +415,7 @@ class Inventory:
             fits or not declared
         ):
             return None
-        return _too_large_refusal(asked_for, pool, unused=fits)
+        return _too_large_refusal(asked_for, pool, fits_without_driver=fits)
 
 
 def permanent_refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusal | None:
@@ -489,18 +489,20 @@ def make_running(
     )
 
 
-def placement_reason(job: Waiting, running: Running, gpus: Sequence[GpuState]) -> str:
+def placement_reason(job: Waiting, running_job: Running, gpus: Sequence[GpuState]) -> str:
     """Return why a job starts where it does, in numbers."""
     if not gpus:
-        return f"on the CPU with {pluralize(running.cpus, 'core')}"
+        return f"on the CPU with {pluralize(running_job.cpus, 'core')}"
     device = job.resources.device
     on = ", ".join(card.gpu.label_for(device) for card in sorted(gpus, key=pci_order))
     free = format_bytes(min(card.free for card in gpus))
-    alone = " exclusively" if running.exclusive else ""
-    if running.vram is not None:
+    alone = " exclusively" if running_job.exclusive else ""
+    if running_job.vram is not None:
         source = f" ({job.source})" if job.source else ""
-        return f"on {on}{alone}: reserved {format_bytes(running.vram)}{source}, {free} were free"
-    if running.exclusive:
+        return (
+            f"on {on}{alone}: reserved {format_bytes(running_job.vram)}{source}, {free} were free"
+        )
+    if running_job.exclusive:
         return f"on {on} exclusively, {free} were free"
     amount = format_bytes(min(card.default_request for card in gpus))
     source = job.source or "no similar job has been measured"
@@ -539,19 +541,21 @@ def _describe_offered(pool: Sequence[GpuState], need: GpuRequest, machine: Machi
     return f"this machine has {len(pool) or 'none'}{whole}"
 
 
-def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refusal:
+def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, fits_without_driver: bool) -> Refusal:
     """Return why too few GPUs are large enough, in numbers.
 
     Args:
         need: Request of the job.
         pool: GPUs that the job may have.
-        unused: Whether they would be large enough without the memory of the idle driver.
+        fits_without_driver: Whether they would be large enough without the memory of the idle driver.
     """
     kept = f" ({format_bytes(pool.reserve)} is reserved for other users)" if pool.reserve else ""
     asked = f"{format_bytes(need.vram or 0)} of GPU memory"
     if need.count > 1:
         asked += f" on each of {need.count} GPUs"
-    sizes, which = (pool.idle_free_bytes, "emptiest") if unused else (pool.totals, "largest")
+    sizes, which = (
+        (pool.idle_free_bytes, "emptiest") if fits_without_driver else (pool.totals, "largest")
+    )
     where = (
         pool.cards[0].gpu.label_for(need.number)
         if len(pool.cards) == 1
@@ -559,7 +563,7 @@ def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refu
     )
     room = format_bytes(max(0, max(sizes, default=0) - pool.reserve))
     why = f"{where} has at most {room} for it{kept}"
-    if unused:
+    if fits_without_driver:
         why = f"{where} has at most {room} for it{kept}, the driver uses the rest. Request less"
     elif need.count > 1:
         enough = pool.count_enough(sizes, need)

@@ -100,17 +100,19 @@ def _parse_runs(
     return known, _number_statistics(known) if known else []
 
 
-def _number_statistics(known: Sequence[tuple[_Values, int]]) -> list[_NumberStatistics]:
+def _number_statistics(known_values: Sequence[tuple[_Values, int]]) -> list[_NumberStatistics]:
     """Return the statistics of each number from the runs, the oldest first.
 
     A run with values that were never tried is compared with earlier ones that agree in all other
     numbers.
     """
-    places = [_NumberStatistics(value, value, {value}) for value in known[0][0]]
-    for count, (tried, peak) in enumerate(known[1:], start=1):
+    places = [_NumberStatistics(value, value, {value}) for value in known_values[0][0]]
+    for count, (tried, peak) in enumerate(known_values[1:], start=1):
         usual = [at for at, place in enumerate(places) if tried[at] in place.seen]
         before = [
-            other for values, other in known[:count] if all(values[at] == tried[at] for at in usual)
+            other
+            for values, other in known_values[:count]
+            if all(values[at] == tried[at] for at in usual)
         ]
         if before and len(usual) < len(places):
             most = max(before)
@@ -127,7 +129,7 @@ def _number_statistics(known: Sequence[tuple[_Values, int]]) -> list[_NumberStat
 
 
 def _peaks_between(
-    values: _Values, known: Sequence[tuple[_Values, int]], decisive: Iterable[int]
+    values: _Values, known_values: Sequence[tuple[_Values, int]], decisive: Iterable[int]
 ) -> list[int]:
     """Return what runs took that differ in one number only, which lies between theirs."""
     decisive = [*decisive]
@@ -135,7 +137,7 @@ def _peaks_between(
         others = [other for other in decisive if other != at]
         line = [
             (tried[at], peak)
-            for tried, peak in known
+            for tried, peak in known_values
             if all(tried[other] == values[other] for other in others)
         ]
         below = [peak for value, peak in line if value < values[at]]

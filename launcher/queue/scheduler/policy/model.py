@@ -56,28 +56,28 @@ class Forecast(NamedTuple):
     seconds: tuple[float, ...] = ()
     limit: float | None = None  # it is ended then at the latest; None: it has none
 
-    def quantile(self, share: float, elapsed: float = 0.0) -> float | None:
+    def quantile(self, share: float, elapsed_s: float = 0.0) -> float | None:
         """Return the duration that a share of such jobs does not exceed, None where nothing is known.
 
         Args:
             share: above 0 and at most 1.
-            elapsed: seconds that it runs already; jobs that took no longer do not count.
+            elapsed_s: seconds that it runs already; jobs that took no longer do not count.
 
         Returns:
-            Seconds from its start to its end; more than `elapsed`, unless its limit has passed.
+            Seconds from its start to its end; more than `elapsed_s`, unless its limit has passed.
         """
-        first = bisect_right(self.seconds, elapsed)
+        first = bisect_right(self.seconds, elapsed_s)
         left = len(self.seconds) - first
         if left:
             total: float | None = self.seconds[first + max(1, ceil(share * left)) - 1]
         else:
-            total = max(2 * elapsed, SHORTEST_S) if elapsed > 0 else None
+            total = max(2 * elapsed_s, SHORTEST_S) if elapsed_s > 0 else None
         if self.limit is None:
             return total
-        bound = max(self.limit, elapsed)
+        bound = max(self.limit, elapsed_s)
         return bound if total is None else min(total, bound)
 
-    def mean(self, usual_s: float, running_s: float = 0.0, running: int = 0) -> float:
+    def mean(self, usual_s: float, running_s: float = 0.0, running_count: int = 0) -> float:
         """Return how long such jobs take on average, s, but no longer than its limit.
 
         Those that have ended are the short ones as long as the long ones run. So the time that all have run
@@ -87,25 +87,25 @@ class Forecast(NamedTuple):
         Args:
             usual_s: how long a job takes of which nothing is known.
             running_s: how long jobs alike have run that have not ended, added up.
-            running: how many those are.
+            running_count: how many those are.
         """
         if self.seconds:
             mean = (sum(self.seconds) + running_s) / len(self.seconds)
         else:
-            mean = max(usual_s, 2 * running_s / running if running else 0.0)
+            mean = max(usual_s, 2 * running_s / running_count if running_count else 0.0)
         return mean if self.limit is None else min(mean, self.limit)
 
-    def end(self, since: float, now: float) -> float | None:
+    def end(self, start_time: float, now: float) -> float | None:
         """Return when a job that runs since a time is expected to end, on the same clock.
 
         A clock that was set back counts as no time at all.
         """
-        total = self.quantile(MEDIAN_QUANTILE, max(0.0, now - since))
-        return None if total is None else since + total
+        total = self.quantile(MEDIAN_QUANTILE, max(0.0, now - start_time))
+        return None if total is None else start_time + total
 
-    def expected_end(self, since: float, now: float) -> float | None:
+    def expected_end(self, start_time: float, now: float) -> float | None:
         """Return its expected end, None if unknown: as at its start, and later if it is overdue."""
-        first, end = self.end(since, since), self.end(since, now)
+        first, end = self.end(start_time, start_time), self.end(start_time, now)
         return first if first is None or end is None or first > now else max(end, now + LEAST_S)
 
 

@@ -21,17 +21,20 @@ MOST_LENGTHS = 4096  # then each other one of the older half is forgotten
 
 
 def queue_length(
-    waiting: Iterable[tuple[Waiting, int]], running: Iterable[Running], machine: Machine, now: float
+    waiting_jobs: Iterable[tuple[Waiting, int]],
+    running_jobs: Iterable[Running],
+    machine: Machine,
+    now: float,
 ) -> float:
     """Return how long the machine would be busy with all that waits and runs, one after the other, s.
 
     Args:
-        waiting: of each kind of waiting jobs the first one, and how many there are.
-        running: what runs.
+        waiting_jobs: of each kind of waiting jobs the first one, and how many there are.
+        running_jobs: what runs.
         machine: what there is.
         now: on the clock of `Running.ends`.
     """
-    length_s, runs = 0.0, [*running]
+    length_s, runs = 0.0, [*running_jobs]
     ran: dict[tuple[float, ...], list[float]] = defaultdict(list)  # by what is known of jobs alike
     for run in runs:
         if (spent_s := elapsed_s(run, now)) is not None:
@@ -52,7 +55,7 @@ def queue_length(
         load = EXPECTED_LOAD if job.load.sm is None else job.load.sm
         return min(1.0, max(memory / largest, load))
 
-    for job, count in waiting:
+    for job, count in waiting_jobs:
         alike = ran[job.forecast.seconds]
         mean = job.forecast.mean(USUAL_S, sum(alike), len(alike))
         gpus = job.resources.gpus if job.resources.may_need_gpu else 0
@@ -88,9 +91,9 @@ class QueueDelayEstimator:
             return 0.0
         return self._lengths[min(bisect_left(self._lengths, (time,)), len(self._lengths) - 1)][1]
 
-    def set_patience(self, waiting: Iterable[Waiting]) -> list[Waiting]:
+    def set_patience(self, waiting_jobs: Iterable[Waiting]) -> list[Waiting]:
         """Return jobs with the time until which others may pass them."""
         return [
             job._replace(backfill_until=job.since + PATIENCE_FACTOR * self.length_at(job.since))
-            for job in waiting
+            for job in waiting_jobs
         ]

@@ -85,15 +85,15 @@ def similar_request(similar: SimilarUsage) -> int | None:
     return max(requests, default=None)
 
 
-def steady_request(used: int, peaks: Sequence[int], estimate: int | None) -> int:
+def steady_request(used_bytes: int, peaks: Sequence[int], estimate: int | None) -> int:
     """Return the reservation in bytes for a running job with an estimate whose usage no longer grows.
 
     Args:
-        used: Its current usage.
+        used_bytes: Its current usage.
         peaks: Final peaks of similar jobs: it may still grow to the peak of most of them.
         estimate: Its reservation at the start, None for a fixed part of the GPU.
     """
-    own = round(used * SIMILAR_MARGIN) + STEP
+    own = round(used_bytes * SIMILAR_MARGIN) + STEP
     if not peaks or estimate is None:
         return own
     return max(own, min(estimate, sorted(peaks)[len(peaks) // 2]))

@@ -55,18 +55,18 @@ class Watchdog:
 
     def review(
         self,
-        waiting: Sequence[Waiting],
+        waiting_jobs: Sequence[Waiting],
         decisions: Sequence[Decision],
-        running: Sequence[Running],
+        running_jobs: Sequence[Running],
         machine: Machine,
         now: float,
     ) -> WatchdogReport:
         """Return the decisions with unexplained waits reported or started.
 
         Args:
-            waiting: The jobs.
+            waiting_jobs: The jobs.
             decisions: Their decisions in the same order.
-            running: Our jobs with a place.
+            running_jobs: Our jobs with a place.
             machine: The machine of the decisions.
             now: Monotonic seconds.
         """
@@ -74,10 +74,10 @@ class Watchdog:
         if any(isinstance(decision, Start) for decision in decisions):
             # the effects on the others are known in the next cycle
             return WatchdogReport(decisions=kept)
-        scene = _MachineView(machine, running, self.patience_s)
+        scene = _MachineView(machine, running_jobs, self.patience_s)
         suspects = dict[int, Wait]()
         explained = False  # a job waits for a known reason, and others may have to wait for it
-        for job, decision in zip(waiting, decisions, strict=True):
+        for job, decision in zip(waiting_jobs, decisions, strict=True):
             if not isinstance(decision, Wait):
                 continue
             behind = explained and decision.code is ReasonCode.WOULD_DELAY
@@ -85,10 +85,10 @@ class Watchdog:
                 suspects[job.job] = decision
             else:
                 explained = explained or decision.code is ReasonCode.NO_ROOM
-        self._update_suspects(suspects, {job.job for job in waiting}, now)
+        self._update_suspects(suspects, {job.job for job in waiting_jobs}, now)
         news: list[str] = []
         tried = False
-        for at, job in enumerate(waiting):
+        for at, job in enumerate(waiting_jobs):
             if job.job not in suspects or now - self._since[job.job] < self.patience_s:
                 continue
             decision = suspects[job.job]
@@ -117,12 +117,14 @@ class Watchdog:
 class _MachineView:
     """The machine and its parts without any visible process."""
 
-    def __init__(self, machine: Machine, running: Sequence[Running], patience_s: float) -> None:
+    def __init__(
+        self, machine: Machine, running_jobs: Sequence[Running], patience_s: float
+    ) -> None:
         self.machine, self._patience = machine, format_seconds(patience_s)
-        self.is_deserted = not (running or machine.foreign)
-        busy = {uuid for run in running for uuid in run.devices}
+        self.is_deserted = not (running_jobs or machine.foreign)
+        busy = {uuid for run in running_jobs for uuid in run.devices}
         self._idle_gpu_count = sum(_is_idle(gpu) and gpu.uuid not in busy for gpu in machine.gpus)
-        self._running = running
+        self._running = running_jobs
         self._deserted_by_request: dict[GpuRequest, list[GpuState]] = {}
 
     @cached_property

@@ -56,7 +56,9 @@ REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event fi
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
 # forms of lines that few screens need
-_LINES = IncrementalFileReader(lambda text, at: _forms().parse_printed_steps(text, at))
+_LINES = IncrementalFileReader(
+    lambda text, timestamp: _forms().parse_printed_steps(text, timestamp)
+)
 _EPOCHS = IncrementalFileReader(partial(parse_steps, marker=EPOCH_MARKER))
 
 
@@ -94,10 +96,10 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
 
 
 def _newest_of_lines(
-    attempt: Attempt, log: Path, end: bytes, at: float
+    attempt: Attempt, log: Path, end: bytes, timestamp: float
 ) -> tuple[bool, ProgressReport] | None:
     """Return the newest step in the lines of a log, and whether a bar shows it; None if there is none."""
-    step: ProgressReport | None = _forms().read_newest_step(end, at, partial(_read_end, log))
+    step: ProgressReport | None = _forms().read_newest_step(end, timestamp, partial(_read_end, log))
     if step is None or step.rate is not None:
         return None if step is None else (True, step)
     first, _ = _forms().parse_printed_steps(_read_beginning(log), 0.0)
@@ -126,7 +128,10 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     """
     log, _ = read_file_end(attempt.log, MOST_BYTES)
     errors, _ = read_file_end(attempt.stderr, MOST_BYTES)
-    in_errors, in_log = _reported(attempt.stderr, errors), _reported(attempt.log, log)
+    in_errors, in_log = (
+        _read_reported_numbers(attempt.stderr, errors),
+        _read_reported_numbers(attempt.log, log),
+    )
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
     reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
@@ -173,21 +178,21 @@ class _Lines(NamedTuple):
     left_out: Sequence[str]  # printed names that do not count
 
 
-def _read_lines(texts: Iterable[bytes], asked: Sequence[str], *, alone: bool) -> _Lines:
+def _read_lines(texts: Iterable[bytes], asked_names: Sequence[str], *, alone: bool) -> _Lines:
     """Return the numbers in the ends of logs.
 
     Args:
         texts: the ends; those of the last one count more.
-        asked: names that count wherever they are printed.
+        asked_names: names that count wherever they are printed.
         alone: nothing else has numbers; otherwise only those that are asked for count.
     """
     numbers: dict[str, Json] = {}
     left_out: dict[str, None] = {}
-    for text in texts if alone or asked else ():
+    for text in texts if alone or asked_names else ():
         end = text[-END_BYTES:]
         if not _DIGIT.search(end):  # the forms are imported for programs that print numbers
             continue
-        printed = _forms().read_printed_numbers(end, asked)
+        printed = _forms().read_printed_numbers(end, asked_names)
         if alone:
             left_out |= dict.fromkeys(printed.left_out)
         for name, number in printed.numbers.items():
@@ -198,9 +203,9 @@ def _read_lines(texts: Iterable[bytes], asked: Sequence[str], *, alone: bool) ->
     return _Lines(numbers, kept[:MOST_LEFT_OUT])
 
 
-def texts_for_numbers(reported: Mapping[str, Json]) -> list[str]:
+def texts_for_numbers(reported_numbers: Mapping[str, Json]) -> list[str]:
     """Return a sentence for each reported word that was to be a number."""
-    texts = {name: value for name, value in reported.items() if isinstance(value, str)}
+    texts = {name: value for name, value in reported_numbers.items() if isinstance(value, str)}
     if not texts:
         return []
     from launcher.queue.workers.progress.result_names import (
@@ -246,13 +251,13 @@ def split_reserved(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], Number
     )
 
 
-def _combine(found: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
+def _combine(numbers_by_source: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
     """Return the numbers of several sources, and where they are from; the first source of a number counts."""
     sources: dict[str, str] = {}
-    for source, numbers in found.items():
+    for source, numbers in numbers_by_source.items():
         for name in islice(numbers, MOST_NUMBERS if source != REPORTED else None):
             sources.setdefault(name, source)
-    values = {name: found[source][name] for name, source in sources.items()}
+    values = {name: numbers_by_source[source][name] for name, source in sources.items()}
     words = {*sources.values()} - {REPORTED}
     if not words:
         return values
@@ -261,7 +266,7 @@ def _combine(found: Mapping[str, Mapping[str, Json]]) -> dict[str, Json]:
     return {**values, READ_FROM: {**sources}}
 
 
-def _reported(log: Path, end: bytes) -> ReportedNumbers:
+def _read_reported_numbers(log: Path, end: bytes) -> ReportedNumbers:
     """Return the numbers that were reported in a file, of which the end is read already."""
     if len(end) < WHOLE_BYTES:
         return parse_reported_numbers(end)

@@ -32,7 +32,7 @@ class EventFile(NamedTuple):
 
 def read_newest_event(
     folder: Path,
-    since: float,
+    start_time: float,
     sizes: Sequence[int] = NEWEST_BYTES,
     only: Collection[str] | None = None,
 ) -> ProgressReport | None:
@@ -42,11 +42,11 @@ def read_newest_event(
 
     Args:
         folder: any; it need not exist.
-        since: seconds since 1970; files that were last written before are another program's.
+        start_time: seconds since 1970; files that were last written before are another program's.
         sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
         only: paths of the files that count; None for all.
     """
-    files = event_files(folder, since, only)[:NEWEST_FILES]
+    files = event_files(folder, start_time, only)[:NEWEST_FILES]
     # the bytes after an image may not contain a scalar
     values: list[ScalarEvent] = []
     for size in sizes:
@@ -84,17 +84,17 @@ def _read_values(
 
 
 def read_event_steps(
-    folder: Path, since: float, most_bytes: int, only: Collection[str] | None = None
+    folder: Path, start_time: float, most_bytes: int, only: Collection[str] | None = None
 ) -> list[ProgressReport]:
     """Return the steps of the event files below a folder, the lowest first, each with all its values.
 
     Args:
         folder: any; it need not exist.
-        since: seconds since 1970; files that were last written before are another program's.
+        start_time: seconds since 1970; files that were last written before are another program's.
         most_bytes: that are read from the end of each file.
         only: paths of the files that count; None for all.
     """
-    files = reversed(event_files(folder, since, only)[:MOST_FILES])
+    files = reversed(event_files(folder, start_time, only)[:MOST_FILES])
     read = _read_values(files, lambda path: _FILES.items(path, most_bytes))
     values = [*_without_repeated(read)]
     if not values:
@@ -116,12 +116,14 @@ def read_event_steps(
     ]
 
 
-def event_files(folder: Path, since: float, only: Collection[str] | None = None) -> list[EventFile]:
+def event_files(
+    folder: Path, start_time: float, only: Collection[str] | None = None
+) -> list[EventFile]:
     """Return the event files below a folder that were written since a time, the newest first.
 
     Args:
         folder: any; it need not exist.
-        since: seconds since 1970.
+        start_time: seconds since 1970.
         only: paths of the files that count; None for all.
     """
     files = []
@@ -130,7 +132,7 @@ def event_files(folder: Path, since: float, only: Collection[str] | None = None)
             written = path.stat().st_mtime
         except OSError:
             continue
-        if written >= since - CLOCK_SKEW_S:
+        if written >= start_time - CLOCK_SKEW_S:
             files.append(EventFile(path=path, run=run, written=written))
     return sorted(files, key=lambda file: (file.written, file.path), reverse=True)
 

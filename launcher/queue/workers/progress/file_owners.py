@@ -74,25 +74,28 @@ class OwnFiles(NamedTuple):
 
 
 def judge_file(
-    file: NumberFile, since: float, seen: Mapping[str, FileId], others: Iterable[OtherJob]
+    file: NumberFile,
+    start_time: float,
+    seen_files: Mapping[str, FileId],
+    others: Iterable[OtherJob],
 ) -> Judgement:
     """Return whose a file is.
 
     Args:
         file: the file.
-        since: start of this job, in seconds since 1970.
-        seen: files that processes of this job had open for writing.
+        start_time: start of this job, in seconds since 1970.
+        seen_files: files that processes of this job had open for writing.
         others: jobs that ran since then.
     """
     # a file that was there before may have been written again from its beginning
-    begin = since if file.created is None else max(file.created, since)
+    begin = start_time if file.created is None else max(file.created, start_time)
     begin = min(begin, file.changed)
     during = tuple(
         other
         for other in others
         if other.since <= file.changed and other.until >= begin and other.place.covers(file.path)
     )
-    is_seen = seen.get(file.path) == file.file_id
+    is_seen = seen_files.get(file.path) == file.file_id
     writers = tuple(other for other in during if other.seen.get(file.path) == file.file_id)
     if not during:
         return Judgement(file, Owner.THIS_JOB)
@@ -103,41 +106,45 @@ def judge_file(
     return Judgement(file, Owner.OTHER if writers else Owner.UNKNOWN, writers or during)
 
 
-def own_newest_file(judged: Sequence[Judgement]) -> OwnFiles:
+def own_newest_file(judgements: Sequence[Judgement]) -> OwnFiles:
     """Return the file of a pattern that counts: the newest, unless another job may have written it.
 
     A newer file whose owner is unknown does not hide a file with which this job was seen.
 
     Args:
-        judged: the files of the pattern, the newest first.
+        judgements: the files of the pattern, the newest first.
     """
-    left = [each for each in judged if each.owner is not Owner.OTHER]
+    left = [each for each in judgements if each.owner is not Owner.OTHER]
     if not left:
-        return OwnFiles((), tuple(judged[:1]))
+        return OwnFiles((), tuple(judgements[:1]))
     if left[0].owner is not Owner.UNKNOWN:
         return OwnFiles((left[0].file,))
     seen = next((each.file for each in left if each.owner is Owner.SEEN), None)
     return OwnFiles(() if seen is None else (seen,), () if seen else (left[0],))
 
 
-def own_files(judged: Sequence[Judgement]) -> OwnFiles:
+def own_files(judgements: Sequence[Judgement]) -> OwnFiles:
     """Return the files of a folder that count: all that no other job may have written."""
     mine = (Owner.THIS_JOB, Owner.SEEN)
     return OwnFiles(
-        tuple(each.file for each in judged if each.owner in mine),
-        tuple(each for each in judged if each.owner is Owner.UNKNOWN),
+        tuple(each.file for each in judgements if each.owner in mine),
+        tuple(each for each in judgements if each.owner is Owner.UNKNOWN),
     )
 
 
-def own_folder_advice(term: str, written: str, spelling: str = ON_COMMAND_LINE) -> str:
+def own_folder_advice(term: str, written_path: str, spelling: str = ON_COMMAND_LINE) -> str:
     """Return how each job gets files of its own.
 
     Args:
         term: The option that names files.
-        written: The files as the job names them.
+        written_path: The files as the job names them.
         spelling: How the user writes an option.
     """
-    name = written.rpartition("/")[2] if written.startswith(("/", "~", "{")) else written
+    name = (
+        written_path.rpartition("/")[2]
+        if written_path.startswith(("/", "~", "{"))
+        else written_path
+    )
     path = f"{JOB_FOLDER}/{name.removeprefix('./') or term}"
     return f"Let the program write into {JOB_FOLDER}, and add {spelling.format(term, path)}"
 

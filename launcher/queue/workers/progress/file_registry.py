@@ -32,7 +32,7 @@ def fixed_folder(path: str) -> str:
     return "/".join(parts[:first])
 
 
-def add_job(attempt: Attempt, job: int, name: str, place: NamedPlace, since: float) -> None:
+def add_job(attempt: Attempt, job: int, name: str, place: NamedPlace, start_time: float) -> None:
     """Record that a job starts that names files.
 
     Raises:
@@ -44,18 +44,20 @@ def add_job(attempt: Attempt, job: int, name: str, place: NamedPlace, since: flo
         "name": name,
         "path": place.path,
         "is_folder": place.is_folder,
-        "since": since,
+        "since": start_time,
     }
     _append(_file_of(attempt, place), record)
 
 
-def add_seen(attempt: Attempt, place: NamedPlace, seen: Mapping[str, tuple[int, int]]) -> None:
+def add_seen(
+    attempt: Attempt, place: NamedPlace, seen_files: Mapping[str, tuple[int, int]]
+) -> None:
     """Record the files that processes of an attempt have open for writing.
 
     Raises:
         OSError: as of `add_job`.
     """
-    files: dict[str, Json] = {path: [*file_id] for path, file_id in seen.items()}
+    files: dict[str, Json] = {path: [*file_id] for path, file_id in seen_files.items()}
     _append(_file_of(attempt, place), {"attempt": str(attempt.folder), "seen": files})
 
 
@@ -66,7 +68,7 @@ def end_job(attempt: Attempt, place: NamedPlace, now: float) -> None:
         OSError: as of `add_job`.
     """
     path = _file_of(attempt, place)
-    with _locked(path) as descriptor:
+    with _lock_file(path) as descriptor:
         entries = _parse(read_all(descriptor))
         own = entries.get(str(attempt.folder))
         if own is not None:
@@ -91,7 +93,7 @@ def other_jobs(attempt: Attempt, job: int, files: Iterator[str]) -> list[OtherJo
     for folder in sorted(folders):
         path = _registry_of(attempt) / _key(folder)
         if path.exists():
-            with _locked(path) as descriptor:
+            with _lock_file(path) as descriptor:
                 entries = _parse(read_all(descriptor))
             found += [_other_job(each) for each in entries.values() if each.get("job") != job]
     return found
@@ -146,7 +148,7 @@ def _key(folder: str) -> str:
 
 def _append(path: Path, record: Mapping[str, Json]) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with _locked(path) as descriptor:
+    with _lock_file(path) as descriptor:
         write_all(descriptor, _line(record))
 
 
@@ -165,7 +167,7 @@ def _parse(text: bytes) -> dict[str, dict[str, Json]]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def _lock_file(path: Path) -> Iterator[int]:
     """Yield a descriptor of a file with its lock; the file may be deleted while another process holds it.
 
     Raises:

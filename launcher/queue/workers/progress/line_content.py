@@ -25,7 +25,7 @@ class FormLine(NamedTuple):
 
 
 @cache
-def compiled(pattern: str, flags: int = 0) -> "re.Pattern[str]":
+def compile_pattern(pattern: str, flags: int = 0) -> "re.Pattern[str]":
     """Return a pattern; each is compiled when a log has a line that it may read."""
     return re.compile(pattern, flags)
 

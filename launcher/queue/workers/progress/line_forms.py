@@ -7,7 +7,7 @@ it does not understand completely gives no numbers.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from launcher.queue.workers.progress.line_content import FormLine, compiled, number
+from launcher.queue.workers.progress.line_content import FormLine, compile_pattern, number
 from launcher.queue.workers.progress.number_texts import NUMBER, SHAPES, remember
 from launcher.queue.workers.progress.pair_lines import EPOCH, read_pairs
 from launcher.queue.workers.progress.record_lines import (
@@ -32,20 +32,20 @@ class Form(NamedTuple):
 
 
 def _keras(line: str) -> FormLine | None:
-    head = compiled(
+    head = compile_pattern(
         r"\s*(?P<step>\d+)/(?P<total>\d+|[Uu]nknown)(?: (?P<bar>[━\u2578\u257a]+|\[[=>.]+\]))?(?P<rest>[\s-].*)"
     ).fullmatch(line)
     if head is None or " - " not in head["rest"]:
         return None
     found = {}
-    time_item = compiled(
+    time_item = compile_pattern(
         r"(?:ETA: )?[\d.:]+(?:us|ms|s|m|h)?(?: ?[\d.]+(?:us|ms|s)/(?:step|epoch|sample))?|[\d.]+(?:us|ms|s)/\w+"
     )
     for part in head["rest"].split(" - "):
         part = part.strip(" -")
         if not part or time_item.fullmatch(part):
             continue
-        pair = compiled(rf"([A-Za-z_][\w@/.-]*): ({NUMBER})\s*").fullmatch(part)
+        pair = compile_pattern(rf"([A-Za-z_][\w@/.-]*): ({NUMBER})\s*").fullmatch(part)
         if pair is None:
             return None
         found[pair[1]] = number(pair[2])
@@ -63,13 +63,13 @@ _METER_END = r"(?=\s|$|,|;)"
 
 
 def _meters(line: str) -> FormLine | None:
-    head = compiled(
+    head = compile_pattern(
         r"\s*(?P<title>[A-Za-z_]\w*)?(?:\((?P<phase>\w+)\))?:?\s*(?:\[?(?P<epoch>\d+)(?:/(?P<epochs>\d+))?\]?)?:?\s*\[\s*(?P<step>\d+)/\s*(?P<total>\d+)[^\]]*\]:?"
     ).match(line)
     if head is None:
         return None
     rest = line[head.end() :]
-    meter = compiled(rf"\s*[,;|]?\s*(?:eta:? ?(?:\d+ days?, )?[\d:]+|{_METER}{_METER_END})")
+    meter = compile_pattern(rf"\s*[,;|]?\s*(?:eta:? ?(?:\d+ days?, )?[\d:]+|{_METER}{_METER_END})")
     place, found, with_mean = 0, {}, False
     while match := meter.match(rest, place):
         if match["name"]:
@@ -100,33 +100,35 @@ def _meters(line: str) -> FormLine | None:
 
 
 def _star(line: str) -> FormLine | None:
-    star = compiled(
+    star = compile_pattern(
         rf"\s*\*+((?:\s+[^\W\d][\w@/.]*:? {NUMBER}%?(?:\s*\({NUMBER}\))?)+)(?:\s+\(?.*\)?)?"
     ).fullmatch(line)
     if star is None:
         return None
-    pairs = compiled(rf"([^\W\d][\w@/.]*):? ({NUMBER})").findall(star[1])
+    pairs = compile_pattern(rf"([^\W\d][\w@/.]*):? ({NUMBER})").findall(star[1])
     return FormLine(tuple((name, number(value)) for name, value in pairs), is_mean=True)
 
 
-def _averaged(line: str) -> FormLine | None:
-    match = compiled(rf"Averaged stats:(?P<rest>(?:\s+{_METER}{_METER_END})+)\s*").fullmatch(line)
+def _parse_averaged(line: str) -> FormLine | None:
+    match = compile_pattern(rf"Averaged stats:(?P<rest>(?:\s+{_METER}{_METER_END})+)\s*").fullmatch(
+        line
+    )
     if match is None:
         return None
     found = {
         item["name"]: number(item["mean"] or item["value"])
-        for item in compiled(_METER + _METER_END).finditer(match["rest"])
+        for item in compile_pattern(_METER + _METER_END).finditer(match["rest"])
     }
     return FormLine(tuple(found.items()), is_mean=True)
 
 
 def _epoch_counts(line: str) -> FormLine | None:
-    train = compiled(
+    train = compile_pattern(
         rf"(?P<title>\w* ?)[Ee]poch:? (?P<epoch>\d+) \[\d+/\d+ \(\s*{NUMBER}%\)\](?P<rest>(?:\s+[^\W\d][\w ]*: {NUMBER})+)"
     ).fullmatch(line.strip())
     if train is None:
         return None
-    pairs = compiled(rf"([^\W\d][\w ]*): ({NUMBER})").findall(train["rest"])
+    pairs = compile_pattern(rf"([^\W\d][\w ]*): ({NUMBER})").findall(train["rest"])
     numbers = tuple((name.strip(), number(value)) for name, value in pairs)
     return FormLine(numbers, int(train["epoch"]), None, EPOCH, "Train")
 
@@ -136,7 +138,7 @@ def _shares(line: str) -> FormLine | None:
         r"(?P<name>[^\W\d][\w -]*):? (?P<right>\d+)/(?P<all>\d+) "
         rf"\(\s*(?P<percent>{NUMBER}) ?%\)"
     )
-    match = compiled(share).search(line)
+    match = compile_pattern(share).search(line)
     if match is None or int(match["all"]) == 0 or line[match.end() :].strip(" ."):
         return None
     before = line[: match.start()].strip(" ,;|-")
@@ -154,17 +156,19 @@ def _shares(line: str) -> FormLine | None:
 
 
 def _boosting(line: str) -> FormLine | None:
-    match = compiled(r"(?:\[(?P<a>\d+)\]|(?P<b>\d+):)\s+(?P<rest>.+)").fullmatch(line.strip())
+    match = compile_pattern(r"(?:\[(?P<a>\d+)\]|(?P<b>\d+):)\s+(?P<rest>.+)").fullmatch(
+        line.strip()
+    )
     if match is None:
         return None
-    pair = compiled(rf"([^\W\d][\w@'. +#*-]*): ?({NUMBER})(?:\s?[+±] ?{NUMBER}| \(\d+\))?")
+    pair = compile_pattern(rf"([^\W\d][\w@'. +#*-]*): ?({NUMBER})(?:\s?[+±] ?{NUMBER}| \(\d+\))?")
     found = {}
-    for part in compiled(r"\t+|\s{2,}").split(match["rest"].strip()):
+    for part in compile_pattern(r"\t+|\s{2,}").split(match["rest"].strip()):
         item = pair.fullmatch(part.strip())
         if item is not None:
             if item[1] not in {"total", "remaining", "learning_rate"}:
                 found[item[1]] = number(item[2])
-        elif not compiled(
+        elif not compile_pattern(
             r"(?:total|remaining|[\w ]+): ?[\d.]+(?:us|ms|s|m|h)(?: \d+\w+)*"
         ).fullmatch(part.strip()):
             return None
@@ -172,16 +176,16 @@ def _boosting(line: str) -> FormLine | None:
 
 
 def _fairseq(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"(?P<title>train|valid|test|train_inner|dev)\w* ?\| epoch (?P<epoch>\d+)(?: ?:\s*(?P<step>\d+) ?/ ?(?P<total>\d+) | \| )(?P<rest>.+)"
     ).fullmatch(line.strip())
     if match is None:
         return None
     found = {
         name: number(value)
-        for name, value in compiled(rf"(?:^|[|,] ?)([a-zA-Z]\w*)[ =]({NUMBER})(?=$|[ ,|])").findall(
-            match["rest"]
-        )
+        for name, value in compile_pattern(
+            rf"(?:^|[|,] ?)([a-zA-Z]\w*)[ =]({NUMBER})(?=$|[ ,|])"
+        ).findall(match["rest"])
     }
     for name in (
         "wps",
@@ -207,12 +211,12 @@ def _fairseq(line: str) -> FormLine | None:
 
 
 def _gan(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\[\s*(?P<epoch>\d+)/(?P<epochs>\d+)\]\s*\[\s*(?P<step>\d+)/(?P<total>\d+)\]:?(?P<rest>(?:[\s,|]+[A-Za-z][\w()]*:? ?=? ?{NUMBER}(?: / {NUMBER})?)+)\s*"
     ).fullmatch(line.strip())
     if match is None:
         return None
-    pairs = compiled(rf"([A-Za-z][\w()]*):? ?=? ?({NUMBER})(?: / ({NUMBER}))?").findall(
+    pairs = compile_pattern(rf"([A-Za-z][\w()]*):? ?=? ?({NUMBER})(?: / ({NUMBER}))?").findall(
         match["rest"]
     )
     numbers = [(name, number(value)) for name, value, second in pairs]
@@ -221,7 +225,7 @@ def _gan(line: str) -> FormLine | None:
 
 
 def _brackets(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"\(epoch: (?P<epoch>\d+), iters: (?P<step>\d+), time: [\d.]+(?:, data: [\d.]+)?\)(?P<rest>.+)"
     ).fullmatch(line.strip())
     if match is None:
@@ -234,17 +238,17 @@ def _brackets(line: str) -> FormLine | None:
 
 
 def _coco(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\s*(?P<name>Average (?:Precision|Recall)\s+\(A[PR]\) @\[.*\]) = (?P<value>{NUMBER})"
     ).fullmatch(line)
     if match is None:
         return None
     if number(match["value"]) == -1:  # no object of this size
         return FormLine()
-    name = compiled(r"\s+").sub(" ", match["name"]).replace("= ", "=")
+    name = compile_pattern(r"\s+").sub(" ", match["name"]).replace("= ", "=")
     if match["name"].count("area=   all") == 0 or "(AR)" in name:
         return FormLine(((name, number(match["value"])),))
-    short = compiled(
+    short = compile_pattern(
         r"Average (?:Precision|Recall)\s+\((A[PR])\) @\[ IoU=([\d.:]+)\s+\| area=\s*(\w+) \| maxDets=\s*(\d+) \]"
     ).fullmatch(match["name"].strip())
     if short is None:
@@ -255,21 +259,23 @@ def _coco(line: str) -> FormLine | None:
 
 
 def _espnet(line: str) -> FormLine | None:
-    match = compiled(r"(?P<epoch>\d+)epoch results: (?P<rest>\[train\].*)").fullmatch(line.strip())
+    match = compile_pattern(r"(?P<epoch>\d+)epoch results: (?P<rest>\[train\].*)").fullmatch(
+        line.strip()
+    )
     if match is None:
         return None
     numbers = []
-    for title, text in compiled(r"\[(\w+)\] ([^\[]*)").findall(match["rest"]):
+    for title, text in compile_pattern(r"\[(\w+)\] ([^\[]*)").findall(match["rest"]):
         if title in {"train", "valid", "test"}:
             numbers += [
                 (f"{title} {name}", number(value))
-                for name, value in compiled(rf"(\w+)=({NUMBER})(?=,|$| )").findall(text)
+                for name, value in compile_pattern(rf"(\w+)=({NUMBER})(?=,|$| )").findall(text)
             ]
     return FormLine(tuple(numbers), int(match["epoch"]), None, EPOCH)
 
 
 def _tutorial(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\[\s*(?P<epoch>\d+),\s*(?P<step>\d+)\] (?P<name>[A-Za-z]\w*): (?P<value>{NUMBER})"
     ).fullmatch(line.strip())
     if match is None:
@@ -278,17 +284,17 @@ def _tutorial(line: str) -> FormLine | None:
 
 
 def _accuracy_of(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?P<name>Accuracy (?:of the (?:network|model)\b[^:=]*|for class: (?P<class>[\w ]+?)\s+is|of\s+(?P<other>[\w ]+?)\s*))\s?[:=]? *(?P<value>{NUMBER}) ?%"
     ).fullmatch(line.strip())
     if match is None:
         return None
-    name = compiled(r"\s+").sub(" ", match["name"]).removesuffix(" is")
+    name = compile_pattern(r"\s+").sub(" ", match["name"]).removesuffix(" is")
     return FormLine(((name, number(match["value"])),))
 
 
 def _epoch_reached(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"Epoch (?P<epoch>\d+), global step (?P<step>\d+): '(?P<name>[^']+)' reached (?P<value>{NUMBER}) \(best (?P<best>{NUMBER})\).*"
     ).fullmatch(line.strip())
     if match is None:
@@ -297,11 +303,11 @@ def _epoch_reached(line: str) -> FormLine | None:
 
 
 def _ultra_speed(line: str) -> FormLine | None:
-    return FormLine() if compiled(r"Speed: [\d.]+ms .*").fullmatch(line.strip()) else None
+    return FormLine() if compile_pattern(r"Speed: [\d.]+ms .*").fullmatch(line.strip()) else None
 
 
 def _optuna(line: str) -> FormLine | None:
-    best = compiled(
+    best = compile_pattern(
         rf".*Best is trial (?P<trial>\d+) with value: (?P<value>{NUMBER})\.?"
     ).fullmatch(line)
     if best is None:
@@ -310,7 +316,7 @@ def _optuna(line: str) -> FormLine | None:
 
 
 def _r_print(line: str) -> FormLine | None:
-    match = compiled(r'\[1\] "(?P<text>[^"]+)"').fullmatch(line.strip())
+    match = compile_pattern(r'\[1\] "(?P<text>[^"]+)"').fullmatch(line.strip())
     if match is None or (found := read_pairs(match["text"])) is None:
         return None
     numbers = tuple((pair.name, pair.value) for pair in found.pairs)
@@ -324,7 +330,7 @@ def _r_fit(line: str) -> FormLine | None:
         rf"(?P<a>F-statistic):\s+(?P<x>{NUMBER}) on \d+ and \d+ DF,\s+(?P<b>p-value): <?\s?(?P<y>{NUMBER})",
         rf"(?P<a>AIC): (?P<x>{NUMBER})",
     ):
-        if match := compiled(pattern).fullmatch(line.strip()):
+        if match := compile_pattern(pattern).fullmatch(line.strip()):
             groups = match.groupdict()
             numbers = [(match["a"], number(match["x"]))]
             if groups.get("b"):
@@ -335,8 +341,8 @@ def _r_fit(line: str) -> FormLine | None:
 
 def _statsmodels(line: str) -> FormLine | None:
     item = rf"(?P<name>(?:Adj\. |Pseudo )?R-squ(?:ared|\.)(?: \(uncentered\))?|F-statistic|Prob \(F-statistic\)|Log[- ]Likelihood|HQIC|LL-Null|LLR p-value|AIC|BIC|Durbin-Watson|No\. Observations|Df Residuals|Df Model):? +(?P<value>{NUMBER})"
-    found = compiled(rf"(?<!\S){item}(?=\s{{2,}}|\s*$)").findall(line)
-    if not found or not compiled(r"\S.*(?::\s+\S+|\s{8,}\S+$)").match(line.strip()):
+    found = compile_pattern(rf"(?<!\S){item}(?=\s{{2,}}|\s*$)").findall(line)
+    if not found or not compile_pattern(r"\S.*(?::\s+\S+|\s{8,}\S+$)").match(line.strip()):
         return None
     numbers = tuple(
         (name, number(value))
@@ -347,14 +353,14 @@ def _statsmodels(line: str) -> FormLine | None:
 
 
 def _alignment(line: str) -> FormLine | None:
-    match = compiled(rf"(?P<value>{NUMBER})% (?P<name>overall alignment rate)").fullmatch(
+    match = compile_pattern(rf"(?P<value>{NUMBER})% (?P<name>overall alignment rate)").fullmatch(
         line.strip()
     )
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _star_log(line: str) -> FormLine | None:
-    match = compiled(rf"\s+(?P<name>[^|]+?) \|\t(?P<value>{NUMBER})%?").fullmatch(line)
+    match = compile_pattern(rf"\s+(?P<name>[^|]+?) \|\t(?P<value>{NUMBER})%?").fullmatch(line)
     if match is None:
         return None
     name = match["name"].strip()
@@ -364,7 +370,7 @@ def _star_log(line: str) -> FormLine | None:
 
 
 def _kaldi(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?:\[(?P<title>[\w.-]+)\] )?%(?P<name>[WCSP]ER) (?P<value>{NUMBER})%? \[ ?\d+ ?/ ?\d+[, ].*\].*"
     ).fullmatch(line.strip())
     return (
@@ -375,7 +381,7 @@ def _kaldi(line: str) -> FormLine | None:
 
 
 def _scipy(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\s*(?:(?P<name>fun): (?P<value>{NUMBER})|(?P<other>success|status|nit|nfev|njev|nhev|cost|optimality): \S+|differential_evolution step (?P<step>\d+): f\(x\)= ?(?P<f>{NUMBER})|Iterations:? *\d+|(?:Function|Gradient|Hessian) evaluations: *\d+)"
     ).fullmatch(line)
     if match is None:
@@ -386,14 +392,14 @@ def _scipy(line: str) -> FormLine | None:
 
 
 def _current_value(line: str) -> FormLine | None:
-    match = compiled(rf"\s*(Current function value): (?P<value>{NUMBER})").fullmatch(line)
+    match = compile_pattern(rf"\s*(Current function value): (?P<value>{NUMBER})").fullmatch(line)
     return (
         None if match is None else FormLine((("Current function value", number(match["value"])),))
     )
 
 
 def _two_of_one(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?:\[?[Ss]tep\s+(?P<step>\d+)\]?\.?:? ?)?(?P<a>[A-Za-z]+) ?/ ?(?P<b>[A-Za-z]+) (?P<name>[a-z][\w ]*): (?P<x>{NUMBER}) ?/ ?(?P<y>{NUMBER})\.?"
     ).fullmatch(line.strip())
     if match is None:
@@ -406,7 +412,7 @@ def _two_of_one(line: str) -> FormLine | None:
 
 
 def _megatron(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"-*\s*validation loss at (?:iteration|the end of training for \w+ data|end)\s*\d*(?: on (?P<title>\w+) set)?\s*\|(?P<rest>.+)"
     ).fullmatch(line.strip())
     if match is None or (found := read_pairs(match["rest"])) is None:
@@ -416,7 +422,7 @@ def _megatron(line: str) -> FormLine | None:
 
 
 def _ignite(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"(?:Epoch (?P<unit>\[\d+/\d+\])?:? ?)?\[(?P<step>\d+)/(?P<total>\d+)\]\s+\d+%\|[^|,\[]*\|?\s*(?P<rest>,.*?)?\s*\[[\d:?]+<.*\]"
     ).fullmatch(line.strip())
     if match is None:
@@ -427,12 +433,14 @@ def _ignite(line: str) -> FormLine | None:
 
 
 def _espnet_batches(line: str) -> FormLine | None:
-    match = compiled(r"(?P<epoch>\d+)epoch:(?P<title>\w+):\d+-\d+batch: .*").fullmatch(line.strip())
+    match = compile_pattern(r"(?P<epoch>\d+)epoch:(?P<title>\w+):\d+-\d+batch: .*").fullmatch(
+        line.strip()
+    )
     return None if match is None else FormLine((), int(match["epoch"]), None, EPOCH)
 
 
 def _gurobi(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"Best objective (?P<x>{NUMBER}), best bound (?P<y>{NUMBER}), gap (?P<z>{NUMBER})%"
     ).fullmatch(line.strip())
     if match is None:
@@ -442,35 +450,35 @@ def _gurobi(line: str) -> FormLine | None:
 
 
 def _ipopt(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?P<name>Objective|Dual infeasibility|Constraint violation|Complementarity|Overall NLP error)\.*: +{NUMBER} +(?P<value>{NUMBER})"
     ).fullmatch(line.strip())
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _ipopt_row(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\s*(?P<step>\d+)r?\s+{NUMBER} {NUMBER} {NUMBER}\s+{NUMBER} {NUMBER}\s+(?:-|{NUMBER})\s+{NUMBER} {NUMBER}\w?\s+\d+"
     ).fullmatch(line)
     return None if match is None else FormLine((), int(match["step"]))
 
 
 def _autogluon(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\t+(?P<value>{NUMBER})s?\s+= (?P<name>\w+\s+\w+)(?:\s+\((?P<metric>[\w-]+)\))?"
     ).fullmatch(line)
     return None if match is None else FormLine()  # one model among others
 
 
 def _pycma(line: str) -> FormLine | None:
-    match = compiled(rf"final/bestever f-value = (?P<x>{NUMBER}) (?P<y>{NUMBER}).*").fullmatch(
-        line.strip()
-    )
+    match = compile_pattern(
+        rf"final/bestever f-value = (?P<x>{NUMBER}) (?P<y>{NUMBER}).*"
+    ).fullmatch(line.strip())
     return None if match is None else FormLine((("bestever f-value", number(match["y"])),))
 
 
 def _darknet(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\s*(?P<step>\d+): (?:(?P<loss>{NUMBER}), (?P<avg>{NUMBER}) avg(?: loss)?, .*|top 1: (?P<top1>{NUMBER}), top (?P<k>\d+): (?P<topk>{NUMBER}), .*)"
     ).fullmatch(line)
     if match is None:
@@ -483,7 +491,7 @@ def _darknet(line: str) -> FormLine | None:
 
 
 def _espresso(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"!?\s+(?P<name>total energy|highest occupied level \(ev\)|Fermi energy)\s*(?:=|:|is)\s*(?P<value>{NUMBER})(?: Ry| ev)?"
     ).fullmatch(line)
     if match is None or ("total energy" in line and not line.startswith("!")):
@@ -492,7 +500,7 @@ def _espresso(line: str) -> FormLine | None:
 
 
 def _sacrebleu(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?:.*[ |])?(?P<name>BLEU4?|chrF\d?\+{{0,2}}|TER)(?:[|+]\S+ = (?P<value>{NUMBER})(?: .*)?| = (?P<other>{NUMBER}),? [\d./]+ \(BP.*)"
     ).fullmatch(line)
     if match is None:
@@ -501,7 +509,7 @@ def _sacrebleu(line: str) -> FormLine | None:
 
 
 def _trec_eval(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?P<name>[a-zA-Z]\w*)(?: *\t ?| {{2,}})all(?:\t| {{2,}})(?P<value>{NUMBER})"
     ).fullmatch(line.strip())
     if match is None:
@@ -512,7 +520,7 @@ def _trec_eval(line: str) -> FormLine | None:
 
 
 def _flagstat(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"\d+ \+ \d+ (?P<name>[a-z][a-z0-9 ]*?)(?: \((?P<value>[\d.]+)% : \S+\))?(?: \(mapQ.*\))?"
     ).fullmatch(line)
     if match is None:
@@ -521,7 +529,7 @@ def _flagstat(line: str) -> FormLine | None:
 
 
 def _percent_bar(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r".*?\d{1,3}% ?\|[^|\d]*\|?\s*(?P<step>\d+)/(?P<total>\d+) \[[^\]]*\]?.*"
     ).fullmatch(line)
     if match is None or "/s" in line or "s/" in line:
@@ -529,27 +537,29 @@ def _percent_bar(line: str) -> FormLine | None:
     return FormLine((), int(match["step"]), int(match["total"]))
 
 
-def _completed(line: str) -> FormLine | None:
-    match = compiled(r"\s*completed\s+(?P<step>\d+)\s+/\s+(?P<total>\d+)\s+epochs").fullmatch(line)
+def _parse_completed(line: str) -> FormLine | None:
+    match = compile_pattern(
+        r"\s*completed\s+(?P<step>\d+)\s+/\s+(?P<total>\d+)\s+epochs"
+    ).fullmatch(line)
     return None if match is None else FormLine((), int(match["step"]), int(match["total"]), EPOCH)
 
 
 def _basicsr(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"(?:\[[^\]]*\])?\[epoch: *(?P<epoch>\d+), iter: *(?P<iter>[\d,]+), lr:\([^)]*\)\] (?:\[[^\]]*\] )?(?P<rest>.*)"
     ).fullmatch(line.strip())
     if match is not None:
-        found = compiled(rf"([a-zA-Z]\w*): ({NUMBER})").findall(match["rest"])
+        found = compile_pattern(rf"([a-zA-Z]\w*): ({NUMBER})").findall(match["rest"])
         step = int(match["iter"].replace(",", ""))
         return FormLine(tuple((name, number(value)) for name, value in found), step)
-    match = compiled(
+    match = compile_pattern(
         rf"\t # (?P<name>\w+): (?P<value>{NUMBER})(?:\tBest: {NUMBER} @ \d+ iter)?"
     ).fullmatch(line)
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _wenet(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?P<name>\w+)(?: ->|:) (?P<value>{NUMBER}) % N=\d+ C=\d+ S=\d+ D=\d+ I=\d+"
     ).fullmatch(line.strip())
     if match is None:
@@ -560,21 +570,21 @@ def _wenet(line: str) -> FormLine | None:
 
 
 def _rouge(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\S+ (?P<name>ROUGE-\S+ Average_[RPF]): (?P<value>{NUMBER}) \(95%-conf\.int\. .*\)"
     ).fullmatch(line.strip())
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _cmc(line: str) -> FormLine | None:
-    match = compiled(rf"(?P<name>CMC curve, Rank-\d+) *: *(?P<value>{NUMBER})%?").fullmatch(
+    match = compile_pattern(rf"(?P<name>CMC curve, Rank-\d+) *: *(?P<value>{NUMBER})%?").fullmatch(
         line.strip()
     )
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _ml_agents(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?P<title>\S.*)\. Step: (?P<step>\d+)\. Time Elapsed: [\d.]+ s\. Mean Reward: (?P<value>{NUMBER})\. Std of Reward: .*"
     ).fullmatch(line.strip())
     if match is None:
@@ -585,7 +595,7 @@ def _ml_agents(line: str) -> FormLine | None:
 
 
 def _soft_actor(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\| (?P<title>train|eval) +\| E: (?P<episode>\d+) \| S: (?P<step>\d+) \| R: (?P<value>{NUMBER})(?: \|.*)?"
     ).fullmatch(line.strip())
     if match is None:
@@ -594,7 +604,7 @@ def _soft_actor(line: str) -> FormLine | None:
 
 
 def _fasttext(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\s*Progress: +(?P<percent>[\d.]+)% words/sec/thread: +\d+ lr: +{NUMBER} (?:avg\.)?loss: +(?P<value>{NUMBER}) ETA: .*"
     ).fullmatch(line)
     if match is None:
@@ -604,12 +614,12 @@ def _fasttext(line: str) -> FormLine | None:
 
 
 def _at_k(line: str) -> FormLine | None:
-    match = compiled(rf"(?P<name>[PR]@\d+)\t(?P<value>{NUMBER})").fullmatch(line)
+    match = compile_pattern(rf"(?P<name>[PR]@\d+)\t(?P<value>{NUMBER})").fullmatch(line)
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _step_bar(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"\s*\[[=>.]+\]\s+(?:Step: \S+ \| Tot: \S+ \| )?(?P<rest>.+?)\s+(?P<step>\d+)/(?P<total>\d+)\s*"
     ).fullmatch(line)
     if match is None or (found := read_pairs(match["rest"])) is None:
@@ -619,7 +629,7 @@ def _step_bar(line: str) -> FormLine | None:
 
 
 def _parallel(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"\[Parallel\(n_jobs=-?\d+\)\]: Done +(?P<step>\d+) (?:out of +(?P<total>\d+)|tasks|jobs).*"
     ).fullmatch(line.strip())
     if match is None:
@@ -628,7 +638,9 @@ def _parallel(line: str) -> FormLine | None:
 
 
 def _steps_done(line: str) -> FormLine | None:
-    match = compiled(r"(?P<step>\d+) of (?P<total>\d+) steps \(\d+%\) done").fullmatch(line.strip())
+    match = compile_pattern(r"(?P<step>\d+) of (?P<total>\d+) steps \(\d+%\) done").fullmatch(
+        line.strip()
+    )
     return None if match is None else FormLine((), int(match["step"]), int(match["total"]))
 
 
@@ -639,13 +651,13 @@ def _cv_end(line: str) -> FormLine | None:
 def _tests_done(line: str) -> FormLine | None:
     return (
         FormLine()
-        if compiled(r".* (?:PASSED|FAILED|ERROR|SKIPPED|XFAIL) +\[ *\d+%\]").fullmatch(line)
+        if compile_pattern(r".* (?:PASSED|FAILED|ERROR|SKIPPED|XFAIL) +\[ *\d+%\]").fullmatch(line)
         else None
     )
 
 
 def _marian(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?:\[(?P<title>\w+)\] )?Ep\. \d+ : Up\. (?P<step>[\d,]+) : (?:(?P<name>[\w-]+) : (?P<value>{NUMBER}) : .*|.*Cost (?P<cost>{NUMBER}) .*)"
     ).fullmatch(line.strip())
     if match is None:
@@ -656,13 +668,13 @@ def _marian(line: str) -> FormLine | None:
 
 
 def _mmdet2(line: str) -> FormLine | None:
-    text = compiled(r",? ?\w+_copypaste: .*").sub("", line.strip())
-    head = compiled(r"Epoch\((?P<title>\w+)\) \[(?P<epoch>\d+)\]\[\d+\]\s+").match(text)
+    text = compile_pattern(r",? ?\w+_copypaste: .*").sub("", line.strip())
+    head = compile_pattern(r"Epoch\((?P<title>\w+)\) \[(?P<epoch>\d+)\]\[\d+\]\s+").match(text)
     if head is None:
         return None
     numbers = []
     for part in text[head.end() :].split(", "):
-        pair = compiled(rf"([a-zA-Z]\w*): ({NUMBER})").fullmatch(part.strip())
+        pair = compile_pattern(rf"([a-zA-Z]\w*): ({NUMBER})").fullmatch(part.strip())
         if pair is None:
             return None
         numbers.append((pair[1], number(pair[2])))
@@ -670,7 +682,7 @@ def _mmdet2(line: str) -> FormLine | None:
 
 
 def _arcface(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?:.* \S*-)?\[(?P<title>\w+)\]\[(?P<step>\d+)\](?P<name>[A-Z][\w-]*): (?P<value>{NUMBER})(?:\+-{NUMBER})?"
     ).fullmatch(line.strip())
     if match is None:
@@ -680,7 +692,7 @@ def _arcface(line: str) -> FormLine | None:
 
 
 def _name_step_value(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         r"(?P<name>(?:Train|Validation|Valid|Val|Test) loss) (?P<step>\d+):? +(?P<value>\d*\.\d+(?:e-?\d+)?)(?: .*)?"
     ).fullmatch(line.strip())
     if match is None:
@@ -689,14 +701,14 @@ def _name_step_value(line: str) -> FormLine | None:
 
 
 def _episodes_accuracy(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"\d+ (?P<name>(?:Test|Val) Acc) = (?P<value>{NUMBER})% \+- {NUMBER}%"
     ).fullmatch(line.strip())
     return None if match is None else FormLine(((match["name"], number(match["value"])),))
 
 
 def _speaker(line: str) -> FormLine | None:
-    match = compiled(
+    match = compile_pattern(
         rf"(?P<epoch>\d+) epoch, ACC (?P<acc>{NUMBER})%, EER (?P<eer>{NUMBER})%, bestEER (?P<best>{NUMBER})%"
     ).fullmatch(line.strip())
     if match is None:
@@ -710,7 +722,7 @@ def _settings_line(line: str) -> FormLine | None:
     """A representation of an object: `Namespace(lr=0.1)`, `(1): BatchNorm2d(16, eps=1e-05)`."""
     return (
         FormLine()
-        if compiled(r"(?:\([\w.-]+\): )?[A-Z]\w*\(.*\)?,?").fullmatch(line.strip())
+        if compile_pattern(r"(?:\([\w.-]+\): )?[A-Z]\w*\(.*\)?,?").fullmatch(line.strip())
         else None
     )
 
@@ -722,7 +734,7 @@ FORMS: tuple[Form, ...] = (
     Form("Keras", "/", "938/938 ━━━━ 5s 5ms/step - accuracy: 0.96 - val_loss: 0.10", "keras, utils/progbar.py", _keras),
     Form("meters", "[", "Test: [ 10/48]  Loss: 0.812 (1.021)  Acc@1: 81.2 (76.5)", "torchvision, timm, examples of PyTorch, mmengine", _meters),
     Form("line of means", "*", " * Acc@1 76.512 Acc@5 93.102", "torchvision, timm, examples of PyTorch", _star),
-    Form("averaged stats", "Averaged stats", "Averaged stats: loss: 2.1911 (2.1910)", "DeiT, MAE, DINO, main_*.py", _averaged),
+    Form("averaged stats", "Averaged stats", "Averaged stats: loss: 2.1911 (2.1910)", "DeiT, MAE, DINO, main_*.py", _parse_averaged),
     Form("examples of PyTorch", "%)]", "Train Epoch: 2 [40000/60000 (67%)]\tLoss: 0.12", "pytorch/examples, mnist/main.py", _epoch_counts),
     Form("counted share", "/", "Test set: Average loss: 0.1, Accuracy: 9600/10000 (96%)", "pytorch/examples, mnist/main.py", _shares),
     Form("boosting", ":", "[10]\tvalid-auc:0.93", "XGBoost, LightGBM, CatBoost", _boosting),
@@ -759,7 +771,7 @@ FORMS: tuple[Form, ...] = (
     Form("sacreBLEU", " = ", "BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.4.0 = 28.4 61.2/34.7/21.9/14.3", "sacrebleu, sacrebleu.py", _sacrebleu),
     Form("trec_eval", "all", "map                   \tall\t0.1957", "trec_eval, form_res_rels.c", _trec_eval),
     Form("samtools flagstat", " + ", "40912011 + 0 mapped (99.27% : N/A)", "samtools, bam_stat.c", _flagstat),
-    Form("UMAP", "completed ", "\tcompleted  30  /  100 epochs", "umap-learn, layouts.py", _completed),
+    Form("UMAP", "completed ", "\tcompleted  30  /  100 epochs", "umap-learn, layouts.py", _parse_completed),
     Form("bar without a rate", "%|", "Epochs completed: 100%| ██████████ 100/100 [00:00]", "tqdm with an own format", _percent_bar),
     Form("BasicSR", ": ", "\t # psnr: 37.8000\tBest: 37.9100 @ 295000 iter", "BasicSR, models/sr_model.py; utils/logger.py", _basicsr),
     Form("WeNet", " % N=", "Overall -> 5.11 % N=104765 C=99580 S=5002 D=183 I=168", "WeNet, tools/compute-wer.py", _wenet),

@@ -128,12 +128,12 @@ _BORDERS = str.maketrans("│┃", "||")
 class LogReader:
     """The numbers and steps of the lines so far, and the state that the next line needs."""
 
-    def __init__(self, asked: Sequence[str], at: float) -> None:
+    def __init__(self, asked_names: Sequence[str], timestamp: float) -> None:
         """Begin with no line.
 
         Args:
-            asked: Names that count wherever they are printed as a pair.
-            at: Time of all steps, in seconds since 1970.
+            asked_names: Names that count wherever they are printed as a pair.
+            timestamp: Time of all steps, in seconds since 1970.
         """
         self.found: list[FoundNumber] = []
         self.left_out: dict[str, tuple[str, int]] = {}  # name → reason, line
@@ -146,9 +146,9 @@ class LogReader:
         ] = {}  # number of a table → rows without a label and a counter
         self.evaluated: set[str] = set()  # plain names of evaluations whose means replaced them
         self.inner_bars: set[tuple[str, int | None]] = set()  # title, total
-        self._at = at
-        self._asked = _asked_pattern(asked)
-        self._asked_names = {plain_name(name): name for name in asked}
+        self._at = timestamp
+        self._asked = _asked_pattern(asked_names)
+        self._asked_names = {plain_name(name): name for name in asked_names}
         self._steps: list[ProgressReport] = []
         self._bars: dict[
             int, tuple[str, int | None]
@@ -197,7 +197,7 @@ class LogReader:
     def _next(self) -> LogLine | None:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)
 
-    def _following(self) -> str:
+    def _peek_line(self) -> str:
         """Return the next line without reading it."""
         if not self._waiting and (more := next(self._lines, None)) is not None:
             self._waiting.append(more)
@@ -316,46 +316,46 @@ class LogReader:
         elif self._table is not None and self._table.is_known:
             self._read_row(line, self._table, counts=False)
 
-    def _add_pairs(self, line: LogLine, found: PairLine) -> None:
+    def _add_pairs(self, line: LogLine, pair_line: PairLine) -> None:
         self._block_is_used = True
-        if found.is_mean:
-            self._drop_batches(found.title)
-        is_inside = line.text[0] in " \t-•" and found.step is None
-        if _lists_settings(found) or (is_inside and CONFIG_WORDS.search(self._block_title)):
-            for pair in found.pairs:
+        if pair_line.is_mean:
+            self._drop_batches(pair_line.title)
+        is_inside = line.text[0] in " \t-•" and pair_line.step is None
+        if _lists_settings(pair_line) or (is_inside and CONFIG_WORDS.search(self._block_title)):
+            for pair in pair_line.pairs:
                 self._leave_out(pair.name, SETTING, line.number)
             return
-        is_known, title = self._block_is_known, found.title
+        is_known, title = self._block_is_known, pair_line.title
         if title and _NEUTRAL.fullmatch(title):
             title = ""
-        if found.is_instance and _INNER.match(title):
+        if pair_line.is_instance and _INNER.match(title):
             self._counts_steps = False
-        if found.is_instance and not found.pairs and not {":", "="} & {*title}:
+        if pair_line.is_instance and not pair_line.pairs and not {":", "="} & {*title}:
             self._instance = title
-        if found.step is not None:
-            self._add_step(found.step, found.total, found.unit, found.batch)
+        if pair_line.step is not None:
+            self._add_step(pair_line.step, pair_line.total, pair_line.unit, pair_line.batch)
             self._end_block(is_over=True)
         elif not title:
             title = self._block_title
         phase = ""
-        for pair in found.pairs:
+        for pair in pair_line.pairs:
             first, _, rest = pair.name.partition(" ")
             if rest and not title and (EVALUATION.fullmatch(first) or TRAINING.fullmatch(first)):
                 phase = phase or first
             own = pair.title or title or ("" if has_phase(pair.name) else phase)
             if self._instance and (not own or own == phase) and not is_of_mean(pair.name):
-                named = found._replace(is_instance=True)
+                named = pair_line._replace(is_instance=True)
                 self._add_pair(
                     line, pair, named, f"{self._instance} {own}".strip(), is_known=is_known
                 )
             else:
-                self._add_pair(line, pair, found, own, is_known=is_known)
+                self._add_pair(line, pair, pair_line, own, is_known=is_known)
 
     def _add_pair(
-        self, line: LogLine, pair: Pair, found: PairLine, title: str, *, is_known: bool
+        self, line: LogLine, pair: Pair, pair_line: PairLine, title: str, *, is_known: bool
     ) -> None:
-        is_epoch = found.counters == 1 and found.unit == EPOCH
-        value = pair.value if pair.mean is None or not found.counters or is_epoch else pair.mean
+        is_epoch = pair_line.counters == 1 and pair_line.unit == EPOCH
+        value = pair.value if pair.mean is None or not pair_line.counters or is_epoch else pair.mean
         plain = plain_name(pair.name)
         is_phase = plain.rpartition(" ")[2] in _PHASES
         reason = pair.reason
@@ -364,16 +364,16 @@ class LogReader:
         if reason:
             self._leave_out(pair.name, reason, line.number)
         else:
-            is_loss = plain in _PHASES and found.step is not None and "." in pair.text
+            is_loss = plain in _PHASES and pair_line.step is not None and "." in pair.text
             number = FoundNumber(
                 pair.name,
                 title,
                 value,
                 line.number,
                 "pairs",
-                is_batch=found.counters > 1 and bool(found.title),
-                is_counted=found.step is not None,
-                is_instance=found.is_instance,
+                is_batch=pair_line.counters > 1 and bool(pair_line.title),
+                is_counted=pair_line.step is not None,
+                is_instance=pair_line.is_instance,
             )
             self._add(number, is_known=is_known or is_loss)
         if pair.spread is not None:
@@ -432,7 +432,7 @@ class LogReader:
     # tables
 
     def _read_headings(self, text: str, *, has_digits: bool) -> None:
-        table = read_headings(text, self._following()) if may_be_headings(text) else None
+        table = read_headings(text, self._peek_line()) if may_be_headings(text) else None
         if table is not None:
             self._begin_table(table)
         elif not has_digits and not text.startswith((" ", "\t", "|", "│")):
@@ -579,12 +579,12 @@ class LogReader:
 
     # values
 
-    def _add(self, found: FoundNumber, *, is_known: bool) -> None:
+    def _add(self, number: FoundNumber, *, is_known: bool) -> None:
         """Add a number, if its name is one of a result."""
-        title = found.title
+        title = number.title
         if title and _NEUTRAL.fullmatch(title):
             title = ""
-        reason = reason_against(found.name, known=is_known)
+        reason = reason_against(number.name, is_known=is_known)
         if title and _INITIAL.match(title):
             reason = reason or INITIAL
         if title and _OF_OTHERS.match(title):
@@ -592,10 +592,10 @@ class LogReader:
         if title and _EXAMPLES.fullmatch(title):
             reason = reason or EXAMPLE
         if reason:
-            self._leave_out(found.name, reason, found.line)
+            self._leave_out(number.name, reason, number.line)
             return
-        title = "" if title and mentions(found.name, title) else title
-        self.found.append(found._replace(title=title, step=len(self._steps) - 1))
+        title = "" if title and mentions(number.name, title) else title
+        self.found.append(number._replace(title=title, step=len(self._steps) - 1))
 
     def _leave_out(self, name: str, reason: str, line: int) -> None:
         if len(self.left_out) < MOST_LEFT_OUT:
@@ -640,13 +640,13 @@ class LogReader:
         return outer[-1] if outer else self._evaluation_step
 
 
-def _lists_settings(found: PairLine) -> bool:
+def _lists_settings(pair_line: PairLine) -> bool:
     """Return whether a line lists settings: its title says so, or most of its names are some."""
-    if found.title and CONFIG_WORDS.search(found.title):
+    if pair_line.title and CONFIG_WORDS.search(pair_line.title):
         return True
-    if found.step is not None or len(found.pairs) < 3:
+    if pair_line.step is not None or len(pair_line.pairs) < 3:
         return False
-    reasons = [reason_against(pair.name) for pair in found.pairs]
+    reasons = [reason_against(pair.name) for pair in pair_line.pairs]
     results = reasons.count("")
     return len(reasons) - results >= 3 and reasons.count(SETTING) >= 2 * max(1, results)
 

@@ -42,7 +42,7 @@ class LogReport(NamedTuple):
     notes: tuple[str, ...] = ()  # words that were to be numbers, and names that were never printed
 
 
-def read_log_report(log: Path, asked: Sequence[str] = ()) -> LogReport:
+def read_log_report(log: Path, asked_names: Sequence[str] = ()) -> LogReport:
     """Return the numbers of a log of an ended program.
 
     Raises:
@@ -52,7 +52,7 @@ def read_log_report(log: Path, asked: Sequence[str] = ()) -> LogReport:
         pass
     end, at = read_file_end(log, END_BYTES)
     reported = read_reported_numbers(log)
-    printed = read_printed_numbers(end, asked, first_line=_first_line(log, end))
+    printed = read_printed_numbers(end, asked_names, first_line=_first_line(log, end))
     words: dict[str, Json] = {**reported.steps, **reported.others}
     numbers, left_out = dict(printed.numbers), dict(printed.left_out)
     if words:
@@ -63,17 +63,17 @@ def read_log_report(log: Path, asked: Sequence[str] = ()) -> LogReport:
             if each.rule != ASKED and name not in numbers
         }
         numbers |= {name: each for name, each in printed.numbers.items() if each.rule == ASKED}
-    missing = [f"the log has no number {name!r}" for name in asked if name not in numbers]
+    missing = [f"the log has no number {name!r}" for name in asked_names if name not in numbers]
     return LogReport(
         numbers, left_out, _newest(end, at, printed), (*texts_for_numbers(words), *missing)
     )
 
 
-def _newest(end: bytes, at: float, printed: PrintedNumbers) -> ProgressReport | None:
-    step = parse_newest_step(end, at) or parse_newest_step(end, at, EPOCH_MARKER)
-    if step is not None or printed.step is None:
+def _newest(end: bytes, timestamp: float, printed_numbers: PrintedNumbers) -> ProgressReport | None:
+    step = parse_newest_step(end, timestamp) or parse_newest_step(end, timestamp, EPOCH_MARKER)
+    if step is not None or printed_numbers.step is None:
         return step
-    return read_newest_step(end, at, lambda: end) or printed.step
+    return read_newest_step(end, timestamp, lambda: end) or printed_numbers.step
 
 
 def _reported_numbers(log: Path, words: Mapping[str, Json]) -> dict[str, PrintedNumber]:

@@ -87,7 +87,7 @@ class _Unreadable(Exception):
 
 
 def read_metrics_file(
-    path: Path, most_bytes: int = MOST_BYTES, *, ended: bool = False, begin: int = 0
+    path: Path, most_bytes: int = MOST_BYTES, *, is_complete: bool = False, begin: int = 0
 ) -> FileReading:
     """Return the rows of a file, and its faults.
 
@@ -96,11 +96,11 @@ def read_metrics_file(
     Args:
         path: the file.
         most_bytes: that are read from its end; one JSON document is read as a whole.
-        ended: its program has ended: a last line without an end is complete.
+        is_complete: its program has ended: a last line without an end is complete.
         begin: bytes at its beginning that other jobs wrote; only the header in them counts.
     """
     try:
-        content = _read_content(path, most_bytes, begin, ended=ended)
+        content = _read_content(path, most_bytes, begin, is_complete=is_complete)
     except _Unreadable as fault:
         return FileReading([], (str(fault),))
     except OSError as error:
@@ -108,7 +108,7 @@ def read_metrics_file(
     if not content.size:
         return FileReading([], ("is empty",))
     text = content.text.replace("\0", "")  # a file that was cut while it was written has holes
-    records, faults = _read_records(text, content, ended=ended)
+    records, faults = _read_records(text, content, is_complete=is_complete)
     rejected = _rejected_texts(records)
     rows = _reports(
         [{k: v for k, v in record.items() if k not in rejected} for record in records], content.at
@@ -124,7 +124,7 @@ def is_result(name: str) -> bool:
     is_counter = name.lower() in STEP_NAMES
     if is_counter or _is_internal(name) or _SIZE.search(name):
         return False
-    return reason_against(name, known=True) != TIME
+    return reason_against(name, is_known=True) != TIME
 
 
 def _is_internal(name: str) -> bool:
@@ -135,7 +135,7 @@ def _is_internal(name: str) -> bool:
 # --- the text of a file
 
 
-def _read_content(path: Path, most_bytes: int, begin: int, *, ended: bool) -> _Content:
+def _read_content(path: Path, most_bytes: int, begin: int, *, is_complete: bool) -> _Content:
     """Return the end of a file, of a JSON document the whole.
 
     Raises:
@@ -152,7 +152,7 @@ def _read_content(path: Path, most_bytes: int, begin: int, *, ended: bool) -> _C
         encoding, mark = _encoding_of(head)
         start = max(begin, status.st_size - most_bytes)
         if start and not begin and _is_document(head[mark:].decode(encoding, errors="replace")):
-            limit = MOST_JSON_BYTES if ended else MOST_BYTES
+            limit = MOST_JSON_BYTES if is_complete else MOST_BYTES
             if status.st_size > limit:
                 raise _Unreadable(
                     f"has more than {limit >> 20} MiB of JSON. Write JSON lines or CSV"
@@ -214,7 +214,7 @@ def _is_document(head: str) -> bool:
 
 
 def _read_records(
-    text: str, content: _Content, *, ended: bool
+    text: str, content: _Content, *, is_complete: bool
 ) -> tuple[list[Record], Sequence[str]]:
     """Return the records of a text, and its faults."""
     is_json, is_whole = text.lstrip().startswith(("{", "[")), not content.head
@@ -222,7 +222,7 @@ def _read_records(
         with suppress(ValueError, RecursionError):
             return [*map(_flat_record, _listed_records(json.loads(text)))], ()
     lines = re.split(_LINE_END, text)
-    if not ended:
+    if not is_complete:
         lines = lines[:-1]  # it is being written, or empty
     lines = [line for line in lines if line.strip()]
     if is_json or any(line.lstrip().startswith("{") for line in lines[-2:]):
@@ -439,10 +439,12 @@ def _rejected_texts(records: Iterable[Record]) -> dict[str, str]:
     }
 
 
-def _text_faults(rejected: Mapping[str, str]) -> Iterator[str]:
+def _text_faults(rejected_texts: Mapping[str, str]) -> Iterator[str]:
     """Yield the faults of columns with texts in the place of numbers."""
-    commas = {name: text for name, text in rejected.items() if re.fullmatch(_DECIMAL_COMMA, text)}
-    texts = {name: text for name, text in rejected.items() if name not in commas}
+    commas = {
+        name: text for name, text in rejected_texts.items() if re.fullmatch(_DECIMAL_COMMA, text)
+    }
+    texts = {name: text for name, text in rejected_texts.items() if name not in commas}
     for found, what, remedy in (
         (commas, "decimal commas", ". Write points"),
         (texts, "a text instead of a number", ""),
@@ -454,7 +456,7 @@ def _text_faults(rejected: Mapping[str, str]) -> Iterator[str]:
             yield f"has {what} in {listed}: {first[:_LONGEST_TEXT]!r}{remedy}"
 
 
-def _reports(records: Iterable[Record], at: float) -> list[ProgressReport]:
+def _reports(records: Iterable[Record], timestamp: float) -> list[ProgressReport]:
     """Return records as steps; numbers of one step are combined."""
     reports: list[ProgressReport] = []
     for line, record in enumerate(records, 1):
@@ -467,7 +469,7 @@ def _reports(records: Iterable[Record], at: float) -> list[ProgressReport]:
             continue
         if reports and reports[-1].step == int(step):
             numbers = {**reports.pop().metrics, **numbers}  # type: ignore[dict-item]
-        reports.append(ProgressReport(at, int(step), None, {**numbers}, unit=unit))
+        reports.append(ProgressReport(timestamp, int(step), None, {**numbers}, unit=unit))
     return reports
 
 

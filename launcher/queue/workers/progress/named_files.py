@@ -156,16 +156,16 @@ def read_file_faults(attempt: Attempt) -> tuple[str, ...]:
     return tuple(fault for named in files for fault in named.faults)
 
 
-def _live_files(record: FilesRecord, named: NamedFiles) -> list[str]:
+def _live_files(record: FilesRecord, named_files: NamedFiles) -> list[str]:
     """Return the files of a running job, the newest first."""
-    if named.is_own:
-        return [file.path for file in _candidates(named, record.since)]
+    if named_files.is_own:
+        return [file.path for file in _candidates(named_files, record.since)]
     # if the supervisor died, nobody knows whose later content is
     latest = record.touched + SILENT_S
-    return [path for path in named.counted if _changed(path) <= latest]
+    return [path for path in named_files.counted if _read_change_time(path) <= latest]
 
 
-def _changed(path: str) -> float:
+def _read_change_time(path: str) -> float:
     with suppress(OSError):
         return Path(path).stat().st_mtime
     return 0.0
@@ -189,7 +189,7 @@ def begin_named_files(order: AttemptSpec, attempt: Attempt) -> None:
             is_own = path.startswith(f"{attempt.folder}/")
             real = _real_path(path, is_folder=term == TENSORBOARD)
             place = NamedPlace(real, is_folder=term == TENSORBOARD)
-            files[term] = NamedFiles(place, _shown(written, order, attempt), is_own)
+            files[term] = NamedFiles(place, _describe_files(written, order, attempt), is_own)
     earlier = _read_record(_attempt_before(order, attempt))
     with suppress(OSError):
         if (named := files.get(METRICS)) and not named.is_own and not is_pattern(named.place.path):
@@ -286,43 +286,46 @@ def end_named_files(attempt: Attempt) -> None:
 
 
 def _with_own_files(
-    attempt: Attempt, record: FilesRecord, term: str, named: NamedFiles
+    attempt: Attempt, record: FilesRecord, term: str, named_files: NamedFiles
 ) -> NamedFiles:
     """Return what is known of the files of a term, with those that belong to the job now."""
-    files = _candidates(named, record.since)
-    if named.is_own:
+    files = _candidates(named_files, record.since)
+    if named_files.is_own:
         own = OwnFiles(tuple(files[:1] if term == METRICS else files))
     else:
         others = []
         with suppress(OSError):  # then it is not known that others ran
             others = other_jobs(attempt, record.job, (file.path for file in files))
         if others:
-            files = [file._replace(created=_created(file.path)) for file in files]
-        judged = [judge_file(file, record.since, named.seen, others) for file in files]
+            files = [file._replace(created=_read_creation_time(file.path)) for file in files]
+        judged = [judge_file(file, record.since, named_files.seen, others) for file in files]
         own = own_newest_file(judged) if term == METRICS else own_files(judged)
-    faults = (_sharing_fault(term, named, own.unknown),) if own.unknown else ()
-    return named._replace(counted=tuple(file.path for file in own.files), faults=faults)
+    faults = (_sharing_fault(term, named_files, own.unknown),) if own.unknown else ()
+    return named_files._replace(counted=tuple(file.path for file in own.files), faults=faults)
 
 
-def _candidates(named: NamedFiles, since: float) -> list[NumberFile]:
+def _candidates(named_files: NamedFiles, start_time: float) -> list[NumberFile]:
     """Return the files of a place that were changed since a time, the newest first."""
-    if named.place.is_folder:
-        found = event_files(Path(named.place.path), since)  # only a part of a very large folder
-        paths: Iterable[str] = {*(str(file.path) for file in found), *named.seen}
+    if named_files.place.is_folder:
+        found = event_files(
+            Path(named_files.place.path), start_time
+        )  # only a part of a very large folder
+        paths: Iterable[str] = {*(str(file.path) for file in found), *named_files.seen}
     else:
-        paths = _matching(named.place.path)
+        paths = _find_matching_files(named_files.place.path)
     files = []
     for path in paths:
         with suppress(OSError):
             status = os.stat(path)  # noqa: PTH116  # thousands of files
             # event files of its own may be on a file system with another clock
-            is_new = status.st_mtime >= since - _CLOCK_STEP_S
-            if (is_new or (named.is_own and named.place.is_folder)) and os.path.isfile(path):  # noqa: PTH113  # as above
+            is_new = status.st_mtime >= start_time - _CLOCK_STEP_S
+            is_own_folder = named_files.is_own and named_files.place.is_folder
+            if (is_new or is_own_folder) and os.path.isfile(path):  # noqa: PTH113  # as above
                 files.append(NumberFile(path, (status.st_dev, status.st_ino), status.st_mtime))
     return sorted(files, key=lambda file: (file.changed, file.path), reverse=True)
 
 
-def _matching(path: str) -> list[str]:
+def _find_matching_files(path: str) -> list[str]:
     """Return the path, or the existing files of a pattern."""
     if not is_pattern(path):
         return [path]
@@ -339,70 +342,76 @@ def _matching(path: str) -> list[str]:
 # --- reading after the end
 
 
-def _end_metrics(record: FilesRecord, named: NamedFiles) -> NamedFiles:
+def _end_metrics(record: FilesRecord, named_files: NamedFiles) -> NamedFiles:
     """Return what is known of a metrics file, with its numbers and faults."""
-    if not named.counted:
-        faults = named.faults or (_absence(record, named),)
-        return named._replace(steps=(), faults=faults)
-    path = named.counted[0]
-    reading = read_metrics_file(Path(path), MOST_BYTES, ended=True, begin=_appended_at(named, path))
+    if not named_files.counted:
+        faults = named_files.faults or (_absence(record, named_files),)
+        return named_files._replace(steps=(), faults=faults)
+    path = named_files.counted[0]
+    reading = read_metrics_file(
+        Path(path), MOST_BYTES, is_complete=True, begin=_appended_at(named_files, path)
+    )
     predicates = reading.faults
     names = {name for row in reading.rows for name in row.metrics}
     if names and not any(map(is_result, names)):
         predicates = (*predicates, "contains only counters, times, sizes or learning rates")
-    faults = tuple(f"metrics file {_relative(path, named)} {each}" for each in predicates)
-    return named._replace(steps=_thinned(reading.rows), faults=(*named.faults, *faults))
+    faults = tuple(f"metrics file {_relative(path, named_files)} {each}" for each in predicates)
+    return named_files._replace(
+        steps=_thin_steps(reading.rows), faults=(*named_files.faults, *faults)
+    )
 
 
-def _absence(record: FilesRecord, named: NamedFiles) -> str:
+def _absence(record: FilesRecord, named_files: NamedFiles) -> str:
     """Return why there is no metrics file."""
-    if is_pattern(named.place.path):
-        older = len(_matching(named.place.path))
+    if is_pattern(named_files.place.path):
+        older = len(_find_matching_files(named_files.place.path))
         if older >= MOST_MATCHES:
-            return f"more than {MOST_MATCHES:,} files match {named.written}: none of them counts"
+            return (
+                f"more than {MOST_MATCHES:,} files match {named_files.written}: none of them counts"
+            )
         why = ": the files that match are older than the job" if older else ""
-        return f"no metrics file that matches {named.written} was written{why}"
-    subject = f"metrics file {named.written}"
+        return f"no metrics file that matches {named_files.written} was written{why}"
+    subject = f"metrics file {named_files.written}"
     try:
-        is_older = Path(named.place.path).stat().st_mtime < record.since
+        is_older = Path(named_files.place.path).stat().st_mtime < record.since
     except FileNotFoundError:
         return f"{subject} was not written"
     except OSError as error:
         return f"{subject} cannot be read: {error.strerror or error}"
-    faults = read_metrics_file(Path(named.place.path), 0).faults
-    if is_older and not Path(named.place.path).is_dir():
+    faults = read_metrics_file(Path(named_files.place.path), 0).faults
+    if is_older and not Path(named_files.place.path).is_dir():
         return f"{subject} was not written: it is older than the job"
     return f"{subject} {faults[0] if faults else 'was not written'}"
 
 
-def _end_events(record: FilesRecord, named: NamedFiles) -> NamedFiles:
+def _end_events(record: FilesRecord, named_files: NamedFiles) -> NamedFiles:
     """Return what is known of event files, with their numbers and faults."""
-    folder = Path(named.place.path)
-    steps = read_event_steps(folder, record.since, MOST_BYTES, named.counted)
-    faults = named.faults
+    folder = Path(named_files.place.path)
+    steps = read_event_steps(folder, record.since, MOST_BYTES, named_files.counted)
+    faults = named_files.faults
     if not steps and not faults:
-        faults = (_event_fault(named),)
-    return named._replace(steps=_thinned(steps), faults=faults)
+        faults = (_event_fault(named_files),)
+    return named_files._replace(steps=_thin_steps(steps), faults=faults)
 
 
-def _event_fault(named: NamedFiles) -> str:
+def _event_fault(named_files: NamedFiles) -> str:
     """Return why there is no number in event files."""
-    folder, subject = Path(named.place.path), f"event files in {named.written}"
+    folder, subject = Path(named_files.place.path), f"event files in {named_files.written}"
     if not folder.exists():
         return f"{subject} were not written: the folder does not exist"
     if not folder.is_dir():
-        return f"{subject} cannot be read: {named.written} is not a folder"
+        return f"{subject} cannot be read: {named_files.written} is not a folder"
     try:
         os.scandir(folder).close()
-        for path in named.counted:
+        for path in named_files.counted:
             with open_descriptor(path, os.O_RDONLY):
                 pass
     except OSError as error:
         return f"{subject} cannot be read: {error.strerror or error}"
-    return f"{subject} contain no numbers" if named.counted else f"{subject} were not written"
+    return f"{subject} contain no numbers" if named_files.counted else f"{subject} were not written"
 
 
-def _thinned(steps: Sequence[ProgressReport]) -> tuple[ProgressReport, ...]:
+def _thin_steps(steps: Sequence[ProgressReport]) -> tuple[ProgressReport, ...]:
     """Return so many steps as are recorded, among them the last one of each number."""
     values = sum(len(step.metrics) for step in steps)
     every = max(len(steps) / MOST_STEPS, values / MOST_VALUES)
@@ -416,37 +425,40 @@ def _thinned(steps: Sequence[ProgressReport]) -> tuple[ProgressReport, ...]:
 # --- sentences
 
 
-def _sharing_fault(term: str, named: NamedFiles, unknown: Sequence[Judgement]) -> str:
+def _sharing_fault(term: str, named_files: NamedFiles, unknown_jobs: Sequence[Judgement]) -> str:
     """Return which jobs may have written files whose numbers do not count."""
-    jobs = dict(sorted((other.job, other.name) for each in unknown for other in each.others))
+    jobs = dict(sorted((other.job, other.name) for each in unknown_jobs for other in each.others))
     listed = ", ".join(f"{job} ({name})" for job, name in [*jobs.items()][:NAMED_OTHERS])
     more = len(jobs) - NAMED_OTHERS
     if more > 0:
         listed += f" and {more} more"
     noun = "job" if len(jobs) == 1 else "jobs"
-    first = _relative(unknown[0].file.path, named)
+    first = _relative(unknown_jobs[0].file.path, named_files)
     if term == METRICS:
         what = f"metrics file {first} does not count"
     else:
-        files = "event file" if len(unknown) == 1 else "event files"
-        what = f"{len(unknown)} {files} in {named.written} do{'es' * (len(unknown) == 1)} not count"
-    how = "wrote" if unknown[0].owner is Owner.OTHER else "may have written"
-    it = "it" if len(unknown) == 1 else "them"
-    return f"{what}: {noun} {listed} {how} {it}. {own_folder_advice(term, named.written)}"
+        files = "event file" if len(unknown_jobs) == 1 else "event files"
+        what = f"{len(unknown_jobs)} {files} in {named_files.written} do{'es' * (len(unknown_jobs) == 1)} not count"
+    how = "wrote" if unknown_jobs[0].owner is Owner.OTHER else "may have written"
+    it = "it" if len(unknown_jobs) == 1 else "them"
+    return f"{what}: {noun} {listed} {how} {it}. {own_folder_advice(term, named_files.written)}"
 
 
-def _shown(written: str, order: AttemptSpec, attempt: Attempt) -> str:
+def _describe_files(written_path: str, order: AttemptSpec, attempt: Attempt) -> str:
     """Return how a job names its files, with the placeholder of its folder."""
     spec = order.spec
     own = f"/{attempt_job_folder(spec, order.job).relative_to(spec.run_folder)}"
-    before, found, after = written.partition(own)
+    before, found, after = written_path.partition(own)
     is_own = found and after[:1] in {"", "/"} and before.startswith(str(attempt.folder))
-    return f"{JOB_FOLDER}{after}" if is_own else written
+    return f"{JOB_FOLDER}{after}" if is_own else written_path
 
 
-def _relative(path: str, named: NamedFiles) -> str:
+def _relative(path: str, named_files: NamedFiles) -> str:
     """Return the path of one of the files as the job would name it."""
-    head, tail = fixed_folder(named.written), path[len(fixed_folder(named.place.path)) :]
+    head, tail = (
+        fixed_folder(named_files.written),
+        path[len(fixed_folder(named_files.place.path)) :],
+    )
     return f"{head}/{tail.lstrip('/')}" if head else tail.lstrip("/")
 
 
@@ -474,7 +486,7 @@ def _open_files(pids: Iterable[int], files: Iterable[NamedFiles]) -> dict[str, F
     return found
 
 
-def _created(path: str) -> float | None:
+def _read_creation_time(path: str) -> float | None:
     """Return when a file was created, in seconds since 1970; None if the file system does not record it."""
     from launcher.queue.workers.progress.creation_time import (
         creation_time,  # only for files that several jobs name
@@ -499,10 +511,10 @@ def _stamp(path: str) -> AppendedFile | None:
     return AppendedFile((status.st_dev, status.st_ino), size, check) if size else None
 
 
-def _appended_at(named: NamedFiles, path: str) -> int:
+def _appended_at(named_files: NamedFiles, path: str) -> int:
     """Return where the part of a file begins that the job appended; 0 if it wrote all of it."""
-    before = named.before
-    if before is None or path != named.place.path:
+    before = named_files.before
+    if before is None or path != named_files.place.path:
         return 0
     with suppress(OSError), open_descriptor(path, os.O_RDONLY | os.O_NONBLOCK) as file:
         status = os.fstat(file)
@@ -543,16 +555,17 @@ def _write_record(attempt: Attempt, record: FilesRecord) -> None:
     write_json_keeping_time(attempt.number_files, text)
 
 
-def _to_json(named: NamedFiles) -> dict[str, Json]:
+def _to_json(named_files: NamedFiles) -> dict[str, Json]:
     steps: list[Json] | None = None
-    if named.steps is not None:
+    if named_files.steps is not None:
         steps = [
-            [step.at, step.step, dict(step.metrics), step.rate, step.unit] for step in named.steps
+            [step.at, step.step, dict(step.metrics), step.rate, step.unit]
+            for step in named_files.steps
         ]
     return {
-        **named._asdict(),
-        "place": named.place.path,
-        "before": None if named.before is None else [*named.before],
+        **named_files._asdict(),
+        "place": named_files.place.path,
+        "before": None if named_files.before is None else [*named_files.before],
         "steps": steps,
     }
 

@@ -50,47 +50,49 @@ class NamedNumber(NamedTuple):
 
 
 def name_numbers(
-    found: Sequence[FoundNumber], table_rows: Mapping[int, int], evaluated: Iterable[str]
+    found_numbers: Sequence[FoundNumber],
+    table_rows: Mapping[int, int],
+    evaluated_names: Iterable[str],
 ) -> list[NamedNumber]:
     """Return numbers with the names under which they count, in the order in which they were printed.
 
     Args:
-        found: The numbers.
+        found_numbers: The numbers.
         table_rows: Number of a table → its rows without a label.
-        evaluated: Plain names of numbers of evaluations that a mean replaced.
+        evaluated_names: Plain names of numbers of evaluations that a mean replaced.
     """
     titles: dict[str, set[str]] = {}
-    for each in found:
+    for each in found_numbers:
         titles.setdefault(plain_name(each.name), set()).add(plain_name(each.title))
     means = {
         plain_name(_OF_MEAN.sub("", each.name))
-        for each in found
+        for each in found_numbers
         if not each.is_instance and _MEAN.search(each.name)
     }
     # a number without a title below all that have one is that of the whole
     last = {
         plain_name(each.name): place
-        for place, each in enumerate(found)
+        for place, each in enumerate(found_numbers)
         if each.title and EVALUATION.match(each.title)
     }
-    seen = frozenset(evaluated)
+    seen = frozenset(evaluated_names)
     named = []
-    for place, each in enumerate(found):
+    for place, each in enumerate(found_numbers):
         plain = plain_name(each.name)
         is_final = not each.title and not each.is_counted and place > last.get(plain, place)
         named.append(
             NamedNumber(each.name, each)
             if is_final and not table_rows.get(each.table)
-            else _named(each, titles[plain], means, seen, table_rows)
+            else _name_number(each, titles[plain], means, seen, table_rows)
         )
     return named
 
 
-def _named(
+def _name_number(
     each: FoundNumber,
     titles: set[str],
     means: set[str],
-    evaluated: frozenset[str],
+    evaluated_names: frozenset[str],
     table_rows: Mapping[int, int],
 ) -> NamedNumber:
     plain = plain_name(each.name)
@@ -107,7 +109,7 @@ def _named(
             return titled
         if is_evaluated:
             return NamedNumber(each.name, each, UNTITLED)
-    elif each.title and plain in evaluated and TRAINING.match(each.title):
+    elif each.title and plain in evaluated_names and TRAINING.match(each.title):
         return titled
     return NamedNumber(each.name, each)
 

@@ -56,13 +56,13 @@ MOST_CHARACTERS = 200  # characters of the line; a screen shows fewer
 
 
 def parse_steps(
-    text: bytes, at: float, marker: bytes = STEP_MARKER
+    text: bytes, timestamp: float, marker: bytes = STEP_MARKER
 ) -> tuple[list[ProgressReport], int]:
     """Return the steps in a piece of a log, the oldest first, and where an unfinished line may begin.
 
     Args:
         text: from anywhere in a log.
-        at: when the end of it was written, in seconds since 1970.
+        timestamp: when the end of it was written, in seconds since 1970.
         marker: of the lines that count.
     """
     steps: list[ProgressReport] = []
@@ -71,16 +71,18 @@ def parse_steps(
         end = _end(text, place)
         if end is None and len(text) - place < LONGEST_BYTES:
             return steps, max(0, place - 1)  # with the character before it
-        step = None if end is None else _step(text, place, end, at)
+        step = None if end is None else _step(text, place, end, timestamp)
         steps += [] if step is None else [step]
         place = text.find(marker, place + len(marker))
     return steps, max(0, len(text) - len(marker))  # the mark may be there in part
 
 
-def parse_newest_step(text: bytes, at: float, marker: bytes = STEP_MARKER) -> ProgressReport | None:
+def parse_newest_step(
+    text: bytes, timestamp: float, marker: bytes = STEP_MARKER
+) -> ProgressReport | None:
     """Return the newest step in a piece of a log, with the metrics of all lines about it."""
     newest: ProgressReport | None = None
-    for step in _steps_backwards(text, at, marker):
+    for step in _steps_backwards(text, timestamp, marker):
         if newest is None:
             newest = step
         elif step.step == newest.step:
@@ -117,13 +119,13 @@ def _number_of(word: str) -> float | None:
     return float(number) if _NUMBER.fullmatch(number) else None
 
 
-def _steps_backwards(text: bytes, at: float, marker: bytes) -> Iterator[ProgressReport]:
+def _steps_backwards(text: bytes, timestamp: float, marker: bytes) -> Iterator[ProgressReport]:
     place = text.rfind(marker)
     for _ in range(MOST_LINES):
         if place < 0:
             return
         end = _end(text, place)
-        if end is not None and (step := _step(text, place, end, at)) is not None:
+        if end is not None and (step := _step(text, place, end, timestamp)) is not None:
             yield step
         place = text.rfind(marker, 0, place)
 
@@ -140,11 +142,11 @@ def is_report(text: bytes, place: int) -> bool:
     return not (before.isalnum() or before in {b".", b"/", b"-", b"_"})
 
 
-def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
-    return parse_step(text[place:end], at) if is_report(text, place) else None
+def _step(text: bytes, place: int, end: int, timestamp: float) -> ProgressReport | None:
+    return parse_step(text[place:end], timestamp) if is_report(text, place) else None
 
 
-def parse_step(report: bytes, at: float) -> ProgressReport | None:
+def parse_step(report: bytes, timestamp: float) -> ProgressReport | None:
     """Return the step of a line from its marker on; None if the line is not a report."""
     word, _, text = report.decode(errors="replace").removeprefix(_BEGIN).partition("=")
     count, _, rest = text.partition(" ")
@@ -157,7 +159,7 @@ def parse_step(report: bytes, at: float) -> ProgressReport | None:
         total = float(numbers[2])
     whole = isinstance(total, float) and 0 < total < 1e15 and total.is_integer()
     return ProgressReport(
-        at=at,
+        at=timestamp,
         step=int(numbers[1]),
         total=int(total) if whole and isinstance(total, float) else None,
         metrics=values,

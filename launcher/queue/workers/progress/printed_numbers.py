@@ -59,22 +59,22 @@ class PrintedNumbers(NamedTuple):
 
 def read_printed_numbers(
     text: bytes,
-    asked: Sequence[str] = (),
+    asked_names: Sequence[str] = (),
     *,
     first_line: int = 1,
     is_ended: bool = True,
-    at: float = 0.0,
+    timestamp: float = 0.0,
 ) -> PrintedNumbers:
     """Return the numbers in a piece of a log.
 
     Args:
         text: From the end of a log.
-        asked: Names that count wherever they are printed as a pair.
+        asked_names: Names that count wherever they are printed as a pair.
         first_line: Number of its first line.
         is_ended: Nothing is written any more, so the last line is whole.
-        at: When it was written, in seconds since 1970.
+        timestamp: When it was written, in seconds since 1970.
     """
-    reader = LogReader(asked, at)
+    reader = LogReader(asked_names, timestamp)
     reader.read(log_lines(text, first_line), is_ended=is_ended)
     numbers: dict[str, tuple[str, PrintedNumber]] = {}  # by the plain name
     of_steps: dict[int, dict[str, Json]] = {}
@@ -104,28 +104,30 @@ def read_printed_numbers(
     )
 
 
-def read_newest_step(text: bytes, at: float, more: Callable[[], bytes]) -> ProgressReport | None:
+def read_newest_step(
+    text: bytes, timestamp: float, more: Callable[[], bytes]
+) -> ProgressReport | None:
     """Return the newest step in the end of a growing log, with its numbers.
 
     Args:
         text: The end.
-        at: When it was written, in seconds since 1970.
+        timestamp: When it was written, in seconds since 1970.
         more: Returns a longer end, in which the outer one of nested bars is drawn.
     """
-    found = read_printed_numbers(text[-STEP_BYTES:], is_ended=False, at=at)
+    found = read_printed_numbers(text[-STEP_BYTES:], is_ended=False, timestamp=timestamp)
     step = found.step
     if found.has_inner_bars:
-        step = parse_newest_bar(text[-BAR_BYTES:], at, more) or step
+        step = parse_newest_bar(text[-BAR_BYTES:], timestamp, more) or step
     if step is None:
         return None
     return step if step.metrics else step._replace(metrics=found.values)
 
 
-def parse_printed_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
+def parse_printed_steps(text: bytes, timestamp: float) -> tuple[list[ProgressReport], int]:
     """Return the steps with numbers in a piece of a log, and where an unfinished line may begin.
 
     A bar has no end, and is read again with the next piece.
     """
     last = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
-    steps = read_printed_numbers(text, at=at, is_ended=False).steps
+    steps = read_printed_numbers(text, timestamp=timestamp, is_ended=False).steps
     return [*steps], last if len(text) - last < LONGEST_BYTES else len(text)

@@ -136,10 +136,10 @@ def may_be_headings(text: str) -> bool:
     )  # fmt: skip
 
 
-def read_headings(text: str, following: str = "") -> Table | None:
+def read_headings(text: str, next_line: str = "") -> Table | None:
     """Return the table that a row of headings begins; None if the line is something else."""
     style, cells = split_cells(text)
-    if len(cells) < 2 and len(following.split()) != len(text.split()):
+    if len(cells) < 2 and len(next_line.split()) != len(text.split()):
         return None
     if not _METRIC_HINT.search(text):
         return None
@@ -149,10 +149,10 @@ def read_headings(text: str, following: str = "") -> Table | None:
     if known[1] == "all":
         cells = [cell.strip() for cell in text.split()]
         style = " "
-        cells = _joined(cells)
-    elif style == "  " and following:
-        words, row = text.split(), following.split()
-        if len(row) == len(words) and len(split_cells(following)[1]) not in {
+        cells = _join_headings(cells)
+    elif style == "  " and next_line:
+        words, row = text.split(), next_line.split()
+        if len(row) == len(words) and len(split_cells(next_line)[1]) not in {
             len(cells),
             len(cells) + 1,
         }:
@@ -169,7 +169,7 @@ def read_headings(text: str, following: str = "") -> Table | None:
     return Table(tuple(cells), style, *known, text)
 
 
-def _joined(cells: list[str]) -> list[str]:
+def _join_headings(cells: list[str]) -> list[str]:
     """Return the headings of ultralytics, with the name of their group if there are two: `Box(P`, `R`, `Mask(P`."""
     is_grouped = sum("(" in cell for cell in cells) > 1
     headings, group = [], ""
@@ -203,7 +203,7 @@ def read_row(table: Table, text: str) -> TableRow | None:
     if len(cells) != len(headings):
         if headings[-1].lower() == "support" and len(cells) == 3:  # accuracy of a report
             return _report_accuracy(cells)
-        aligned = _aligned(table, text) if table.style == "  " else None
+        aligned = _read_aligned_headings(table, text) if table.style == "  " else None
         if aligned is None:
             return None
         headings, cells = aligned
@@ -244,7 +244,7 @@ def read_row(table: Table, text: str) -> TableRow | None:
     return TableRow(tuple(numbers), label, step, unit, total)
 
 
-def _aligned(table: Table, text: str) -> tuple[list[str], list[str]] | None:
+def _read_aligned_headings(table: Table, text: str) -> tuple[list[str], list[str]] | None:
     """Return the headings above the cells of a row in which cells are empty; None if the row is not aligned with them."""
     heads = [(match[0], match.start(), match.end()) for match in _CELLS.finditer(table.text)]
     headings: list[str] = []

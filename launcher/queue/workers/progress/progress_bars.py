@@ -59,31 +59,31 @@ class _Bar(NamedTuple):
 
 
 def parse_newest_bar(
-    text: bytes, at: float, more: Callable[[], bytes] = bytes
+    text: bytes, timestamp: float, more: Callable[[], bytes] = bytes
 ) -> ProgressReport | None:
     """Return the progress that the newest bar in a piece of a log shows, the outer one of nested bars.
 
     Args:
         text: the end of a log.
-        at: when it was written, in seconds since 1970.
+        timestamp: when it was written, in seconds since 1970.
         more: returns a longer end; called if only inner bars are seen, because an outer one is drawn
             rarely.
     """
     pieces = _split_bars(text)
     if _CURSOR_UP not in text:  # none is nested: there is no need to read those before the last
-        return next((bar.step for bar in _bars(reversed(pieces), at)), None)
-    bars = [*_bars(pieces, at)]
+        return next((bar.step for bar in _bars(reversed(pieces), timestamp)), None)
+    bars = [*_bars(pieces, timestamp)]
     if outer := _outer_bars(bars):
         return outer[-1].step
     if not bars:
         return None
-    above = _find_outer_bar(more(), at, {bar.key for bar in bars})
+    above = _find_outer_bar(more(), timestamp, {bar.key for bar in bars})
     return (above or bars[-1]).step
 
 
-def parse_bars(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
+def parse_bars(text: bytes, timestamp: float) -> tuple[list[ProgressReport], int]:
     """Return the steps that the bars of a piece of a log show, and where an unfinished bar may begin."""
-    bars = [*_bars(_split_bars(text), at)]
+    bars = [*_bars(_split_bars(text), timestamp)]
     last = max(text.rfind(b"\n"), text.rfind(b"\r"))
     read = last if len(text) - last < LONGEST_BYTES else len(text)
     return [bar.step for bar in _outer_bars(bars)], max(0, read)
@@ -95,7 +95,7 @@ def _outer_bars(bars: list[_Bar]) -> list[_Bar]:
     return [bar for bar in bars if not bar.inner and bar.key not in inner]
 
 
-def _find_outer_bar(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
+def _find_outer_bar(text: bytes, timestamp: float, inner: set[_Key]) -> _Bar | None:
     """Return the newest bar below which others are drawn, other than inner ones at their end."""
     place = len(text)
     for _ in range(MOST_LINES):
@@ -104,7 +104,7 @@ def _find_outer_bar(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
         if place < 0:
             return None
         begin = max(text.rfind(b"\r", 0, place) + 1, place - LONGEST_BYTES)
-        for bar in _bars(_split_bars(text[begin : place + 1]), at):
+        for bar in _bars(_split_bars(text[begin : place + 1]), timestamp):
             if bar.key not in inner:
                 return bar
     return None
@@ -120,28 +120,28 @@ def _split_bars(text: bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _bars(pieces: Iterable[tuple[bytes, bytes]], at: float) -> Iterator[_Bar]:
+def _bars(pieces: Iterable[tuple[bytes, bytes]], timestamp: float) -> Iterator[_Bar]:
     for piece, turn in pieces:
-        bar = _bar(piece, turn, at)
+        bar = _bar(piece, turn, timestamp)
         if bar is not None:
             yield bar
 
 
-def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
+def _bar(piece: bytes, turn: bytes, timestamp: float) -> _Bar | None:
     plain = PlainTextFilter().feed(piece) if b"\x1b" in piece else piece
-    bar = read_bar(plain.decode(errors="replace"), at)
+    bar = read_bar(plain.decode(errors="replace"), timestamp)
     if bar is None:
         return None
     title = _DIGITS.sub("#", bar.title).strip(": ")
     return _Bar(title=title, step=bar.step, inner=turn == _CURSOR_UP)
 
 
-def read_bar(text: str, at: float) -> BarLine | None:
+def read_bar(text: str, timestamp: float) -> BarLine | None:
     """Return what a bar shows; None if the text is not a bar.
 
     Args:
         text: a line without colours.
-        at: when it was written, in seconds since 1970.
+        timestamp: when it was written, in seconds since 1970.
     """
     line = text.strip()
     if match := re.fullmatch(_OF_TOTAL, line, re.ASCII):
@@ -155,11 +155,11 @@ def read_bar(text: str, at: float) -> BarLine | None:
     done = _amount(match["done"], power)
     if max(done, total or 0) > MOST_STEPS:
         return None
-    rate = _rate(match["rate"], match["per"], scaled=scaled)
+    rate = _rate(match["rate"], match["per"], is_scaled=scaled)
     title, rest = match["title"].strip(" :|"), match["rest"] or ""
     metrics: dict[str, Json] = {**_bar_numbers(title), **_bar_numbers(rest)}
     metrics = metrics if not rest or _bar_numbers(rest) else metrics | parse_pairs(rest)
-    step = ProgressReport(at=at, step=done, total=total, metrics=metrics, rate=rate)
+    step = ProgressReport(at=timestamp, step=done, total=total, metrics=metrics, rate=rate)
     return BarLine(title, step)
 
 
@@ -180,19 +180,19 @@ def _bar_numbers(text: str) -> dict[str, Json]:
     return found
 
 
-def _power(counted: str, per: str) -> tuple[str, bool]:
+def _power(step_unit: str, rate_unit: str) -> tuple[str, bool]:
     """Return the power of 1000 in the unit of a count without a total, and whether counts have such powers.
 
     Args:
-        counted: `it`, `kit`, or `Epoch`; the first letter of `Epoch` is not a power.
-        per: the unit of the rate: `it/s`, `kit/s`, `s/it`.
+        step_unit: `it`, `kit`, or `Epoch`; the first letter of `Epoch` is not a power.
+        rate_unit: the unit of the rate: `it/s`, `kit/s`, `s/it`.
     """
-    unit = per.removesuffix("/s").removeprefix("s/")
-    if counted[:1] in _POWERS and counted[1:] in _USUAL_UNITS:
-        return counted[0], True
-    if unit.endswith(counted):
-        return "", unit != counted
-    return (counted[0], True) if counted[0] in _POWERS else ("", False)
+    unit = rate_unit.removesuffix("/s").removeprefix("s/")
+    if step_unit[:1] in _POWERS and step_unit[1:] in _USUAL_UNITS:
+        return step_unit[0], True
+    if unit.endswith(step_unit):
+        return "", unit != step_unit
+    return (step_unit[0], True) if step_unit[0] in _POWERS else ("", False)
 
 
 def _amount(number: str, power: str) -> int:
@@ -200,17 +200,17 @@ def _amount(number: str, power: str) -> int:
     return round(min(amount, 2.0 * MOST_STEPS))  # a number of very many digits is infinite
 
 
-def _rate(number: str, per: str, *, scaled: bool) -> float | None:
+def _rate(number: str, rate_unit: str, *, is_scaled: bool) -> float | None:
     """Return steps per second; tqdm writes seconds per step if the rate is low.
 
     Args:
         number: the printed rate; `?` if it is not known yet.
-        per: the text after it: `it/s`, `s/it`, `kit/s`.
-        scaled: counts are shortened, so a letter before the unit is a power of 1000.
+        rate_unit: the text after it: `it/s`, `s/it`, `kit/s`.
+        is_scaled: counts are shortened, so a letter before the unit is a power of 1000.
     """
     if number == "?" or float(number) == 0:
         return None
-    if per.startswith("s/"):
+    if rate_unit.startswith("s/"):
         return 1 / float(number)
-    power = per[:1] if scaled and per[:1] in _POWERS else ""
+    power = rate_unit[:1] if is_scaled and rate_unit[:1] in _POWERS else ""
     return float(number) * 1000.0 ** _POWERS[power]

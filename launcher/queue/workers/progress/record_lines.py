@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from launcher.queue.workers.progress.line_content import FormLine, compiled, number
+from launcher.queue.workers.progress.line_content import FormLine, compile_pattern, number
 from launcher.queue.workers.progress.number_texts import MOST_STEPS, NUMBER, to_number
 from launcher.queue.workers.progress.pair_lines import EPOCH, read_pairs
 from launcher.queue.workers.progress.result_names import SETTING, TIME, reason_against
@@ -46,9 +46,9 @@ _WRAPPED = r"(?:np\.\w+|tensor|array|OrderedDict|defaultdict)\("
 _NOT_LITERAL = r"(?<=[:\[(, ])(?:nan|inf|-inf)(?=[,\])}])"
 
 
-def _read_title(before: str) -> _Title | None:
+def _read_title(previous_line: str) -> _Title | None:
     """Return what stands before a record; None if it is a sentence."""
-    text = before.strip(" \t:-=>|*")
+    text = previous_line.strip(" \t:-=>|*")
     for name in ("OrderedDict(", "OrderedDict", "Metrics(", "metrics="):
         text = text.removesuffix(name).strip(" \t:-=>|*")
     if not text:
@@ -58,9 +58,9 @@ def _read_title(before: str) -> _Title | None:
             return None
         return _Title(counted.title, counted.step, counted.total, counted.unit)
     if (
-        before.rstrip()[-1] in ":-=>|("
+        previous_line.rstrip()[-1] in ":-=>|("
         and len(text) <= 60
-        and not compiled(r"[=<>{}()]").search(text)
+        and not compile_pattern(r"[=<>{}()]").search(text)
     ):
         return _Title(text)
     return None
@@ -80,7 +80,7 @@ def read_dictionary(line: str) -> FormLine | None:
 
 def _python_items(text: str) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
-    place, item = 1, compiled(_ITEM)
+    place, item = 1, compile_pattern(_ITEM)
     while match := item.match(text, place):
         found[match["name"]] = number(match["value"])
         place = match.end()
@@ -88,8 +88,10 @@ def _python_items(text: str) -> dict[str, Any] | None:
             return found if place == len(text) else None
     if place == 1 and not text.startswith(("{'", '{"')):
         return None
-    plain = compiled(_WRAPPED + r"(-?[^()]*?)(?:, (?:dtype|device)=[^()]*)?\)").sub(r"\1", text)
-    plain = compiled(_NOT_LITERAL).sub("None", plain)
+    plain = compile_pattern(_WRAPPED + r"(-?[^()]*?)(?:, (?:dtype|device)=[^()]*)?\)").sub(
+        r"\1", text
+    )
+    plain = compile_pattern(_NOT_LITERAL).sub("None", plain)
     try:
         record = ast.literal_eval(plain)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -99,16 +101,16 @@ def _python_items(text: str) -> dict[str, Any] | None:
 
 def read_pair_list(line: str) -> FormLine | None:
     """Return the numbers of a list of pairs; None if the line is something else."""
-    match = compiled(
+    match = compile_pattern(
         r"(?P<before>.*?)(?:OrderedDict\()?\[(?P<items>\('[^']+', .+\))\]\)?"
     ).fullmatch(line)
     if match is None or (title := _read_title(match["before"])) is None:
         return None
     pair = rf"\('([^']{{1,96}})', (?:np\.\w+\(|tensor\()?'?({NUMBER})'?\)?\)"
-    items = compiled(rf"{pair}(?:, {pair})*").fullmatch(match["items"])
+    items = compile_pattern(rf"{pair}(?:, {pair})*").fullmatch(match["items"])
     if items is None:
         return None
-    found = {name: number(value) for name, value in compiled(pair).findall(match["items"])}
+    found = {name: number(value) for name, value in compile_pattern(pair).findall(match["items"])}
     return _record_line(found, title)
 
 
@@ -185,7 +187,7 @@ def flat_numbers(
     elif isinstance(record, int | float):
         with suppress(OverflowError):  # a whole number of 309 digits
             yield prefix[:_LONGEST_NAME], float(record)
-    elif of_log and isinstance(record, str) and compiled(NUMBER).fullmatch(record):
+    elif of_log and isinstance(record, str) and compile_pattern(NUMBER).fullmatch(record):
         if (value := to_number(record)) is not None:
             yield prefix[:_LONGEST_NAME], value
     elif of_log and isinstance(record, list | tuple) and len(record) == 1:
@@ -197,11 +199,11 @@ def parse_record(text: str) -> dict[str, Any] | list[Any] | None:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
-        plain = compiled(_WRAPPED + r"(-?[^()]*?)(?:,\s*(?:dtype|device)=[^()]*)?\)").sub(
+        plain = compile_pattern(_WRAPPED + r"(-?[^()]*?)(?:,\s*(?:dtype|device)=[^()]*)?\)").sub(
             r"\1", text
         )
         try:
-            record = ast.literal_eval(compiled(_NOT_LITERAL).sub("None", plain))
+            record = ast.literal_eval(compile_pattern(_NOT_LITERAL).sub("None", plain))
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             return None
     return record if isinstance(record, dict | list) else None

@@ -90,7 +90,7 @@ class ReportedNumbers:
     def _add_steps(self, reports: Iterable[bytes]) -> None:
         for report in reports:
             if (step := parse_step(report, 0.0)) is not None:
-                self.steps = _limit({**step.metrics, **_without(self.steps, step.metrics)})
+                self.steps = _limit({**step.metrics, **_drop_names(self.steps, step.metrics)})
 
     def _add_others(self, reports: Mapping[bytes, tuple[int, bytes]]) -> None:
         values: dict[str, Json] = {}
@@ -212,7 +212,7 @@ def _shorten(report: bytes) -> bytes:
     return _MARKER + b" ".join(word[:LONGEST_BYTES] for word in words if b"=" in word)
 
 
-def _without(values: Mapping[str, Json], names: Container[str]) -> dict[str, Json]:
+def _drop_names(values: Mapping[str, Json], names: Container[str]) -> dict[str, Json]:
     return {name: value for name, value in values.items() if name not in names}
 
 

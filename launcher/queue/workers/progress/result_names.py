@@ -164,12 +164,12 @@ SETTING, TIME, SPREAD, UNKNOWN = (
 
 
 @lru_cache(maxsize=4096)
-def reason_against(name: str, *, known: bool = False) -> str:
+def reason_against(name: str, *, is_known: bool = False) -> str:
     """Return why a printed name is no result; empty if it is one.
 
     Args:
         name: As printed, with its words.
-        known: The line is that of a known tool, whose other names are results.
+        is_known: The line is that of a known tool, whose other names are results.
     """
     words = name_words(name.replace("time_series", "series"))
     if not words or len(words) > MOST_WORDS:
@@ -211,7 +211,7 @@ def reason_against(name: str, *, known: bool = False) -> str:
         or _COUNT_OF.search(name)
     ):
         return SETTING
-    if known:
+    if is_known:
         return ""
     if _PHRASES.search(name) and len(words) <= 7:
         return ""

@@ -141,11 +141,11 @@ def test_output_of_jobs_that_ended_before_the_following_is_printed(
     )
     launcher.well("wait", "1")
     capsys.readouterr()
-    assert await_jobs(home, store, [1], since=0, follow=True) == 0
+    assert await_jobs(home, store, [1], first_event=0, follow=True) == 0
     assert capsys.readouterr().out == "quick\n"
-    assert await_jobs(home, store, [2], since=0, follow=True) == 1
+    assert await_jobs(home, store, [2], first_event=0, follow=True) == 1
     assert capsys.readouterr().out == "twice\ntwice\n"
-    assert await_jobs(home, store, [1, 2], since=0, follow=True) == 1
+    assert await_jobs(home, store, [1, 2], first_event=0, follow=True) == 1
     assert sorted(capsys.readouterr().out.splitlines()) == [
         "command/1\tquick",
         "command/2\ttwice",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.frontends.cli.commands.ended import parse_since
+from launcher.frontends.cli.commands.past_jobs import parse_since
 from launcher.frontends.screens.history_view import columns, draw, headline
 from launcher.queue.jobs.job import Resources
 from launcher.queue.jobs.states import (
@@ -83,7 +83,7 @@ def attempt(
         outcome,
         outputs={},
         now=outcome.at,
-        measured=MeasuredUsage(peak=peak),
+        measured_usage=MeasuredUsage(peak=peak),
         requeue=requeue,
     )
 

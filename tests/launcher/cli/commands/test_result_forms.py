@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.experiments.results.averages import average_over
 from launcher.experiments.results.metric import Metric
-from launcher.experiments.results.over import average_over
 from launcher.experiments.results.pivot import metrics_of_rows, pivot
 from launcher.experiments.results.table import RunResults
 from launcher.experiments.results.write import NAME
@@ -239,7 +239,7 @@ def test_every_format_has_the_columns_that_no_id_contains(
     form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row, names = {**OF_A_TEST, "teacher_poison": 30.0}, ["teacher_poison"]
-    write(all_rows([row], "x", parts=names, unnamed=names), form)
+    write(all_rows([row], "x", parts=names, unnamed_columns=names), form)
     printed = capsys.readouterr().out.replace("\\", "")
     assert ("teacher_poison" in printed) == (form is not Format.TABS)  # tabs have no titles
     assert re.search(r"\b30\b", printed)
@@ -318,7 +318,7 @@ def test_latex_line_starting_with_star_or_bracket_is_protected() -> None:
     ],
 )
 def test_latex_numbers_have_the_digits_of_their_uncertainty(metric: Metric, text: str) -> None:
-    assert metric.text(brackets=True, rounded=True) == text
+    assert metric.text(brackets=True, is_rounded=True) == text
 
 
 @given(st.floats(-1e5, 1e5), st.floats(1, 1e5), st.integers(-300, 300))
@@ -326,7 +326,7 @@ def test_very_large_and_small_numbers_are_short_and_rounded_to_the_uncertainty(
     value: float, sd: float, exponent: int
 ) -> None:
     value, sd = value * 10.0**exponent, sd * 10.0**exponent
-    shown = Metric(value, sd=sd, n=3).text(rounded=True).split(" ± ")
+    shown = Metric(value, sd=sd, n=3).text(is_rounded=True).split(" ± ")
     assert max(map(len, shown)) <= 18
     assert abs(float(shown[0]) - value) <= 0.051 * sd
     assert abs(float(shown[1]) - sd) <= 0.051 * sd
@@ -336,7 +336,7 @@ def test_very_large_and_small_numbers_are_short_and_rounded_to_the_uncertainty(
 def test_rounding_to_the_uncertainty_changes_no_number_by_more_than_a_tenth_of_it(
     value: float, sd: float
 ) -> None:
-    shown = Metric(value, sd=sd, n=3).text(rounded=True).split(" ± ")
+    shown = Metric(value, sd=sd, n=3).text(is_rounded=True).split(" ± ")
     assert abs(float(shown[0]) - value) <= 0.051 * sd + 1e-9 * abs(value)
     assert abs(float(shown[1]) - sd) <= 0.051 * sd
 

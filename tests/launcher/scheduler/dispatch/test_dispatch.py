@@ -495,7 +495,7 @@ def test_job_with_a_known_full_load_runs_alone_on_a_gpu_of_a_pilot(
     (claim,) = dispatch_harness.store.claims.open_claims()
     known = MeasuredUsage(peak=GIB, sm=0.97)
     dispatch_harness.store.transitions.finish_attempt(
-        claim, Done(at=NOW), outputs={}, now=NOW, measured=known
+        claim, Done(at=NOW), outputs={}, now=NOW, measured_usage=known
     )
     dispatch_harness.attempts.remove(claim.job)
     dispatch_harness.queue("box", jobs=2, spec=heavy, retries=1)
@@ -572,7 +572,7 @@ def test_peak_of_a_short_job_is_the_last_report_of_its_worker(
     dispatch_harness.decide()
     (claim,) = dispatch_harness.store.claims.open_claims()
     share = Share(pilot.folder.attempt("1-1").folder)
-    share.report(reserved=GIB, peak=3 * GIB, last=True)
+    share.report(reserved_bytes=GIB, peak=3 * GIB, last=True)
     assert dispatch_harness.measured_usage(claim).peak == 3 * GIB + DEFAULT_CONTEXT_BYTES
 
 

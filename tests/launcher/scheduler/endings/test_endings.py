@@ -661,7 +661,7 @@ def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
     moved = decide_requeue(claim, LANE, outcome, Machine(cpus=4), eviction=FULL)
     measured = MeasuredUsage(peak=6 * GIB)
     store.transitions.finish_attempt(
-        claim, outcome, outputs={}, now=20.0, measured=measured, requeue=moved
+        claim, outcome, outputs={}, now=20.0, measured_usage=measured, requeue=moved
     )
     assert job_row(store, job).state is State.QUEUED
     lane = store.ready_jobs.lane_of_job(job)

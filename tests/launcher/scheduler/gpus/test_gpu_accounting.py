@@ -684,7 +684,7 @@ def test_reading_of_a_gpu_short_of_memory_selects_and_records_an_eviction(
     claims[1] = replace(claims[1], vram=20 * GIB)
 
     def seen() -> bool:
-        gpus.evict(gpus.poll(claims, {}, wanted=True))
+        gpus.evict(gpus.poll(claims, {}, is_wanted=True))
         return bool(gpus.evictions)
 
     until(seen, "the estimate is in the way of what was declared")
@@ -710,7 +710,7 @@ class WatchedCard:
         at = time.monotonic()
 
         def seen() -> bool:
-            self.gpus.evict(self.gpus.poll(claims, {}, wanted=True))
+            self.gpus.evict(self.gpus.poll(claims, {}, is_wanted=True))
             return self.gpus.has_sample_since(at)
 
         until(seen, "the card is looked at")
@@ -847,7 +847,7 @@ def test_ended_attempt_with_an_estimate_is_charged_by_usage(store: Store) -> Non
     claim = seated(store, job, DAY - 200, device=gpu.uuid)
     ended = Done(at=DAY - 100)
     store.transitions.finish_attempt(
-        claim, ended, outputs={}, now=ended.at, measured=MeasuredUsage(peak=20 * GIB)
+        claim, ended, outputs={}, now=ended.at, measured_usage=MeasuredUsage(peak=20 * GIB)
     )
     use = a_meter(store, Clock(DAY), Clock()).read([], [gpu])
     assert use.cards == pytest.approx(50, rel=0.01)

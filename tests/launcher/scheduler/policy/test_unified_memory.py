@@ -111,7 +111,7 @@ def test_other_queues_read_what_is_reserved_through_the_gpu_as_main_memory() -> 
     start = Start(job=1, devices=(UNIFIED.uuid,), cpus=1, reason="", vram=12 * GIB)
     totals = {UNIFIED.uuid: UNIFIED.total}
     for unified, amount in (({UNIFIED.uuid}, 13), ((), 1)):
-        told = reservations_of(start, Resources(ram=GIB), totals=totals, unified=unified)
+        told = reservations_of(start, Resources(ram=GIB), totals=totals, unified_gpus=unified)
         assert [each.amount for each in told if each.device == MEMORY] == [amount * GIB]
     theirs = machine(foreign=(ForeignReservation("ada", MEMORY, 15 * GIB),))
     assert starts(asks(1, vram=10), on=theirs) == []

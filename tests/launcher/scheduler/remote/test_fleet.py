@@ -555,7 +555,7 @@ def test_pilot_without_a_known_end_gets_work_once_its_backend_reports_it_or_neve
             stage=AllocationState.RUNNING, node="n1", ends_at=5000.0
         )
         world.pass_time(5, speaking=[token])
-        assert link.until == 5000.0
+        assert link.end_time == 5000.0
     else:
         world.cluster.mute = "Socket timed out"
         world.pass_time(30, speaking=[token])

@@ -72,7 +72,7 @@ class Backend(NamedTuple):
             demand,
             NOW,
             active=self.held,
-            pending=self.unspoken,
+            pending_count=self.unspoken,
             most=most,
             per_minute=per_minute,
         )
@@ -272,7 +272,7 @@ def test_backoffs_double_and_two_failures_cause_none() -> None:
 
 @given(DEMANDS, st.integers(0, 20), st.integers(0, 20))
 def test_no_needed_pilot_is_ended(demand: Demand, waiting: int, starting: int) -> None:
-    number = count_excess_pilots(demand, waiting=waiting, starting=starting)
+    number = count_excess_pilots(demand, waiting_count=waiting, starting_count=starting)
     assert 0 <= number <= waiting
     if number:
         assert waiting + starting - number >= demand.pilots
@@ -508,12 +508,12 @@ def test_array_size_and_configuration_limit_the_number_of_elements(plain: World)
         per_minute=6,
         single=True,
     )
-    assert number(SubmitThrottle(), active=0, pending=0, most=2000) == MOST_ARRAY_ELEMENTS
+    assert number(SubmitThrottle(), active=0, pending_count=0, most=2000) == MOST_ARRAY_ELEMENTS
     assert (
         number(
             SubmitThrottle(last_submission_at=0.0, has_recent_success=True),
             active=1000,
-            pending=0,
+            pending_count=0,
             most=1200,
         )
         == 200
@@ -529,7 +529,7 @@ def test_no_second_array_of_a_thousand_before_a_pilot_registers() -> None:
         Demand(jobs=5000),
         60.0,
         active=1000,
-        pending=1000,
+        pending_count=1000,
     )
     assert number(most=5000, per_minute=6, single=True) == 0
 

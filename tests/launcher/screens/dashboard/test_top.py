@@ -462,11 +462,13 @@ class Broken(QueueSnapshotReader):
     works = True
 
     def read_snapshot(
-        self, *, waiting: int = 0, recent: int = 0, search_text: str = ""
+        self, *, waiting_limit: int = 0, recent: int = 0, search_text: str = ""
     ) -> QueueSnapshot:
         if not self.works:
             raise sqlite3.OperationalError("disk I/O error")
-        return super().read_snapshot(waiting=waiting, recent=10, search_text=search_text)
+        return super().read_snapshot(
+            waiting_limit=waiting_limit, recent=10, search_text=search_text
+        )
 
 
 def test_read_error_is_shown_until_the_next_successful_read(jobs: list[int], home: Home) -> None:

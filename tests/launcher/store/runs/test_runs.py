@@ -93,7 +93,7 @@ def test_clock_change_charges_no_run_for_years(
 ) -> None:
     claim = claimed(store, two_runs[0], 100.0)
     measured = MeasuredUsage(elapsed_s=elapsed_s)
-    end(store, claim, Done(at=ended), now=ended, measured=measured)
+    end(store, claim, Done(at=ended), now=ended, measured_usage=measured)
     assert accounts(store)["a"].vtime == vtime
 
 
@@ -527,8 +527,8 @@ def test_jobs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
     listing = ListingQueries(store.database)
     assert listing.jobs(EVERY, 4) == ([10, 9, 8, 7], False, True), "there are older ones"
     newest, older = [10, 9, 8, 7], [6, 5, 4, 3]
-    assert listing.jobs(EVERY, 4, before=7).numbers == older
-    after = [listing.jobs(EVERY, 4, after=number).numbers for number in (6, 2, 10)]
+    assert listing.jobs(EVERY, 4, older_than=7).numbers == older
+    after = [listing.jobs(EVERY, 4, newer_than=number).numbers for number in (6, 2, 10)]
     assert after == [newest, older, []]
 
 
@@ -547,7 +547,7 @@ def test_jobs_that_match_a_text_are_listed_by_state_and_page(store: Store) -> No
     claimed(store, 1)
     assert list_jobs(store, "gan2") == [4, 2, 1]  # in the name of a job or of its run
     assert list_jobs(store, "gan2", State.QUEUED) == [4, 2]
-    assert list_jobs(store, "gan2", State.QUEUED, before=4) == [2]
+    assert list_jobs(store, "gan2", State.QUEUED, older_than=4) == [2]
     assert list_jobs(store, "tag:gan2", State.RUNNING) == [1]
     assert list_jobs(store, "run:gan2", State.DONE) == []
     assert list_jobs(store, "pr*") == [4]  # a command's kind may be left out
@@ -570,13 +570,13 @@ def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
     enqueue_runs(store, *(f"night{number}" for number in range(1, 7)))
     listing = ListingQueries(store.database)
     assert listing.runs(3) == ([6, 5, 4], False, True), "there are older ones"
-    assert listing.runs(2, before=5, among=[1, 4, 6]) == ([4, 1], True, False)
+    assert listing.runs(2, older_than=5, numbers=[1, 4, 6]) == ([4, 1], True, False)
     for page, numbers in (
-        ({"before": 4}, [3, 2, 1]),
-        ({"after": 3}, [6, 5, 4]),
-        ({"among": [2, 5]}, [5, 2]),
-        ({"among": []}, []),
-        ({"after": 2, "among": [2, 5]}, [5]),
+        ({"older_than": 4}, [3, 2, 1]),
+        ({"newer_than": 3}, [6, 5, 4]),
+        ({"numbers": [2, 5]}, [5, 2]),
+        ({"numbers": []}, []),
+        ({"newer_than": 2, "numbers": [2, 5]}, [5]),
     ):
         assert listing.runs(3, **page).numbers == numbers
 

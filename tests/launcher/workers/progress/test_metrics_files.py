@@ -35,7 +35,7 @@ def read(
 ) -> FileReading:
     file = tmp_path / "numbers"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_metrics_file(file, most_bytes, ended=ended)
+    return read_metrics_file(file, most_bytes, is_complete=ended)
 
 
 def rows(reading: FileReading) -> list[Row]:
@@ -131,7 +131,7 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     large.write_text("[\n")
     os.truncate(large, MOST_JSON_BYTES + 1)
     why = "has more than 16 MiB of JSON. Write JSON lines or CSV"
-    assert read_metrics_file(large, ended=True).faults == (why,)
+    assert read_metrics_file(large, is_complete=True).faults == (why,)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_long_json_document_is_read_as_a_whole_after_the_end(tmp_path: Path) -> 
 def test_part_that_was_there_before_gives_only_the_header(tmp_path: Path) -> None:
     before, file = "epoch,acc,other\n1,0.9,0.9\n", tmp_path / "numbers"
     file.write_text(f"{before}1,0.5,\n2,0.75,\n")
-    reading = read_metrics_file(file, ended=True, begin=len(before))
+    reading = read_metrics_file(file, is_complete=True, begin=len(before))
     assert rows(reading) == [(1, {"acc": 0.5}), (2, {"acc": 0.75})]
 
 

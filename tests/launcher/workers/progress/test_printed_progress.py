@@ -672,7 +672,7 @@ def test_files_of_an_earlier_program_are_skipped(tmp_path: Path) -> None:
     old = write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 900, 0.5))
     os.utime(old, (500.0, 500.0))
     write_events(tmp_path / "events.out.tfevents.2", scalar("loss", 1, 0.25))
-    newest = read_newest_event(tmp_path, since=1000.0)
+    newest = read_newest_event(tmp_path, start_time=1000.0)
     assert newest is not None
     assert newest.step == 1
     assert [step.step for step in read_event_steps(tmp_path, 1000.0, MIB)] == [1]

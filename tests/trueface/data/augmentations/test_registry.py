@@ -16,7 +16,7 @@ import torch
 import trueface
 from tests.trueface.data.forging.build import a_face
 from tests.trueface.features.build import body, settings, store_in
-from trueface.data.augmentations.registry import ALLOWED, extended, register_augmentation
+from trueface.data.augmentations.registry import ALLOWED, extend_settings, register_augmentation
 from trueface.data.batch import Batch
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import train_loader
@@ -189,7 +189,7 @@ def test_invalid_training_settings_are_refused_with_their_location(
     declared = read_folder(tmp_path, "toys", "register_augmentation", modules=ALLOWED)
     specs = {name: each.pass_to(register_augmentation) for name, each in declared.items()}
     with pytest.raises(DeclarationError, match=rf"toy\.py:13: setting {says}"):
-        extended(AugmentationSettings, specs, declared)
+        extend_settings(AugmentationSettings, specs, declared)
 
 
 COUNT = 12  # real images, and as many fakes

@@ -15,9 +15,9 @@ from trueface.data.imports import registry
 from trueface.data.imports.arrangement import (
     arrange,
     assign_words,
+    find_word,
     folder_of,
     make_import_lists,
-    word_of,
 )
 from trueface.data.imports.csv_table import CsvTable
 from trueface.data.imports.deepfakebench import DeepfakeBench
@@ -273,7 +273,7 @@ def test_published_splits_are_kept_and_people_stay_in_one_published_or_drawn_spl
     faceforensics: Path,
 ) -> None:
     arrangement = arrange(import_deepfakebench(faceforensics))
-    lists, remarks = make_import_lists(arrangement, arrangement.groups, earlier={})
+    lists, remarks = make_import_lists(arrangement, arrangement.groups, earlier_lists={})
     people = {
         name: {p for key in keys for p in key.split("/")[1].split("_")}
         for name, keys in lists.items()
@@ -283,7 +283,7 @@ def test_published_splits_are_kept_and_people_stay_in_one_published_or_drawn_spl
     assert arrangement.video_folders == {"FF-DF", "FF-F2F", "FF-real"}
     assert arrangement.groups["FF-DF/007_008/000"] == arrangement.groups["FF-real/008/000"]
     drawn, _ = make_import_lists(
-        arrangement, arrangement.groups, earlier={}, published=False, seed=3
+        arrangement, arrangement.groups, earlier_lists={}, use_published=False, seed=3
     )
     groups = [{arrangement.groups[key] for key in keys} for keys in drawn.values()]
     assert all(groups)
@@ -314,7 +314,7 @@ def image(name: str, *lists: str, source: str = "gen", ties: tuple[str, ...] = (
 
 def test_image_of_several_published_splits_is_kept_in_strictest() -> None:
     arrangement = arrange([image("a.png", "train", "val", "test"), image("b.png", "train")])
-    lists, _ = make_import_lists(arrangement, {}, earlier={})
+    lists, _ = make_import_lists(arrangement, {}, earlier_lists={})
     assert lists["test"] == ("gen/a",)
     (remark,) = arrangement.remarks
     assert remark.startswith("1 images are in several of the published lists, such as gen/a")
@@ -323,7 +323,7 @@ def test_image_of_several_published_splits_is_kept_in_strictest() -> None:
 def test_set_without_test_split_tests_on_validation_split() -> None:
     images = [image(f"{n}.png", "train") for n in range(18)]
     images += [image(f"v{n}.png", "val") for n in range(4)]
-    lists, remarks = make_import_lists(arrange(images), {}, earlier={})
+    lists, remarks = make_import_lists(arrange(images), {}, earlier_lists={})
     assert lists["test"] == tuple(f"gen/v{n}" for n in range(4))
     assert (len(lists["train"]), len(lists["val"])) == (16, 2)
     assert [remark.partition(":")[0] for remark in remarks] == ["gen", "gen"]
@@ -333,7 +333,7 @@ def test_each_source_gets_its_missing_split() -> None:
     whole = [image(f"{n}.png", name, source="a") for n, name in enumerate(("train", "val", "test"))]
     half = [image(f"{n}.png", "train", source="b") for n in range(18)]
     lists, _ = make_import_lists(
-        arrange([*whole, *half, image("t.png", "test", source="b")]), {}, earlier={}
+        arrange([*whole, *half, image("t.png", "test", source="b")]), {}, earlier_lists={}
     )
     assert sum(key.startswith("b/") for key in lists["val"]) == 2
     assert sum(key.startswith("a/") for key in lists["val"]) == 1
@@ -342,9 +342,9 @@ def test_each_source_gets_its_missing_split() -> None:
 def test_new_images_move_no_old_one_and_follow_their_group() -> None:
     old = [image(f"{n}.png", ties=(f"p{n}",)) for n in range(20)]
     first = arrange(old)
-    before, _ = make_import_lists(first, first.groups, earlier={}, seed=1)
+    before, _ = make_import_lists(first, first.groups, earlier_lists={}, seed=1)
     more = arrange([*old, *(image(f"x{n}.png", ties=(f"p{n}",)) for n in range(20))])
-    after, _ = make_import_lists(more, more.groups, earlier=before, seed=2)
+    after, _ = make_import_lists(more, more.groups, earlier_lists=before, seed=2)
     for name, keys in before.items():
         assert set(keys) <= set(after[name])
         assert {key for key in after[name] if "/x" in key} == {
@@ -356,7 +356,7 @@ def test_groups_across_published_splits_are_reported() -> None:
     arrangement = arrange(
         [image("a.png", "train", ties=("p",)), image("b.png", "test", ties=("p",))]
     )
-    _, remarks = make_import_lists(arrangement, arrangement.groups, earlier={})
+    _, remarks = make_import_lists(arrangement, arrangement.groups, earlier_lists={})
     assert "1 groups (a person, a prompt, a video) are in several lists, such as p" in remarks[-1]
 
 
@@ -398,7 +398,7 @@ def test_two_files_for_one_destination_and_no_file_at_all_are_refused() -> None:
 )
 def test_source_gets_valid_id_word(folder: str, label: int, word: str) -> None:
     given = assign_words([(folder, label)], {})
-    assert word_of(folder, given) == word
+    assert find_word(folder, given) == word
     own = Words(subsets={w: (f,) for f, w in given.items()})
     (part,) = parse_data(f"{word}:pre").parts
     assert BUILT_IN.with_words(own).methods(part.subset).folders == (folder,)

@@ -120,7 +120,7 @@ def test_self_blended_images(images: tuple[Image, ...]) -> None:
 
 
 def test_tested_images(images: tuple[Image, ...]) -> None:
-    check("tested", eval_loader(images, settings(), stamped=(1, 8))(0))
+    check("tested", eval_loader(images, settings(), triggered_rows=(1, 8))(0))
     check("crops", eval_loader(images, settings(patch_size=8, test_crops=3))(0))
 
 
@@ -216,7 +216,7 @@ def test_images_of_classes(epoch: int | None) -> None:
 def test_images_of_classes_in_trainings() -> None:
     some = class_toys.colours(3, crop=True, flip=True).examples()
     check("classes trained", both(some.loader(batch_size=4)))
-    check("classes validated", some.loader(augmented=False)(5))
+    check("classes validated", some.loader(augment=False)(5))
 
 
 def test_draws_of_generator_trainings(tmp_path: Path) -> None:

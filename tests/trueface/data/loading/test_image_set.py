@@ -119,7 +119,7 @@ def test_bad_image_is_skipped_named_and_counted_or_is_an_error(
     threads: int,
 ) -> None:  # fmt: skip
     kept, stopping = (
-        a_set(root, **({"shared": shared(tmp_path)} if sharing else {})) for _ in range(2)
+        a_set(root, **({"shared_images": shared(tmp_path)} if sharing else {})) for _ in range(2)
     )
     bad = damage_file(root, how)
     for _ in range(2):
@@ -239,7 +239,7 @@ def test_shared_image_cache_and_skipped_rows_do_not_change_pixels(
     transform = TrainTransform(settings=settings, seed=1)
 
     def seen(sharing: SharedImages | None) -> torch.Tensor:
-        image_set = ImageSet(images, transform, cache_bytes=0, shared=sharing)
+        image_set = ImageSet(images, transform, cache_bytes=0, shared_images=sharing)
         passes = [in_order(image_set, epoch=epoch, num_threads=threads) for epoch in range(2)]
         return torch.cat(passes)
 

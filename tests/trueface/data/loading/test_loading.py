@@ -144,7 +144,7 @@ def test_items_keep_their_order_and_thread_ends_with_them() -> None:
 
 def test_prefetching_stays_within_requested_depth() -> None:
     numbers = Numbers(100, enough=4)
-    items = prefetch(numbers, ahead=3)
+    items = prefetch(numbers, depth=3)
     with closing(items):
         assert next(items) == 0
         assert numbers.enough.wait(PATIENCE_S)

@@ -97,18 +97,20 @@ def test_guidance_extrapolates_from_null_through_the_class() -> None:
     diffuser, x, t = small(), drawn(2, 1, SIDE, SIDE), torch.tensor([7, 500])
     named = diffuser.embed(torch.tensor([0, 2]))
     null, cross = diffuser.eps(x, t), diffuser.eps(x, t, named)
-    assert torch.allclose(diffuser.guided(x, t, named, 3.0), null + 3 * (cross - null), atol=1e-5)
-    assert torch.equal(diffuser.guided(x, t, named, 1.0), cross)
-    assert torch.allclose(diffuser.guided(x, t, named, 0.0), null, atol=1e-6)
+    assert torch.allclose(
+        diffuser.guided_eps(x, t, named, 3.0), null + 3 * (cross - null), atol=1e-5
+    )
+    assert torch.equal(diffuser.guided_eps(x, t, named, 1.0), cross)
+    assert torch.allclose(diffuser.guided_eps(x, t, named, 0.0), null, atol=1e-6)
     assert not torch.allclose(null, cross)
 
 
 def test_teacher_without_null_predicts_classes_but_cannot_be_guided() -> None:
     diffuser, x = small(has_null=False), drawn(1, 1, SIDE, SIDE)
     named = diffuser.embed(torch.tensor([1]))
-    assert diffuser.guided(x, 5, named, 1.0).shape == x.shape
+    assert diffuser.guided_eps(x, 5, named, 1.0).shape == x.shape
     refusals: tuple[Callable[[], torch.Tensor], ...] = (
-        lambda: diffuser.guided(x, 5, named, 2.0),
+        lambda: diffuser.guided_eps(x, 5, named, 2.0),
         lambda: diffuser.eps(x, 5),
         lambda: diffuser.null(1),
         lambda: diffuser.embed(torch.tensor([3])),
@@ -262,7 +264,7 @@ def test_inversion_round_trip_error_falls_with_more_steps(*, conditional: bool) 
 
 def test_trajectory_contains_images_before_each_step() -> None:
     noise, seen = drawn(2, 1, SIDE, SIDE), dict[int, Tensor]()
-    ddim_sample(gaussian(SPREAD, t_max=300), noise, None, steps=3, through=seen.__setitem__)
+    ddim_sample(gaussian(SPREAD, t_max=300), noise, None, steps=3, step_hook=seen.__setitem__)
     assert list(seen) == [300, 200, 100]
     assert torch.equal(seen[300], noise)
 

@@ -177,7 +177,7 @@ def test_trajectory_points_are_those_of_teacher_ddim_sampling() -> None:
             teacher.repeat_embedding(0, 4),
             steps=3,
             guidance=2.0,
-            through=lambda t, point: seen.append((t, point.clone())),
+            step_hook=lambda t, point: seen.append((t, point.clone())),
         )
     assert paths.times.tolist() == [t for t, _ in seen] == [1000, 667, 333]
     assert torch.equal(paths.points, torch.stack([point for _, point in seen]))

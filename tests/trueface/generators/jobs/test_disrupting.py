@@ -18,7 +18,7 @@ from tests.trueface.jobs.build import a_job
 from trueface.generators.jobs.disrupt import disrupt
 from trueface.generators.jobs.purification_kinds import DISRUPT, RESTORED
 from trueface.generators.jobs.purify import purify
-from trueface.generators.jobs.restored import restored
+from trueface.generators.jobs.restoration import measure_restored_outputs
 from trueface.generators.made_folders import image_names, load_image_batch, read_output_record
 from trueface.generators.purification.study import table
 from trueface.generators.translation.translator import (
@@ -86,7 +86,7 @@ class Project:
         self.do(purify, "p", source=source, purifier=by, batch_size=batch_size, seed=7)
         settings: dict[str, Any] = {"source": "runs/r/made/p", "translator": MODEL}
         settings["batch_size"] = batch_size
-        return read(self.do(restored, "m", **settings) / "metrics.json")
+        return read(self.do(measure_restored_outputs, "m", **settings) / "metrics.json")
 
     def disrupted(self, **attack: Any) -> str:
         """Disrupt the images; return their folder as the value of a setting."""
@@ -156,7 +156,7 @@ def test_attack_knows_a_defended_generator_if_it_disrupts_it(
     project.do(disrupt, "d", source="data/B", translator=attacked, steps=2)
     project.do(purify, "p", source="runs/r/made/d", purifier=by)
     given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED, "reference": MODEL}
-    metrics = read(project.do(restored, "m", **given) / "metrics.json")
+    metrics = read(project.do(measure_restored_outputs, "m", **given) / "metrics.json")
     assert (metrics["adaptive"], metrics["through"]) == (adaptive, through)
     assert (metrics["translator"], metrics["reference"]) == (DEFENDED, MODEL)
 
@@ -167,7 +167,7 @@ def test_defended_generator_is_compared_with_itself_and_with_the_undefended_one(
     project.add_translator(DEFENDED)
     undefended = project.chain("none", attack="bim", target="away", steps=2)
     given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED, "reference": MODEL}
-    place = project.do(restored, "m2", **given)
+    place = project.do(measure_restored_outputs, "m2", **given)
     metrics = read(place / "metrics.json")
     assert metrics["unpurified"] == undefended["unpurified"]
     made, original = (
@@ -202,7 +202,7 @@ def test_reference_of_other_labels_or_of_itself_is_rejected(project: Project) ->
     with pytest.raises(
         JobError, match="dark_hair of 16 pixels, but labelled:A changes dark_hair, "
     ):
-        project.do(restored, "m", **given)
+        project.do(measure_restored_outputs, "m", **given)
     refused = RESTORED.refusals(draft("restored", **(given | {"reference": MODEL})), ())
     assert "reference and translator are both labelled:A. Leave out reference" in refused[0]
     read_by = RESTORED.inputs(draft("restored", **given))
@@ -271,13 +271,13 @@ def test_images_changed_or_deleted_after_purification_raise_an_error(
     if "made" in place:
         PIL.Image.new("RGB", (SIZE, SIZE)).save(path)
     with pytest.raises(DataError, match=said):
-        project.do(restored, "m", source="runs/r/made/p", translator=MODEL)
+        project.do(measure_restored_outputs, "m", source="runs/r/made/p", translator=MODEL)
 
 
 def test_folder_that_was_not_purified_is_rejected_as_source(project: Project) -> None:
     source = project.disrupted(attack="random")
     with pytest.raises(DataError, match="made by disrupt, not by purify"):
-        project.do(restored, "m", source=source, translator=MODEL)
+        project.do(measure_restored_outputs, "m", source=source, translator=MODEL)
 
 
 def test_images_with_other_size_than_translator_raise_an_error(project: Project) -> None:
@@ -341,11 +341,11 @@ def test_outputs_of_the_undefended_generator_are_not_read_as_those_of_the_defend
     project.add_translator(DEFENDED)
     project.chain("blur1", attack="random")
     given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED}
-    project.do(restored, "m1", **given, reference=MODEL)
-    after = read(project.do(restored, "m2", **given) / "metrics.json")
+    project.do(measure_restored_outputs, "m1", **given, reference=MODEL)
+    after = read(project.do(measure_restored_outputs, "m2", **given) / "metrics.json")
     for made in (project.run / "made" / ".outputs").iterdir():
         made.unlink()
-    assert after == read(project.do(restored, "m3", **given) / "metrics.json")
+    assert after == read(project.do(measure_restored_outputs, "m3", **given) / "metrics.json")
 
 
 def test_table_without_generator_label_raises_error_that_names_it(project: Project) -> None:

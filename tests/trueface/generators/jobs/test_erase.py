@@ -13,7 +13,7 @@ from tests.trueface.generators.erasing.build import FEW, NAMES, small
 from tests.trueface.jobs import build
 from trueface.generators.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
 from trueface.generators.jobs.diffusion_kinds import ERASE
-from trueface.generators.jobs.erase import erase, thin_history
+from trueface.generators.jobs.erase import erase, shorten_history
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
@@ -191,7 +191,7 @@ def test_plan_reads_images_only_for_retraining(tmp_path: Path) -> None:
 
 
 def test_long_history_is_written_as_interval_means() -> None:
-    rows = thin_history([(step, float(step % 2)) for step in range(1, 401)])
+    rows = shorten_history([(step, float(step % 2)) for step in range(1, 401)])
     assert len(rows) == 100
     assert rows[0] == (4, 0.5)
-    assert thin_history([]) == []
+    assert shorten_history([]) == []

@@ -180,7 +180,7 @@ def test_job_reports_another_process_that_writes_its_folder(tmp_path: Path) -> N
     job = a_job(DRAW, tmp_path, stopped=True, data_root="drawn", images=30)
     job = replace(job, progress=lambda **facts: shown.append(facts))
     writer = Artifact("drawn set", tmp_path / "drawn", DRAWN_MARK, {})
-    with writer.locked(), pytest.raises(JobError, match="stopped"):
+    with writer.lock_place(), pytest.raises(JobError, match="stopped"):
         draw(job)
     assert shown == [{"step": 0, "waiting": "another process writes the folder"}]
     assert list((tmp_path / "drawn").glob("*")) == []

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from trueface.generators.image_measures import fraction_above
-from trueface.generators.jobs.restored import COLUMNS, effect, grid
+from trueface.generators.jobs.restoration import COLUMNS, effect, grid
 from trueface.generators.made_folders import PerImageRNG, round_to_levels, save_picture, to_uint8
 from trueface.generators.purification.disruption import (
     NO_PERTURBATION,
@@ -140,7 +140,7 @@ class Halved:
 def through(purifier: Halved, **given: object) -> Tensor:
     settings = DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
     noise = PerImageRNG(NAMES, settings.seed)
-    return disrupt_images(generator, pictures(), labels(), settings, noise, through=purifier)
+    return disrupt_images(generator, pictures(), labels(), settings, noise, purifier=purifier)
 
 
 def test_adaptive_attack_differentiates_through_the_purifier() -> None:

@@ -172,7 +172,9 @@ def test_memory_of_all_ranks_is_reported_per_gpu() -> None:
             coordinator.Rank(place=place, process=BaseProcess(), channel=None, memory=memory)
         )
     coordinator.Coordinator(replace(a_job(), share=RecordingShare()), ranks)._report(last=True)
-    assert reports == [{"reserved": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}]
+    assert reports == [
+        {"reserved_bytes": 7, "peak": 9, "cards": {"GPU-a": 5, "GPU-b": 7}, "last": True}
+    ]
 
 
 TRAIN, VAL = 11, 5  # images of a folder in both lists

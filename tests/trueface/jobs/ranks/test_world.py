@@ -210,7 +210,7 @@ def test_rank_obeys_stop_and_memory_limit_messages() -> None:
 def test_rank_sends_memory_progress_and_log() -> None:
     job, reader = rank_job(a_job())
     job.progress(step=1, total=2, loss=0.5)
-    job.share.report(reserved=1, peak=2, uuid="GPU-a", last=True)
+    job.share.report(reserved_bytes=1, peak=2, uuid="GPU-a", last=True)
     assert [reader.recv() for _ in range(2)] == [
         ("progress", {"step": 1, "total": 2, "loss": 0.5}),
         ("memory", {"reserved": 1, "peak": 2, "context": None, "uuid": "GPU-a", "last": True}),

@@ -19,7 +19,7 @@ from trueface.models.blocks.full_xception import XceptionMaps
 from trueface.models.blocks.mcx import RENAMED, Mcx, to_hsv, to_ycrcb
 from trueface.models.blocks.recce import Recce, with_white_noise
 from trueface.models.detectors import Detector
-from trueface.models.published import read_published
+from trueface.models.published_checkpoints import read_published
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime.errors import WeightsError
 from trueface.training.config import ObjectiveOptions
@@ -28,10 +28,10 @@ from trueface.training.objectives.add import (
     DIRECTIONS,
     AddLosses,
     Matches,
-    aligned,
+    align_maps,
     draw_matches,
     frequency_distance,
-    projected,
+    project_maps,
     projection_distance,
     view_losses,
 )
@@ -223,8 +223,8 @@ def test_frequency_distance_weighs_frequencies_by_their_distance() -> None:
 def test_projections_of_one_point_each_are_as_far_as_the_points() -> None:
     maps = torch.zeros(2, 1, 1, 5)
     maps[0, ..., 0], maps[1, ..., 3] = 2, -7  # columns 0 and 3/4 of the cube
-    along = projected(maps, torch.tensor([0.0, 0.0, 1.0]))
-    across = projected(maps, torch.tensor([0.0, 1.0, 0.0]))
+    along = project_maps(maps, torch.tensor([0.0, 0.0, 1.0]))
+    across = project_maps(maps, torch.tensor([0.0, 1.0, 0.0]))
     for projection, expected in ((along, 0.75), (across, 0.0)):
         swapped = projection._replace(cumulated=projection.cumulated.flip(0))
         distance = projection_distance(projection, swapped)
@@ -232,7 +232,7 @@ def test_projections_of_one_point_each_are_as_far_as_the_points() -> None:
 
 
 def test_maps_of_other_channels_and_sides_are_aligned() -> None:
-    student, teacher = aligned(torch.rand(2, 4, 8, 8), torch.rand(2, 6, 4, 4))
+    student, teacher = align_maps(torch.rand(2, 4, 8, 8), torch.rand(2, 6, 4, 4))
     assert student.shape == teacher.shape == (2, 2, 4, 4)
 
 
@@ -258,7 +258,7 @@ def test_views_compare_the_same_image_and_contrast_in_both_directions(
     direction: tuple[float, ...], expected: list[float]
 ) -> None:
     student, teacher = (
-        projected(maps, torch.tensor(direction))
+        project_maps(maps, torch.tensor(direction))
         for maps in (points(0, 3, 1, 3), points(0, 4, 2, 1))
     )
     pairs = (([2, 3, 0, 1], [1, 0, 3, 2]), ([0, 1, 2, 3], [3, 2, 1, 0]))
@@ -282,7 +282,7 @@ def test_gradient_of_views_has_the_size_of_the_published(
     losses = []
     for direction in functional.normalize(torch.randn(DIRECTIONS, 3), dim=1):
         matches = draw_matches(is_fake), draw_matches(is_fake)
-        own, target = projected(student, direction), projected(teacher, direction)
+        own, target = project_maps(student, direction), project_maps(teacher, direction)
         losses.append(view_losses(own, target, matches).mean())
     (gradient,) = torch.autograd.grad(torch.stack(losses).mean(), student)
     assert norm / 2 < float(gradient.norm()) < norm * 2

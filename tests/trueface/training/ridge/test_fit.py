@@ -13,17 +13,24 @@ from trueface.data.loading.transforms import matched_chains
 from trueface.data.settings import TestSettings
 from trueface.runtime.errors import JobError
 from trueface.training.ridge import UNTESTED, LinearLayer, factor_of, fit, refit, views_of
-from trueface.training.ridge_regression import FeatureRows, Numbers, Standardization, whole
+from trueface.training.ridge_regression import (
+    FeatureRows,
+    Numbers,
+    Standardization,
+    standardise_rows,
+)
 from trueface.training.settings import TrainSettings
 
 
 def test_logits_are_those_of_weight_and_bias_of_penalty_with_largest_auc() -> None:
     train, validation = rows(80, 200), rows(60, 200, seed=1)
     fitted = fit(train, validation, clip=8.0)
-    again = whole(validation, fitted.standard) @ fitted.weight + fitted.bias
+    again = standardise_rows(validation, fitted.standard) @ fitted.weight + fitted.bias
     np.testing.assert_allclose(fitted.val_outputs, again, atol=1e-9)
     np.testing.assert_allclose(
-        fitted.train_outputs, whole(train, fitted.standard) @ fitted.weight + fitted.bias, atol=1e-9
+        fitted.train_outputs,
+        standardise_rows(train, fitted.standard) @ fitted.weight + fitted.bias,
+        atol=1e-9,
     )
     assert fitted.aucs[fitted.relative_penalty] == max(fitted.aucs.values())
     assert roc_auc_score(validation.labels, fitted.val_outputs) == pytest.approx(
@@ -62,7 +69,7 @@ def without_rows(every: FeatureRows, gone: list[int]) -> FeatureRows:
 
 
 def logits(layer: LinearLayer, every: FeatureRows, standard: Standardization) -> Numbers:
-    outputs: Numbers = whole(every, standard) @ layer.weight + layer.bias
+    outputs: Numbers = standardise_rows(every, standard) @ layer.weight + layer.bias
     return outputs
 
 
@@ -73,7 +80,7 @@ def test_forgotten_rows_have_no_influence(shape: tuple[int, int], count: int) ->
     standard = Standardization.from_rows(every)
     gone = np.random.default_rng(1).permutation(len(every))[:count].tolist()
     closed, anew = (
-        refit(every, standard, PENALTY, gone=gone),
+        refit(every, standard, PENALTY, removed_rows=gone),
         refit(without_rows(every, gone), standard, PENALTY),
     )
     test = rows(40, shape[1], seed=7)
@@ -106,7 +113,7 @@ def test_stored_factor_is_reused_for_forgetting_and_weights() -> None:
     every = replace(every, weight=np.random.default_rng(2).uniform(0.5, 4, 50))
     standard = Standardization.from_rows(every)
     factor = factor_of(every, standard, PENALTY)
-    closed = refit(every, standard, PENALTY, gone=[0, 7, 30], factor=factor)
+    closed = refit(every, standard, PENALTY, removed_rows=[0, 7, 30], factor=factor)
     anew = refit(without_rows(every, [0, 7, 30]), standard, PENALTY)
     test = rows(40, 120, seed=7)
     assert_allclose(logits(closed, test, standard), logits(anew, test, standard), atol=1e-10)
@@ -116,7 +123,7 @@ def test_forgetting_whole_class_is_refused() -> None:
     every = rows(20, 50)
     fakes = np.flatnonzero(every.labels == 1)
     with pytest.raises(ValueError, match="both classes"):
-        refit(every, Standardization.from_rows(every), PENALTY, gone=fakes)
+        refit(every, Standardization.from_rows(every), PENALTY, removed_rows=fakes)
 
 
 PLACE = {"data_root": ".", "split_path": ".", "resize_size": 24}

@@ -14,7 +14,7 @@ from trueface.training.ridge_regression import (
     Primal,
     Standardization,
     regression,
-    whole,
+    standardise_rows,
 )
 
 SHAPES = [(60, 25), (60, 200), (61, 61)]
@@ -22,9 +22,12 @@ SHAPES = [(60, 25), (60, 200), (61, 61)]
 
 def both(some: FeatureRows) -> tuple[Dual, Primal, FeatureRows]:
     others, standard = rows(20, some.width, seed=9), Standardization.from_rows(some)
-    columns = whole(some, standard)
+    columns = standardise_rows(some, standard)
     primal = Primal(
-        some, columns, whole(others, standard), NormalEquations.from_columns(columns, some.weight)
+        some,
+        columns,
+        standardise_rows(others, standard),
+        NormalEquations.from_columns(columns, some.weight),
     )
     return Dual.from_rows(some, standard, others), primal, others
 
@@ -49,7 +52,7 @@ def test_minimum_matches_scikit_learn(shape: tuple[int, int]) -> None:
     weight = np.random.default_rng(1).uniform(0.5, 3, len(some))
     some = FeatureRows(some.parts, some.labels, some.images, weight)
     wanted, standard = targets(some.labels, weight), Standardization.from_rows(some)
-    columns = whole(some, standard)
+    columns = standardise_rows(some, standard)
     for system in both(some)[:2]:
         ours = system.solve(5.0, wanted).weight()
         theirs = Ridge(alpha=5.0, solver="cholesky").fit(columns, wanted, sample_weight=weight)

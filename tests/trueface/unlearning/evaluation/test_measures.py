@@ -73,7 +73,9 @@ def test_flips_are_measured_against_both_labels() -> None:
 
 
 def test_forgotten_class_divides_the_test() -> None:
-    found = single_model_metrics(class_predictions(10, wrong=8), goal="class", forgotten=(2,))
+    found = single_model_metrics(
+        class_predictions(10, wrong=8), goal="class", forgotten_classes=(2,)
+    )
     assert found.values["test_retain"] == 72 / 80
     assert found.values["test_forget"] == 10 / 40
     assert found.values["us"] == pytest.approx(unlearning_score(90, 25))
@@ -90,9 +92,9 @@ def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
 
 def test_unknown_true_labels_give_a_reason() -> None:
     parts = class_predictions(0)
-    assert single_model_metrics(parts, goal="class", forgotten=(2,)).reasons["forget_true"] == (
-        "the true labels are unknown"
-    )
+    assert single_model_metrics(parts, goal="class", forgotten_classes=(2,)).reasons[
+        "forget_true"
+    ] == ("the true labels are unknown")
 
 
 def test_two_classes_are_measured_as_detectors_are() -> None:
@@ -287,5 +289,7 @@ def test_measures_of_random_predictions_equal_earlier_versions(
     classes: int, expected: dict[str, float]
 ) -> None:
     goal: Goal = "flips" if classes == 2 else "class"
-    found = single_model_metrics(random_predictions(classes), goal=goal, forgotten=(1,)).values
+    found = single_model_metrics(
+        random_predictions(classes), goal=goal, forgotten_classes=(1,)
+    ).values
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)

@@ -46,17 +46,17 @@ def test_members_of_an_overfitted_model_are_found() -> None:
 def test_wrong_labels_are_compared_with_labels_wrong_in_the_same_way() -> None:
     # a model that never saw the wrong labels has a high loss on them, and that gives nothing away
     forget, test = predictions_with_margin(4, 1, wrong=True), predictions_with_margin(4, 3)
-    assert by_loss(forget=forget, outside=test).value == pytest.approx(0.5, abs=0.08)
+    assert by_loss(forget=forget, nonmembers=test).value == pytest.approx(0.5, abs=0.08)
     remembered = predictions_with_margin(-4, 1, wrong=True)
-    assert by_loss(forget=remembered, outside=test).value > 0.95
+    assert by_loss(forget=remembered, nonmembers=test).value > 0.95
 
 
 def test_too_few_samples_give_no_attack() -> None:
     few, many = predictions_with_margin(2, 1, count=40), predictions_with_margin(2, 2)
     with pytest.raises(UndefinedMetric, match="needs 50"):
-        by_entropy(retain=few, outside=many, forget=many)
+        by_entropy(retain=few, nonmembers=many, forget=many)
     with pytest.raises(UndefinedMetric, match="needs 50"):
-        by_loss(forget=few, outside=many)
+        by_loss(forget=few, nonmembers=many)
 
 
 def test_class_missing_from_the_test_gives_no_attack() -> None:
@@ -65,20 +65,20 @@ def test_class_missing_from_the_test_gives_no_attack() -> None:
     with pytest.raises(
         UndefinedMetric, match="no sample outside the training belongs to the forgotten classes"
     ):
-        by_loss(forget=forget, outside=test)
+        by_loss(forget=forget, nonmembers=test)
 
 
 def test_constant_model_reveals_nothing() -> None:
     same = make_predictions([0, 1] * 50, [1, 1] * 50)
     with pytest.raises(UndefinedMetric, match="gives all samples the same output"):
-        by_entropy(retain=same, outside=same, forget=same)
+        by_entropy(retain=same, nonmembers=same, forget=same)
 
 
 def test_interval_of_an_attack_narrows_with_more_images() -> None:
     few, many = (
         by_loss(
             forget=predictions_with_margin(2, 1, count=count),
-            outside=predictions_with_margin(2, 3, count=count),
+            nonmembers=predictions_with_margin(2, 3, count=count),
         ).half_width
         for count in (100, 1600)
     )
@@ -99,33 +99,35 @@ def test_attack_confident_about_a_few_is_visible_at_few_false_alarms() -> None:
         predictions_with_margin(2, 2, count=1100),
     )
     forget.logits[:40, 1] *= 6  # a tenth is known by heart
-    found = at_few_false_alarms(forget=forget, outside=test)
+    found = at_few_false_alarms(forget=forget, nonmembers=test)
     assert found.contains(found.value)
     assert found.interval is not None
     assert found.interval.low > 0.05
-    assert by_loss(forget=forget, outside=test).value < 0.6
+    assert by_loss(forget=forget, nonmembers=test).value < 0.6
     with pytest.raises(UndefinedMetric, match="a false-positive rate of 1 % needs 1,000"):
-        at_few_false_alarms(forget=forget, outside=predictions_with_margin(2, 2, count=800))
+        at_few_false_alarms(forget=forget, nonmembers=predictions_with_margin(2, 2, count=800))
 
 
 def test_thousand_non_members_are_enough_for_any_number_of_forgotten_samples() -> None:
     few, test = predictions_with_margin(2, 1, count=100), predictions_with_margin(2, 2, count=4000)
-    found = at_few_false_alarms(forget=few, outside=test)
+    found = at_few_false_alarms(forget=few, nonmembers=test)
     assert found.contains(found.value)
     assert found.value < 0.05
     with pytest.raises(
         UndefinedMetric,
         match=r"800 samples of the forgotten classes",
     ):
-        at_few_false_alarms(forget=few, outside=predictions_with_margin(2, 2, count=800))
+        at_few_false_alarms(forget=few, nonmembers=predictions_with_margin(2, 2, count=800))
     with pytest.raises(UndefinedMetric, match="40 forgotten samples have a counterpart"):
-        at_few_false_alarms(forget=predictions_with_margin(2, 1, count=40), outside=test)
+        at_few_false_alarms(forget=predictions_with_margin(2, 1, count=40), nonmembers=test)
 
 
 def test_classes_are_weighted_among_non_members_as_among_forgotten_samples() -> None:
     # one class has lower losses, seen or not; it is most of the forgotten and a half of the test
     forget, test = (easy_and_hard_class(*counts) for counts in ((3800, 200), (2000, 2000)))
-    assert at_few_false_alarms(forget=forget, outside=test).value == pytest.approx(0.01, abs=0.008)
+    assert at_few_false_alarms(forget=forget, nonmembers=test).value == pytest.approx(
+        0.01, abs=0.008
+    )
 
 
 def test_copies_of_an_image_do_not_narrow_the_interval_of_an_attack() -> None:
@@ -133,8 +135,8 @@ def test_copies_of_an_image_do_not_narrow_the_interval_of_an_attack() -> None:
         predictions_with_margin(2, 1, count=200),
         predictions_with_margin(2, 2, count=200),
     )
-    once = by_loss(forget=forget, outside=test)
-    four = by_loss(forget=copy_to_networks(forget, "in"), outside=copy_to_networks(test, "out"))
+    once = by_loss(forget=forget, nonmembers=test)
+    four = by_loss(forget=copy_to_networks(forget, "in"), nonmembers=copy_to_networks(test, "out"))
     assert four.half_width > 0.8 * once.half_width
 
 
@@ -166,7 +168,7 @@ def test_attack_with_one_result_for_all_of_few_samples_has_a_wide_interval() -> 
         predictions_with_margins(100, np.random.default_rng(seed).normal(20, 0.1, 100), seed)
         for seed in (1, 2)
     )
-    found = by_loss(forget=forget, outside=test)
+    found = by_loss(forget=forget, nonmembers=test)
     assert found.value == 0.5
     low, high = found.interval or (0, 0)
     assert 0.42 < low < 0.45 < 0.55 < high < 0.58

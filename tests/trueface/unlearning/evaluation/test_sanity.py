@@ -18,8 +18,12 @@ from tests.trueface.unlearning.unlearned_runs import (
 from trueface.evaluation.estimates import clustered_mean
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, class_name, noise, noise_floor
-from trueface.unlearning.evaluation.answer_comparison import loss_beside
-from trueface.unlearning.evaluation.sanity import effective, find_alarms, lost
+from trueface.unlearning.evaluation.answer_comparison import accuracy_loss
+from trueface.unlearning.evaluation.sanity import (
+    count_effective_classes,
+    find_alarms,
+    lost_accuracy_alarm,
+)
 
 K = 10
 PER_CLASS = 30
@@ -62,7 +66,9 @@ def class_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return the kinds of ruin alarms of a model of ten classes."""
-    alarms = ruin_alarms(parts, goal="class", original=before, retrained=retrained, forgotten=(0,))
+    alarms = ruin_alarms(
+        parts, goal="class", original=before, retrained_parts=retrained, forgotten_classes=(0,)
+    )
     return {alarm.alarm_kind for alarm in alarms}
 
 
@@ -70,7 +76,7 @@ def flip_ruin_kinds(
     parts: Parts, before: Parts | None = None, retrained: Parts | None = None
 ) -> set[AlarmKind]:
     """Return the kinds of ruin alarms of a detector."""
-    alarms = ruin_alarms(parts, goal="flips", original=before, retrained=retrained)
+    alarms = ruin_alarms(parts, goal="flips", original=before, retrained_parts=retrained)
     return {alarm.alarm_kind for alarm in alarms}
 
 
@@ -104,7 +110,7 @@ def test_model_that_forgot_and_lost_nothing_raises_no_alarm() -> None:
             class_predictions(0, wrong=3),
             goal="class",
             original=class_predictions(40),
-            forgotten=(2,),
+            forgotten_classes=(2,),
         )
     ] == []
 
@@ -116,7 +122,9 @@ def test_two_classes_predicted_for_nine_are_reported_by_name() -> None:
     names = [f"class {one}" for one in range(K)]
     alarms = {
         alarm.alarm_kind: alarm.text
-        for alarm in ruin_alarms(parts, goal="class", original=None, forgotten=(0,), names=names)
+        for alarm in ruin_alarms(
+            parts, goal="class", original=None, forgotten_classes=(0,), names=names
+        )
     }
     assert AlarmKind.FEW_ANSWERS in alarms
     assert "270 of 270 predictions on the test set are 'class " in alarms[AlarmKind.FEW_ANSWERS]
@@ -130,7 +138,7 @@ def test_inverted_detector_is_reported() -> None:
 
 def test_two_swapped_classes_are_reported() -> None:
     parts = permute_classes(ten_class_predictions(0.2), {1: 2, 2: 1})
-    (alarm,) = ruin_alarms(parts, goal="class", original=None, forgotten=(0,))
+    (alarm,) = ruin_alarms(parts, goal="class", original=None, forgotten_classes=(0,))
     assert alarm.alarm_kind is AlarmKind.PERMUTED
     assert "'1' as '2', '2' as '1'" in alarm.text
 
@@ -138,7 +146,7 @@ def test_two_swapped_classes_are_reported() -> None:
 def test_lost_accuracy_on_retained_data_is_reported_with_its_interval() -> None:
     before = ten_class_predictions(0.2, forgets=False)
     (alarm,) = ruin_alarms(
-        ten_class_predictions(0.35, seed=5), goal="class", original=before, forgotten=(0,)
+        ten_class_predictions(0.35, seed=5), goal="class", original=before, forgotten_classes=(0,)
     )
     assert alarm.alarm_kind is AlarmKind.LOST
     assert "points (95 % CI " in alarm.text
@@ -223,7 +231,7 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
     ends = []
     for part in (once, twice):
         sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.labels])
-        alarm = lost(part, [("before", sound)], noun="the test", margin=0)
+        alarm = lost_accuracy_alarm(part, [("before", sound)], noun="the test", margin=0)
         assert alarm is not None
         ends.append(alarm.text)
     assert ends[0] == ends[1]
@@ -231,7 +239,7 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
 
 @pytest.mark.parametrize(("labels", "expected"), [([0] * 9, 1), ([0, 1, 2] * 3, 3)])
 def test_effective_number_of_classes(labels: list[int], expected: float) -> None:
-    assert effective(np.array(labels)) == pytest.approx(expected)
+    assert count_effective_classes(np.array(labels)) == pytest.approx(expected)
 
 
 def test_files_with_one_name_in_two_folders_are_two_images() -> None:
@@ -239,7 +247,7 @@ def test_files_with_one_name_in_two_folders_are_two_images() -> None:
     named = tuple(f"train/{name}/12:{at}.png" for name in ("cat", "dog") for at in range(100))
     bare = tuple(map(str, range(200)))
     first, second = (
-        loss_beside(
+        accuracy_loss(
             make_predictions(truth, change_classes(truth, 60), ids=ids),
             [("x", make_predictions(truth, truth, ids=ids))],
         )
@@ -266,7 +274,7 @@ def other_alarm_kinds(parts: dict[str, Predictions], **given: object) -> set[Ala
 
 def test_sound_model_raises_no_alarm() -> None:
     assert other_alarms(flip_predictions(7), goal="flips", names=NAMES) == ()
-    assert other_alarms(class_predictions(0, wrong=3), goal="class", forgotten=(2,)) == ()
+    assert other_alarms(class_predictions(0, wrong=3), goal="class", forgotten_classes=(2,)) == ()
 
 
 def test_constant_predictor_raises_the_alarm_with_its_share() -> None:
@@ -288,7 +296,7 @@ def test_class_that_should_not_be_predicted_is_not_counted() -> None:
     parts = class_predictions(0)
     del parts["test"]
     parts["validation"] = make_predictions([0, 2] * 20, [0, 0] * 20, classes=3)
-    assert other_alarms(parts, goal="class", forgotten=(2,)) == ()
+    assert other_alarms(parts, goal="class", forgotten_classes=(2,)) == ()
 
 
 def test_broken_model_raises_only_its_own_alarm() -> None:

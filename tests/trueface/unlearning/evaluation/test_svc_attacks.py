@@ -52,7 +52,7 @@ def test_attacks_give_the_numbers_of_the_authors_program(classes: int, only: int
     parts = split_predictions(classes, only)
     values = svc_attacks(parts, goal="instances").values
     confidence = by_confidence(
-        retain=parts["retain"], outside=parts["test"], forget=parts["forget"]
+        retain=parts["retain"], nonmembers=parts["test"], forget=parts["forget"]
     )
     ours = (
         values["mia_svc_correctness"],
@@ -70,7 +70,9 @@ def test_attack_on_nothing_that_was_forgotten_has_no_result() -> None:
     parts = split_predictions(4)
     with pytest.raises(UndefinedMetric, match="nothing was forgotten"):
         by_confidence(
-            retain=parts["retain"], outside=parts["test"], forget=parts["forget"].rows(np.arange(0))
+            retain=parts["retain"],
+            nonmembers=parts["test"],
+            forget=parts["forget"].rows(np.arange(0)),
         )
 
 
@@ -147,7 +149,9 @@ def test_labels_are_trained_ones_for_members_and_true_ones_for_others() -> None:
 def test_forgotten_class_is_left_out_of_the_others() -> None:
     parts = split_predictions(4, only=2)
     rest = parts | {"test": parts["test"].rows(parts["test"].labels != 2)}
-    found = svc_attacks(parts, goal="class", forgotten=[2])
+    found = svc_attacks(parts, goal="class", forgotten_classes=[2])
     assert found == svc_attacks(rest, goal="instances")
     assert found != svc_attacks(parts, goal="class")
-    assert svc_attacks(parts, goal="flips", forgotten=[2]) == svc_attacks(parts, goal="flips")
+    assert svc_attacks(parts, goal="flips", forgotten_classes=[2]) == svc_attacks(
+        parts, goal="flips"
+    )

@@ -125,7 +125,7 @@ def test_other_label_kind_or_weights_have_other_importances(tmp_path: Path) -> N
     request = make_request(task, SsdOptions(), cache=tmp_path)
     dampening(request, "loss", batch_size=16)
     dampening(request, "norm", batch_size=16)
-    right = task.forget.relabelled(task.forget.true or ())
+    right = task.forget.replace_labels(task.forget.true or ())
     dampening(replace(request, forget=right), "loss", batch_size=16)
     with torch.no_grad():
         next(task.model.parameters()).mul_(2)
@@ -223,7 +223,7 @@ def test_single_alpha_is_used_without_a_search() -> None:
 def test_samples_never_learned_need_no_forgetting() -> None:
     task = make_class_task()
     before = checks.copy_weights(task.model)
-    wrong = task.forget.relabelled([0] * len(task.forget))
+    wrong = task.forget.replace_labels([0] * len(task.forget))
     done = task.run("potion", forget=wrong, goal="instances")
     assert "predicts no trained label of the forget set" in done.notes[0]
     assert done.samples_read == len(task.forget)

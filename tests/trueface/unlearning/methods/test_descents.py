@@ -233,7 +233,7 @@ def test_weight_decay_and_momentum_do_not_move_masked_weights() -> None:
 
 def test_two_classes_need_no_true_labels() -> None:
     task = make_flip_task()
-    unknown = task.forget.relabelled(task.forget.trained)
+    unknown = task.forget.replace_labels(task.forget.trained)
     blind = type(unknown)(
         source=unknown.source, positions=unknown.positions, trained=unknown.trained, true=None
     )

@@ -98,7 +98,7 @@ def test_features_are_read_again_for_another_backbone_and_not_for_other_labels_o
     assert first.cached_samples == second.cached_samples >= 64
     assert second.samples_read == 0
     assert not has_changed(held, second.model)
-    sound = every.relabelled(every.true or ())
+    sound = every.replace_labels(every.true or ())
     for samples, goal in ((every, "flips"), (sound, "instances")):
         task.run(
             "exact",
@@ -177,7 +177,7 @@ def test_unreadable_samples_are_left_out() -> None:
 
 
 def test_last_layer_with_a_hidden_layer_is_rejected() -> None:
-    task = replace(make_flip_task(), model=MlpHead(2, hidden=8))
+    task = replace(make_flip_task(), model=MlpHead(2, width=8))
     with pytest.raises(JobError, match="hidden layer that also learned from the forget set"):
         task.run("exact")
 

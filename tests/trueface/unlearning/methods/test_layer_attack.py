@@ -71,7 +71,7 @@ def test_each_growth_of_the_input_attack_reads_the_forget_set_once_more() -> Non
 
 def test_run_ends_before_the_first_step_if_all_is_forgotten() -> None:
     task = make_class_task()
-    gone = task.forget.relabelled([0] * len(task.forget))
+    gone = task.forget.replace_labels([0] * len(task.forget))
     before = copy_weights(task.model)
     done = task.run("lau", forget=gone)
     assert len(done.log) == 2

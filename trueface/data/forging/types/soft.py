@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trueface.data.forging.blending import Floats, resampled, sharpened
+from trueface.data.forging.blending import Floats, resample_face, sharpen_face
 from trueface.data.forging.registry import register_forgery
 
 SMALLEST = 0.1  # fraction of the side, at any strength
@@ -18,4 +18,4 @@ def soft(face: Floats, donor: Floats | None, rng: np.random.Generator, strength:
     """Return the face without its finest detail, and with an unsharp mask on the rest."""
     del donor
     share = 1 - (1 - rng.uniform(LOW, HIGH)) * strength
-    return sharpened(resampled(face, min(max(share, SMALLEST), 1.0)), rng.uniform(0.5, 1.0))
+    return sharpen_face(resample_face(face, min(max(share, SMALLEST), 1.0)), rng.uniform(0.5, 1.0))

@@ -101,7 +101,7 @@ def teachers_part(
 
 
 def alternate_guidance(
-    concept: Tensor, null: Tensor, instead: Tensor, options: ErasureOptions
+    concept: Tensor, null: Tensor, anchor: Tensor, options: ErasureOptions
 ) -> Tensor:
     """Return gamma1 (eps*(z,c) - eps*(z)) + delta, the concept's guidance with a sparse edit.
 
@@ -115,8 +115,8 @@ def alternate_guidance(
     Args:
         concept: eps*(z,c).
         null: eps*(z).
-        instead: eps*(z,c'), or the null score.
+        anchor: eps*(z,c'), or the null score.
         options: gamma1, mask, edit_scale.
     """
-    delta = sparse_edit(instead - concept, options.mask, options.edit_scale)
+    delta = sparse_edit(anchor - concept, options.mask, options.edit_scale)
     return options.gamma1 * (concept - null + delta)

@@ -52,7 +52,13 @@ def token_embeddings(diffuser: Diffuser, label: int | None) -> Tensor:
 
 
 def uce_update(
-    weight: Tensor, erased: Tensor, instead: Tensor, kept: Tensor, *, keep: float, preserve: float
+    weight: Tensor,
+    erased_embeddings: Tensor,
+    anchor_embeddings: Tensor,
+    kept_embeddings: Tensor,
+    *,
+    keep: float,
+    preserve: float,
 ) -> Tensor:
     """Return the weights W that minimise the editing's own objective.
 
@@ -62,13 +68,15 @@ def uce_update(
 
     Args:
         weight: W0, of shape O×E.
-        erased: c, n×E.
-        instead: c', n×E.
-        kept: k, m×E.
+        erased_embeddings: c, n×E.
+        anchor_embeddings: c', n×E.
+        kept_embeddings: k, m×E.
         keep: lambda > 0. It makes the problem solvable if there are fewer concepts than E.
         preserve: weight of the preserved ones.
     """
-    old, c, anchors, k = (each.double() for each in (weight, erased, instead, kept))
+    old, c, anchors, k = (
+        each.double() for each in (weight, erased_embeddings, anchor_embeddings, kept_embeddings)
+    )
     unit = torch.eye(old.shape[1], dtype=torch.float64, device=old.device)
     outer = c.T @ c + preserve * (k.T @ k) + keep * unit
     values = old @ (anchors.T @ c + preserve * (k.T @ k) + keep * unit)

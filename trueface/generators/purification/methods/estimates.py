@@ -91,7 +91,7 @@ def smooth(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     estimated=True,
     needs="diffuser",
 )
-def spin(images: Tensor, value: float | None, tools: Tools) -> Tensor:
+def draw_direction(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return the mean of estimates of the image and of it shifted by a pixel down, right and both.
 
     Source: cycle spinning (R. Coifman and D. Donoho, Translation-Invariant De-Noising, 1995). A

@@ -109,10 +109,10 @@ def _gradient(images: Tensor) -> tuple[Tensor, Tensor]:
     return across, down
 
 
-def _divergence(across: Tensor, down: Tensor) -> Tensor:
+def _divergence(x_gradient: Tensor, y_gradient: Tensor) -> Tensor:
     """Return the negative adjoint of `_gradient`. The value at the last pixel is ignored."""
-    rows = functional.pad(across[..., :, :-1], (1, 1, 0, 0))
-    columns = functional.pad(down[..., :-1, :], (0, 0, 1, 1))
+    rows = functional.pad(x_gradient[..., :, :-1], (1, 1, 0, 0))
+    columns = functional.pad(y_gradient[..., :-1, :], (0, 0, 1, 1))
     return rows[..., :, 1:] - rows[..., :, :-1] + columns[..., 1:, :] - columns[..., :-1, :]
 
 
@@ -129,11 +129,11 @@ def jpeg(images: Tensor, value: float | None, tools: Tools) -> Tensor:
     """Return images as JPEG of a quality leaves them, grey ones as grey."""
     del tools
     assert value is not None  # the grammar asks for it
-    rows = [_recoded(levels, int(value)) for levels in to_uint8(images).cpu()]
+    rows = [_recode_image(levels, int(value)) for levels in to_uint8(images).cpu()]
     return to_minus_one_one(torch.stack(rows)).to(images)
 
 
-def _recoded(levels: Tensor, quality: int) -> Tensor:
+def _recode_image(levels: Tensor, quality: int) -> Tensor:
     """Return an image C×H×W uint8 after it was a file."""
     pixels = levels[0].numpy() if len(levels) == 1 else levels.permute(1, 2, 0).numpy()
     file = encode_lossy(PIL.Image.fromarray(pixels), "JPEG", quality)

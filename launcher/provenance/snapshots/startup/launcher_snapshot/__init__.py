@@ -122,7 +122,7 @@ def follow(files: HeldFiles, folder: str) -> None:
     _replace_everywhere(replaced)
 
 
-def _replace_everywhere(replaced: Mapping[int, Any]) -> None:
+def _replace_everywhere(replacements: Mapping[int, Any]) -> None:
     """Replace functions in the modules that were loaded before, under whatever names they have them."""
     spaces = [
         module.__dict__
@@ -131,11 +131,11 @@ def _replace_everywhere(replaced: Mapping[int, Any]) -> None:
     ]
     for space in spaces:
         for name, value in list(space.items()):
-            if id(value) in replaced:
-                space[name] = replaced[id(value)]
+            if id(value) in replacements:
+                space[name] = replacements[id(value)]
     accessor = getattr(sys.modules.get("pathlib"), "_NormalAccessor", None)  # until Python 3.10
     for holder in (accessor, os.environ, os.environb):  # the latter two until Python 3.8
         for name, value in list(getattr(holder, "__dict__", {}).items()):
             plain = getattr(value, "__func__", value)
-            if id(plain) in replaced:
-                setattr(holder, name, replaced[id(plain)])
+            if id(plain) in replacements:
+                setattr(holder, name, replacements[id(plain)])

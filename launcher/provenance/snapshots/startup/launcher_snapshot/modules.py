@@ -121,9 +121,9 @@ class _MainLoader(importing.SourceFileLoader):
         return compile(tree, self.path, "exec", dont_inherit=True)
 
 
-def _is_first(node: Any, at: int) -> bool:
+def _is_first(node: Any, index: int) -> bool:
     """Return whether a statement must be before all others: a docstring, or an import from `__future__`."""
-    if at == 0 and type(node).__name__ == "Expr":
+    if index == 0 and type(node).__name__ == "Expr":
         return isinstance(getattr(node.value, "value", None), str)
     return type(node).__name__ == "ImportFrom" and node.module == "__future__"
 

@@ -56,9 +56,9 @@ class Notes:
         self.started = self._time(STARTED, sys.maxsize)
         self.queued = self._time(QUEUED, 0)
 
-    def _time(self, kind: str, unknown: int) -> int:
+    def _time(self, kind: str, missing_time: int) -> int:
         text = next((text for found, text in self._seen if found == kind), "")
-        return int(text) if text.isdigit() else unknown
+        return int(text) if text.isdigit() else missing_time
 
     def read(self) -> list[tuple[str, str]]:
         """Return all lines: kind and text."""

@@ -58,15 +58,15 @@ class ProcessFunctions(Functions):
         posix.execv(path, argv)
 
     def execve(self, path: Any, argv: Any, env: Mapping[Any, Any]) -> None:
-        posix.execve(path, argv, self._checked(path, argv, env))
+        posix.execve(path, argv, self._run_checked(path, argv, env))
 
     def posix_spawn(self, path: Any, argv: Any, env: Mapping[Any, Any], /, **options: Any) -> int:
-        return posix.posix_spawn(path, argv, self._checked(path, argv, env), **options)
+        return posix.posix_spawn(path, argv, self._run_checked(path, argv, env), **options)
 
     def posix_spawnp(self, path: Any, argv: Any, env: Mapping[Any, Any], /, **options: Any) -> int:
-        return posix.posix_spawnp(path, argv, self._checked(path, argv, env), **options)
+        return posix.posix_spawnp(path, argv, self._run_checked(path, argv, env), **options)
 
-    def _checked(self, path: Any, argv: Any, env: Mapping[Any, Any] | None) -> Any:
+    def _run_checked(self, path: Any, argv: Any, env: Mapping[Any, Any] | None) -> Any:
         if env is None:  # as subprocess calls it since Python 3.13
             self._check(path, argv, None)
             return None

@@ -27,7 +27,7 @@ from trueface.generators.diffusion.diffuser import save_diffuser
 from trueface.generators.erasing import registry
 from trueface.generators.erasing.study import table
 from trueface.generators.jobs.diffusion_kinds import ERASED
-from trueface.generators.jobs.erased import erased
+from trueface.generators.jobs.erasure_measurement import measure_erased_diffuser
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.runtime.files import write_json
@@ -50,7 +50,7 @@ job = job_maker(ERASED, FEW)
 
 
 def test_evaluation_of_erasing_writes_measures_curves_and_samples(lab: Path) -> None:
-    result = erased(job(lab, "erased", never=TEACHER))
+    result = measure_erased_diffuser(job(lab, "erased", never=TEACHER))
     draft = a_draft(ERASED, lab, "erased", {**FEW, "never": TEACHER})
     assert all(path.exists() for path in ERASED.outputs(draft))
     facts: Any = read_json(draft.made_folder() / "metrics.json")
@@ -81,7 +81,7 @@ def test_published_measures_are_reported_with_ours(lab: Path, tmp_path: Path) ->
     pytest.importorskip("torch_fidelity", reason="the extra `metrics` is not installed")
     pytest.importorskip("torchmetrics", reason="the extra `metrics` is not installed")
     weights = write_inception(tmp_path / "inception.pth")
-    erased(job(lab, "published", inception=str(weights), samples=2))
+    measure_erased_diffuser(job(lab, "published", inception=str(weights), samples=2))
     facts: Any = read_json(lab / "runs" / "r" / "made" / "published" / "metrics.json")
     assert facts["measures"]["fid"] >= 0
     assert "kid" in facts["measures"]
@@ -102,11 +102,11 @@ def test_measures_with_missing_packages_are_rejected_at_planning(lab: Path) -> N
     assert not ERASED.refusals(a_draft(ERASED, lab, "erased", FEW), ())
     assert lab / "weights.pth" in [item.path for item in ERASED.inputs(draft)]
     with pytest.raises(UsageError, match="needs torchmetrics"):
-        erased(job(lab, "lacking", inception="weights.pth"))
+        measure_erased_diffuser(job(lab, "lacking", inception="weights.pth"))
 
 
 def test_teacher_compared_with_itself_shows_no_change(lab: Path) -> None:
-    result = erased(job(lab, "teacher", diffuser=TEACHER))
+    result = measure_erased_diffuser(job(lab, "teacher", diffuser=TEACHER))
     assert result["ssim"] == pytest.approx(1)
     assert result["null_drift"] == 0
     facts: Any = read_json(lab / "runs" / "r" / "made" / "teacher" / "metrics.json")
@@ -116,13 +116,13 @@ def test_teacher_compared_with_itself_shows_no_change(lab: Path) -> None:
 
 
 def test_ceiling_is_measured_once_and_cached_in_teacher_folder(lab: Path) -> None:
-    erased(job(lab, "first"))
+    measure_erased_diffuser(job(lab, "first"))
     cache = lab / "runs" / "r" / TEACHER / "cache"
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert before
-    erased(job(lab, "second"))
+    measure_erased_diffuser(job(lab, "second"))
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
-    erased(job(lab, "third", recover_lr=0.2))
+    measure_erased_diffuser(job(lab, "third", recover_lr=0.2))
     assert len(list(cache.iterdir())) == len(before) + 1
 
 
@@ -146,7 +146,7 @@ def test_job_that_cannot_measure_fails_and_leaves_no_folder(
     lab: Path, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises((JobError, UnknownName, DataError), match=said):
-        erased(job(lab, "failed", **changed))
+        measure_erased_diffuser(job(lab, "failed", **changed))
     assert not (lab / "runs" / "r" / "made" / "failed").exists()
 
 
@@ -156,15 +156,15 @@ def test_models_with_other_classes_or_kinds_are_rejected(lab: Path) -> None:
     with pytest.raises(
         JobError, match=r"classes of the measured diffuser \(.*\) and of the teacher .* differ"
     ):
-        erased(job(lab, "other", diffuser=other))
+        measure_erased_diffuser(job(lab, "other", diffuser=other))
     larger = "classes:larger"
     save_diffuser(paths.checkpoint(lab / "runs" / "r" / larger), small(size=2 * SIDE), {})
     with pytest.raises(
         JobError, match=r"side of the diffuser trained without the concept \(.*\) and of the"
     ):
-        erased(job(lab, "larger", never=larger))
+        measure_erased_diffuser(job(lab, "larger", never=larger))
     with pytest.raises(CheckpointError):
-        erased(job(lab, "kind", classifier=TEACHER))
+        measure_erased_diffuser(job(lab, "kind", classifier=TEACHER))
 
 
 def test_model_trained_on_early_noise_steps_only_cannot_sample(lab: Path) -> None:
@@ -175,14 +175,14 @@ def test_model_trained_on_early_noise_steps_only_cannot_sample(lab: Path) -> Non
     with pytest.raises(
         JobError, match=r"trained only up to step \d+ of \d+ and cannot draw images"
     ):
-        erased(job(lab, "early", diffuser=early))
+        measure_erased_diffuser(job(lab, "early", diffuser=early))
 
 
 def test_stopped_job_leaves_no_folder(lab: Path) -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped"):
-        erased(job(lab, "stopped", stop=stop))
+        measure_erased_diffuser(job(lab, "stopped", stop=stop))
     assert not (lab / "runs" / "r" / "made" / "stopped").exists()
 
 
@@ -207,7 +207,7 @@ def test_nudity_of_class_models_and_unknown_classes_are_rejected(
     said = f"detector: nudenet needs a text-to-image model, but {TEACHER} draws classes"
     assert any(said in reason for reason in ERASED.refusals(draft, [teacher]))
     with pytest.raises(JobError, match=said):
-        erased(job(lab, "nude", detector="nudenet"))
+        measure_erased_diffuser(job(lab, "nude", detector="nudenet"))
     imported = replace(teacher, settings={"weights": "sd"})
     assert not any(said in reason for reason in ERASED.refusals(draft, [imported]))
     values = {**FEW, "nudity_classes": ["FEET_EXPOSE"], "nudity_score": 0.1}

@@ -17,7 +17,7 @@ from tests.trueface.generators.jobs.forgetting.small_lab import (
     make_lab,
 )
 from trueface.generators.jobs.diffusion_kinds import REVISE
-from trueface.generators.jobs.erased import revise
+from trueface.generators.jobs.erasure_measurement import revise
 from trueface.generators.made_folders import image_names, load_image_batch
 
 FEW: dict[str, Any] = {

@@ -120,13 +120,13 @@ def _build(settings: PublishedSettings) -> BuiltNetwork:
         return assemble(settings.architecture, options)
 
 
-def _absent_tensors(base: Path, built: BuiltNetwork, tensors: State) -> State:
+def _absent_tensors(base: Path, built_network: BuiltNetwork, tensors: State) -> State:
     """Return the tensors of a further file that a state dict lacks.
 
     Raises:
         WeightsError: the file cannot be read safely, or has none of them.
     """
-    state, own = read_state(base), built.network.state_dict()
+    state, own = read_state(base), built_network.network.state_dict()
     absent = {name: state[name] for name in own if name not in tensors and name in state}
     if not absent:
         raise WeightsError(
@@ -139,7 +139,9 @@ def _absent_tensors(base: Path, built: BuiltNetwork, tensors: State) -> State:
 # --- the state dict in a file
 
 
-def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) -> PublishedState:
+def _find_state(
+    path: Path, settings: PublishedSettings, built_network: BuiltNetwork
+) -> PublishedState:
     key, state = _state_dict(path, _content(path), settings.key)
     if not _is_whole(state):
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in state.items())
@@ -148,7 +150,7 @@ def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) ->
             "reads. Give a file with the whole network. For a layer on frozen features, train "
             "linear/NETWORK instead."
         )
-    prefix = settings.prefix or _find_prefix(path, state, built)
+    prefix = settings.prefix or _find_prefix(path, state, built_network)
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     if not own:
         raise WeightsError(
@@ -158,10 +160,10 @@ def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) ->
     outer_head = _head_outside(settings.head, state, own)
     own |= outer_head
     others = [name for name in state if not name.startswith(prefix) and name not in outer_head]
-    heads = [name.removeprefix(prefix) for name in _heads(state, built)]
+    heads = [name.removeprefix(prefix) for name in _heads(state, built_network)]
     if others and not settings.prefix:  # the use of a part of the file must be confirmed
         outside = [name for name in heads if f"{name}.weight" in others]
-        alone = bool(outside) and f"{settings.head or built.spec.head}.weight" not in own
+        alone = bool(outside) and f"{settings.head or built_network.spec.head}.weight" not in own
         fitting = fitting_networks(settings.architecture, state)
         remedy = (
             f"They fit architecture: {' or '.join(fitting)}."
@@ -175,7 +177,7 @@ def _find_state(path: Path, settings: PublishedSettings, built: BuiltNetwork) ->
             f"do not ({_names(others)}). {remedy}"
         )
     own = _drop_parts(path, own, settings.ignored_parts)
-    own = drop_unused(built.network, own, f"weights {path}")
+    own = drop_unused(built_network.network, own, f"weights {path}")
     _refuse_expanded(path, own)
     return PublishedState(
         tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},
@@ -263,7 +265,7 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
     if _is_state(content):
         return "", _with_plain_names(content)
     inside = content.items() if isinstance(content, Mapping) else ()
-    dicts = {_plain(str(name)): value for name, value in inside if _is_state(value)}
+    dicts = {_printable_name(str(name)): value for name, value in inside if _is_state(value)}
     if len(dicts) != 1:
         found_content = "several state dicts" if dicts else "no state dict (names and tensors)"
         raise WeightsError(
@@ -276,10 +278,10 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
 
 def _with_plain_names(state: Mapping[str, Tensor]) -> State:
     """Return a state dict with names that can be shown. Names of networks do not change."""
-    return {_plain(name): tensor for name, tensor in without_average_count(state).items()}
+    return {_printable_name(name): tensor for name, tensor in without_average_count(state).items()}
 
 
-def _plain(name: str) -> str:
+def _printable_name(name: str) -> str:
     """Return a name from a file without control characters, shortened if it is long."""
     text = name[: MOST_LETTERS + 1]
     if not text.isprintable():
@@ -300,9 +302,11 @@ def _keys(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"It contains a {type(content).__name__}."
     if _is_state(content):
-        return f"The file itself is one, with the names {_names([*map(_plain, content)])}: leave key out."
+        return f"The file itself is one, with the names {_names([*map(_printable_name, content)])}: leave key out."
     shown = [
-        f"{_plain(str(name))} ({len(value)} tensors)" if _is_state(value) else _plain(str(name))
+        f"{_printable_name(str(name))} ({len(value)} tensors)"
+        if _is_state(value)
+        else _printable_name(str(name))
         for name, value in content.items()
     ]
     return f"Its keys: {_names(shown)}."
@@ -313,13 +317,13 @@ def _is_whole(state: State) -> bool:
     return len(state) > 2 or any(tensor.dim() > 2 for tensor in state.values())
 
 
-def _find_prefix(path: Path, state: State, built: BuiltNetwork) -> str:
+def _find_prefix(path: Path, state: State, built_network: BuiltNetwork) -> str:
     """Return the text before the network's names: the one that fits, or that fits best.
 
     Raises:
         WeightsError: several fit completely.
     """
-    expected = frozenset(_body_names(built))
+    expected = frozenset(_body_names(built_network))
     counts = Counter(
         name[:at] for name in state for at in _word_starts(name) if name[at:] in expected
     )
@@ -340,10 +344,10 @@ def _word_starts(name: str) -> Iterator[int]:
     yield from (at + 1 for at, letter in enumerate(name) if letter == ".")
 
 
-def _body_names(built: BuiltNetwork) -> Iterator[str]:
+def _body_names(built_network: BuiltNetwork) -> Iterator[str]:
     """Yield the names of the network's tensors, without its last layer and the counters of batch norms."""
-    for name in built.network.state_dict():
-        if not name.startswith(f"{built.spec.head}.") and not name.endswith(COUNTER):
+    for name in built_network.network.state_dict():
+        if not name.startswith(f"{built_network.spec.head}.") and not name.endswith(COUNTER):
             yield name
 
 
@@ -351,31 +355,35 @@ def _body_names(built: BuiltNetwork) -> Iterator[str]:
 
 
 def _as_detector(
-    path: Path, settings: PublishedSettings, built: BuiltNetwork, found: PublishedState
+    path: Path,
+    settings: PublishedSettings,
+    built_network: BuiltNetwork,
+    published_state: PublishedState,
 ) -> State:
     """Return the tensors with a last layer of one logit, positive = fake.
 
     Raises:
         WeightsError: the last layer is missing, or has another number of logits.
     """
-    own, head = built.network.state_dict(), built.spec.head
+    own, head = built_network.network.state_dict(), built_network.spec.head
     counters = {name: tensor for name, tensor in own.items() if name.endswith(COUNTER)}
-    state = built.adapt(dict(found.tensors))
-    _refuse_other_size(path, settings.crop, built, found.tensors, state)
+    state = built_network.adapt(dict(published_state.tensors))
+    _refuse_other_size(path, settings.crop, built_network, published_state.tensors, state)
     if head is None:
         return counters | state
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
         fits = all(
-            name in state and state[name].shape == own[name].shape for name in _body_names(built)
+            name in state and state[name].shape == own[name].shape
+            for name in _body_names(built_network)
         )
-        if not settings.head and not (found.heads and fits):
+        if not settings.head and not (published_state.heads and fits):
             return state  # the names that are missing are reported together
         remedy = (
-            f"Set head, such as head: {found.heads[0]}."
-            if found.heads
-            else f"The file has no linear layer of the {head_of(built.network, head).in_features} features of "
+            f"Set head, such as head: {published_state.heads[0]}."
+            if published_state.heads
+            else f"The file has no linear layer of the {head_of(built_network.network, head).in_features} features of "
             "this network. Set architecture to the network of the file."
         )
         raise WeightsError(f"weights {path}: the last layer {named!r} is missing. {remedy}")
@@ -400,7 +408,7 @@ def _as_detector(
 
 
 def _refuse_other_size(
-    path: Path, crop: int, built: BuiltNetwork, theirs: State, adapted: State
+    path: Path, crop: int, built_network: BuiltNetwork, theirs: State, adapted_state: State
 ) -> None:
     """Refuse tensors that were resized for the crop: the authors' network has images of another size.
 
@@ -408,10 +416,10 @@ def _refuse_other_size(
         WeightsError: there is such a tensor.
     """
     for name, tensor in theirs.items():
-        ours = adapted.get(name)
+        ours = adapted_state.get(name)
         if ours is None or ours.numel() == tensor.numel():
             continue
-        side = _side_of_positions(built.network, crop, tensor, ours)
+        side = _side_of_positions(built_network.network, crop, tensor, ours)
         raise WeightsError(
             f"weights {path}: {name} {tuple(tensor.shape)} is of a network for images of another size than crop "
             f"{crop}. Set crop to {side or 'the side of its images in pixels'}."
@@ -438,11 +446,11 @@ def _fake_row(rows: Tensor, settings: PublishedSettings) -> Tensor:
     return (rows[fake : fake + 1].double() - rows[1 - fake : 2 - fake].double()).float()
 
 
-def _heads(state: State, built: BuiltNetwork) -> list[str]:
+def _heads(state: State, built_network: BuiltNetwork) -> list[str]:
     """Return the layers of a file that may be the last one of a network, whatever their names."""
-    if built.spec.head is None:
+    if built_network.spec.head is None:
         return []
-    features = head_of(built.network, built.spec.head).in_features
+    features = head_of(built_network.network, built_network.spec.head).in_features
     return [
         name.removesuffix(".weight")
         for name, tensor in state.items()
@@ -451,23 +459,23 @@ def _heads(state: State, built: BuiltNetwork) -> list[str]:
 
 
 def _advice(
-    settings: PublishedSettings, built: BuiltNetwork, found: PublishedState
+    settings: PublishedSettings, built_network: BuiltNetwork, published_state: PublishedState
 ) -> Iterator[str]:
     """Yield what to do about tensors that do not fit."""
-    own, named = built.network.state_dict(), settings.head or built.spec.head
+    own, named = built_network.network.state_dict(), settings.head or built_network.spec.head
     head = {f"{named}.weight", f"{named}.bias"}
-    unknown = [name for name in found.tensors if name not in own and name not in head]
-    body = [found.tensors.get(name) for name in _body_names(built)]
-    shapes = [own[name].shape for name in _body_names(built)]
+    unknown = [name for name in published_state.tensors if name not in own and name not in head]
+    body = [published_state.tensors.get(name) for name in _body_names(built_network)]
+    shapes = [own[name].shape for name in _body_names(built_network)]
     fits = [None if each is None else each.shape for each in body] == shapes
-    if fits and not unknown and built.spec.head is not None:
-        features = head_of(built.network, built.spec.head).in_features
+    if fits and not unknown and built_network.spec.head is not None:
+        features = head_of(built_network.network, built_network.spec.head).in_features
         yield (
             f"Only the last layer {named!r} differs. It must be linear: a weight "
             f"({settings.logits}, {features}) and a bias ({settings.logits},), or no bias"
         )
         return
-    others = fitting_networks(settings.architecture, found.tensors)
+    others = fitting_networks(settings.architecture, published_state.tensors)
     if others and not fits:
         yield f"They fit architecture: {' or '.join(others)}"
         return
@@ -475,10 +483,10 @@ def _advice(
         parts = [*dict.fromkeys(name.partition(".")[0] for name in unknown)]
         yield f"If the logits do not need the unknown ones, set ignore: {_names(parts)}"
         return
-    if found.prefix:
-        yield f"The prefix {found.prefix!r} was removed from the names"
+    if published_state.prefix:
+        yield f"The prefix {published_state.prefix!r} was removed from the names"
     else:
-        words = [*dict.fromkeys(name.partition(".")[0] for name in found.tensors)]
+        words = [*dict.fromkeys(name.partition(".")[0] for name in published_state.tensors)]
         yield f"The names in the file begin with {_names(words)}"
     yield "Set architecture to the network of the file, or prefix to the text before its names"
 

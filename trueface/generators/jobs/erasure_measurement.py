@@ -43,7 +43,7 @@ BEFORE, AFTER, REFERENCE = "rate_before", "rate_after", "rate_round_trip"
 
 
 @entry(ErasedSettings)
-def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
+def measure_erased_diffuser(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
     """Measure a diffuser that forgot a concept; write `metrics.json` and `samples.png` into its folder.
 
     A stop leaves nothing behind but the curves of floor and ceiling, which the next attempt finds.
@@ -52,7 +52,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         JobError: the teacher cannot generate a class, the models do not fit together, or stopped.
     """
     began = now()
-    models = {model: _probed(job, model) for model in _diffusers(settings)}
+    models = {model: _load_probed(job, model) for model in _diffusers(settings)}
     teacher = models[settings.teacher]
     recogniser = _recogniser(job, settings.classifier)
     classifier = file_sha256(checkpoint_of(job, settings.classifier))
@@ -77,7 +77,7 @@ def erased(job: Job, settings: ErasedSettings) -> Mapping[str, Json]:
         detector,
     )
     results: dict[str, Json] = {
-        **_described(job, settings, teacher.diffuser),
+        **_describe_measurement(job, settings, teacher.diffuser),
         "classifier_accuracy": None if real is None else real.json_record,
         **erasure_json(measured, recogniser),
         **({} if detector is None else {"detector": detector.json_record}),
@@ -122,7 +122,7 @@ def _diffusers(settings: ErasedSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(model for model in named if model))
 
 
-def _probed(job: Job, model: str) -> EvaluatedDiffuser:
+def _load_probed(job: Job, model: str) -> EvaluatedDiffuser:
     folder = job.model_folder(model)
     checkpoint_path = paths.checkpoint(folder)
     return EvaluatedDiffuser(
@@ -171,7 +171,7 @@ def _question(
     return question, digest
 
 
-def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[str, Json]:
+def _describe_measurement(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[str, Json]:
     """Return the models and settings of a measurement, for its record."""
     took = read_json(paths.erasing(job.model_folder(settings.diffuser))) or {}
     return {
@@ -255,12 +255,12 @@ class _ErrorTotals:
         self._number = -1 if recogniser is None else recogniser.number(concept)
         self._parts: dict[str, list[Tensor]] = {}
 
-    def add(self, error: str, rate_name: str, images: Tensor, drawn: Tensor) -> None:
+    def add(self, error: str, rate_name: str, images: Tensor, source_images: Tensor) -> None:
         """Add a batch: its distance to the source under `error` ("" for none) and its recognised images."""
         if error:
-            self._parts.setdefault(error, []).append(rms(images, drawn))
+            self._parts.setdefault(error, []).append(rms(images, source_images))
         if self._recogniser is not None:
-            hits = self._recogniser.predict_classes(drawn) == self._number
+            hits = self._recogniser.predict_classes(source_images) == self._number
             self._parts.setdefault(rate_name, []).append(hits)
 
     def average_measures(self) -> dict[str, Json]:

@@ -100,7 +100,7 @@ def planned_search(
     return whole
 
 
-def _plan_samples(definition: SearchDefinition, where: str) -> None:
+def _plan_samples(definition: SearchDefinition, place: str) -> None:
     """Plan a job with each listed value and both bounds of each range, so that no trial is refused later.
 
     Raises:
@@ -112,14 +112,14 @@ def _plan_samples(definition: SearchDefinition, where: str) -> None:
         planned = values
         if definition.repeat is not None:
             planned = {**values, definition.repeat.name: definition.repeat.values[repeat]}
-        plan_of_trial(definition, planned, os.environ, where)
+        plan_of_trial(definition, planned, os.environ, place)
 
 
 def plan_of_trial(
     definition: SearchDefinition,
     values: Mapping[str, Value],
     environment: Mapping[str, str],
-    where: str = "",
+    place: str = "",
 ) -> tuple[Plan, PlannedJob]:
     """Return the plan of a trial, with its job and all that this needs; and the job.
 
@@ -133,20 +133,24 @@ def plan_of_trial(
     given = [str(each) for each in settings] if isinstance(settings, list) else []
     texts = {name: text_of(value) for name, value in values.items()}
 
-    def planned(chosen: ChosenValues | None) -> Plan:
+    def make_plan(chosen_values: ChosenValues | None) -> Plan:
         task = load(
-            entry.file, settings=given, text=entry.text, chosen=chosen, environment=environment
+            entry.file,
+            settings=given,
+            text=entry.text,
+            chosen=chosen_values,
+            environment=environment,
         )
         return plan(task)
 
-    whole = planned(ChosenValues(entry.entry, texts, definition.path_labels(texts)))
+    whole = make_plan(ChosenValues(entry.entry, texts, definition.path_labels(texts)))
     kind = whole.searches[entry.entry].kind
-    others = {job.name for job in planned(None).jobs} if len(whole.jobs) > 1 else set[str]()
+    others = {job.name for job in make_plan(None).jobs} if len(whole.jobs) > 1 else set[str]()
     own = [job for job in whole.jobs if job.kind == kind and job.name not in others]
     if len(own) != 1:
         names = ", ".join(job.name for job in own) or "none"
         raise UsageError(
-            f"{where}: search: an entry with a search makes one job per combination, not {names}. "
+            f"{place}: search: an entry with a search makes one job per combination, not {names}. "
             "Give it one method and one poison."
         )
     by_name = {job.name: job for job in whole.jobs}

@@ -62,14 +62,14 @@ class MissingValues(NamedTuple):
     noun: str  # "seeds", "values"
     why: Mapping[str, int]  # "failed" → number
 
-    def note(self, known: int) -> str:
+    def note(self, known_count: int) -> str:
         """Return "5 of 6 seeds, 1 failed".
 
         Args:
-            known: number of values.
+            known_count: number of values.
         """
-        expected = known + sum(self.why.values())
-        return f"{known} of {expected} {self.noun}, {states_text(self.why)}"
+        expected = known_count + sum(self.why.values())
+        return f"{known_count} of {expected} {self.noun}, {states_text(self.why)}"
 
 
 def lacks_ended_jobs(mean: Metric) -> bool:
@@ -98,7 +98,7 @@ def average_over(
     """
     for name in names:
         if results.column(name) not in results.columns:
-            described = ", ".join(results.varying) or "none"
+            described = ", ".join(results.varying_columns) or "none"
             raise UsageError(
                 f"{name!r} is a result, and means are not taken over results. Columns to average over: "
                 f"{described}"
@@ -229,7 +229,7 @@ def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
     without = {*names, JOB, *([MODEL] if is_id else [])}
     return [
         name
-        for name in results.varying
+        for name in results.varying_columns
         if name not in without
         and len({row.get(name) for row in rows}) == len(distinct)
         and len({(row.get(name), *map(row.get, names)) for row in rows}) == len(distinct)
@@ -311,18 +311,21 @@ def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, .
 
 
 def _merge_rows(
-    group: Sequence[Row], columns: Sequence[str], without: set[str], missing: MissingValues
+    group: Sequence[Row],
+    columns: Sequence[str],
+    left_out_names: set[str],
+    missing_values: MissingValues,
 ) -> Row:
     """Merge rows into one: their common values, and statistics of their numbers."""
     first, count = group[0], len(group)
     joined: dict[str, Any] = {name: _common(group, name) for name in columns if name in first}
     joined[COUNT] = count
-    joined[EXPECTED] = count + sum(missing.why.values())
-    joined[NOTE] = missing.note(count) if missing.why else None
+    joined[EXPECTED] = count + sum(missing_values.why.values())
+    joined[NOTE] = missing_values.note(count) if missing_values.why else None
     if VERDICT not in joined and any(isinstance(row.get(VERDICT), str) for row in group):
-        joined[VERDICT] = _merge_verdicts([row.get(VERDICT) for row in group], missing.noun)
+        joined[VERDICT] = _merge_verdicts([row.get(VERDICT) for row in group], missing_values.noun)
     for name in dict.fromkeys(name for row in group for name in row):
-        if name in joined or name in without:
+        if name in joined or name in left_out_names:
             continue
         numbers = [metric.value for row in group if (metric := read_metric(row.get(name)))]
         whole = all(isinstance(row.get(name), int) for row in group)
@@ -330,7 +333,7 @@ def _merge_rows(
         if whole and same is not None:  # such as a number of images
             joined[name] = same
         elif numbers:
-            joined[name] = _mean(name, numbers, count, missing).to_json()
+            joined[name] = _mean(name, numbers, count, missing_values).to_json()
         else:
             joined[name] = same
     return joined
@@ -359,7 +362,7 @@ def _row_without_values(
 
 def notes_of_groups(results: RunResults) -> list[str]:
     """Return a note for each mean from which values are missing, with the values that identify the mean."""
-    varying = [name for name in results.varying if name not in {*COUNTS, TRIAL}]
+    varying = [name for name in results.varying_columns if name not in {*COUNTS, TRIAL}]
     return [
         f"{', '.join(f'{name}={row[name]}' for name in varying if row.get(name) is not None)} has {note}"
         for row in results.rows
@@ -367,7 +370,7 @@ def notes_of_groups(results: RunResults) -> list[str]:
     ]
 
 
-def _mean(name: str, numbers: Sequence[float], count: int, missing: MissingValues) -> Metric:
+def _mean(name: str, numbers: Sequence[float], count: int, missing_values: MissingValues) -> Metric:
     """Return the mean of the rows that have a finite value, with a note about missing values.
 
     If no value is finite, the mean is not either.
@@ -376,15 +379,15 @@ def _mean(name: str, numbers: Sequence[float], count: int, missing: MissingValue
         name: Name of the metric.
         numbers: Values.
         count: Number of rows.
-        missing: Values without a row.
+        missing_values: Values without a row.
     """
     known = [number for number in numbers if math.isfinite(number)] or numbers
     further = {_NO_VALUE: count - len(numbers), _NOT_FINITE: len(numbers) - len(known)}
-    why = {**missing.why, **{reason: number for reason, number in further.items() if number}}
+    why = {**missing_values.why, **{reason: number for reason, number in further.items() if number}}
     mean = _with_possible_interval(mean_with_interval(known), range_of(name, known))
     if not why:
         return mean
-    note = missing._replace(why=why).note(len(known))
+    note = missing_values._replace(why=why).note(len(known))
     return mean._replace(expected=len(known) + sum(why.values()), note=note)
 
 

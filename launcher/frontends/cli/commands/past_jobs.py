@@ -193,7 +193,7 @@ def parse_since(text: str, now: float) -> float:
     heading="Queue and machine",
     place=40,
     summary="Delete finished jobs and their logs.",
-    offered=(State.FAILED, State.CANCELLED, State.SKIPPED),
+    offered_states=(State.FAILED, State.CANCELLED, State.SKIPPED),
     other_names={"--older 1d": "reset prune purge gc -C", "JOB": "rm delete remove"},
 )
 @optional_patterns
@@ -283,7 +283,7 @@ def clean(
             _print_planned_deletion(home, jobs, copies, _sizes(_unused_calls(home, store, jobs)))
             return
         if not yes:
-            confirm_changes(jobs, f"{_question(jobs, copies)}?", needed=True)
+            confirm_changes(jobs, f"{_question(jobs, copies)}?", is_needed=True)
         _clean_up(home, store, jobs, copies, rules)
 
 
@@ -402,7 +402,7 @@ def _delete_jobs(
     store: Store,
     jobs: Sequence[JobRow],
     rules: RetentionRules,
-    ended: Sequence[JobRow],
+    ended_jobs: Sequence[JobRow],
 ) -> list[JobRow]:
     """Forget those of the chosen jobs that may still go; return them."""
     chosen = {job.id: (job.state, job.attempts, job.ended) for job in jobs}
@@ -414,7 +414,7 @@ def _delete_jobs(
     kept = store.searches.kept_jobs()
     allowed = [
         job
-        for job in select_deletable(unchanged, rules, ended_jobs=ended, now=time.time())
+        for job in select_deletable(unchanged, rules, ended_jobs=ended_jobs, now=time.time())
         if job.id not in kept
     ]
     forgotten = set(store.job_control.delete_jobs(job.id for job in allowed))
@@ -476,16 +476,16 @@ def _undeletable_folders(attempts: Iterable[Attempt]) -> list[SkippedFolder]:
     ]
 
 
-def _check_all_deleted(undeleted: Sequence[SkippedFolder]) -> None:
+def _check_all_deleted(undeleted_folders: Sequence[SkippedFolder]) -> None:
     """Name the folders that are left.
 
     Raises:
         MachineError: there are some.
     """
-    _print_undeleted(undeleted)
-    if undeleted:
+    _print_undeleted(undeleted_folders)
+    if undeleted_folders:
         raise MachineError(
-            f"{pluralize(len(undeleted), 'folder')} could not be deleted. "
+            f"{pluralize(len(undeleted_folders), 'folder')} could not be deleted. "
             "Fix the problems above and run the command again."
         )
 
@@ -539,13 +539,13 @@ def _print_retained_copies(copies: OldCopies) -> None:
             print_stderr(f"kept: {sanitize_terminal(str(path))}, {why}")
 
 
-def _print_undeleted(undeleted: Sequence[SkippedFolder]) -> None:
-    for remnant in undeleted[:NAMED]:
+def _print_undeleted(undeleted_folders: Sequence[SkippedFolder]) -> None:
+    for remnant in undeleted_folders[:NAMED]:
         print_stderr(
             f"not deleted: {sanitize_terminal(str(remnant.attempt.folder))}: {remnant.why}"
         )
-    if len(undeleted) > NAMED:
-        print_stderr(f"not deleted: {len(undeleted) - NAMED:,} more folders")
+    if len(undeleted_folders) > NAMED:
+        print_stderr(f"not deleted: {len(undeleted_folders) - NAMED:,} more folders")
 
 
 def _deletion_text(job: JobRow) -> str:
@@ -581,7 +581,7 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
             print_unchanged()
         else:
             if not yes:
-                confirm_changes([], f"delete {named}?", needed=True)
+                confirm_changes([], f"delete {named}?", is_needed=True)
             gone = keeper.clear(unused_s=unused_s)
             print_stderr(f"{_files(gone)} deleted, {format_bytes(gone.size)} freed")
             if gone.files < kept.files:
@@ -591,5 +591,5 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
                 )
 
 
-def _files(kept: "Kept") -> str:
-    return pluralize(kept.files, "feature file")
+def _files(kept_results: "Kept") -> str:
+    return pluralize(kept_results.files, "feature file")

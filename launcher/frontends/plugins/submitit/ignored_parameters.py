@@ -25,9 +25,9 @@ def find_dropped_parameters() -> list[str]:
     return []
 
 
-def ignored_parameters_note(dropped: Iterable[str]) -> str:
+def ignored_parameters_note(dropped_names: Iterable[str]) -> str:
     """Return a note on parameters of Slurm, with those of this cluster that have their effect; '' if there are none."""
-    names = sorted(dropped)
+    names = sorted(dropped_names)
     if not names:
         return ""
     known = {*parameter_names(), *GENERIC, *CONSTRUCTOR}

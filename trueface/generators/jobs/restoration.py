@@ -109,7 +109,7 @@ class FolderChain:
         return parse_purifier(str(_settings(self.purification)["purifier"]))
 
     @property
-    def through(self) -> str:
+    def attacked_purifier(self) -> str:
         """The purifier through which the attack went; "": none."""
         random = self.attack.get("attack") == "random"
         return "" if random else str(self.attack.get("purifier", ""))
@@ -117,10 +117,10 @@ class FolderChain:
     @property
     def is_adaptive(self) -> bool:
         """Whether the attack went through this very purifier, with the same models."""
-        return bool(self.through) and self._went_through_purifier()
+        return bool(self.attacked_purifier) and self._went_through_purifier()
 
     def _went_through_purifier(self) -> bool:
-        if (self.through or NONE) != self.purifier.text:
+        if (self.attacked_purifier or NONE) != self.purifier.text:
             return False
         purification = _settings(self.purification)
         return all(self.attack[model] == purification[model] for model in self.purifier.needs)
@@ -134,35 +134,35 @@ class FolderChain:
         """
         attacked = str(self.attack.get("translator", ""))
         if not reference or self.attack.get("attack") in {None, "random"}:
-            return self.through, self.is_adaptive
-        known = (attacked if attacked != reference else "", self.through)
+            return self.attacked_purifier, self.is_adaptive
+        known = (attacked if attacked != reference else "", self.attacked_purifier)
         knows_all = attacked == translator and self._went_through_purifier()
         return ", ".join(filter(None, known)), knows_all
 
 
-def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
+def read_chain(purified_folder: Path, resolve: Callable[[str], Path]) -> FolderChain:
     """Return the folders that a purified one comes from.
 
     Args:
-        purified: the folder.
+        purified_folder: the folder.
         resolve: gives the place of a path as a `made.json` names it.
 
     Raises:
         DataError: the folder was not purified, a partner is missing, or the source images have changed
             since the purification.
     """
-    facts = _made_by(purified, "purify")
+    facts = _read_maker_facts(purified_folder, "purify")
     source = resolve(str(facts["source"]))
-    disruption = _made_by(source, "disrupt") if (source / MADE).is_file() else {}
+    disruption = _read_maker_facts(source, "disrupt") if (source / MADE).is_file() else {}
     original = original_of(source, resolve)
-    names = image_names(purified)
+    names = image_names(purified_folder)
     sources, originals = partners(source, names), partners(original, names)
     if facts.get("source_digest") != digest_of(source, sorted(sources)):
         raise DataError(
-            f"the images in {source} differ from the images that {purified} was made of. Purify it again."
+            f"the images in {source} differ from the images that {purified_folder} was made of. Purify it again."
         )
     return FolderChain(
-        purified=purified,
+        purified=purified_folder,
         source=source,
         original=original,
         names=names,
@@ -173,7 +173,7 @@ def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
     )
 
 
-def _made_by(folder: Path, kind: str) -> Facts:
+def _read_maker_facts(folder: Path, kind: str) -> Facts:
     facts = read_output_record(folder)
     if facts.get("kind") != kind or not isinstance(facts.get("settings"), dict):
         raise DataError(
@@ -189,12 +189,12 @@ def _settings(facts: Facts) -> Mapping[str, Json]:
 
 
 @entry(RestoredSettings)
-def restored(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
+def measure_restored_outputs(job: Job, settings: RestoredSettings) -> Mapping[str, Json]:
     """Measure the generator's outputs of the job's purified images; write measures and pictures.
 
     A stopped job leaves no files; the next attempt starts again.
     """
-    chain = chain_of(job.path(settings.source), job.path)
+    chain = read_chain(job.path(settings.source), job.path)
     measuring = _Measuring(job, settings, chain)
     with output_folder(output_folder_of_job(job)) as writer:
         measuring.all_images(writer)
@@ -354,9 +354,11 @@ class _Measuring:
             *(file_digest(path) for path in (*CODE, *files)),
         )
 
-    def _outputs(self, images: Sequence[Tensor], part: slice, known: Tensor | None) -> list[Tensor]:
+    def _outputs(
+        self, images: Sequence[Tensor], part: slice, known_labels: Tensor | None
+    ) -> list[Tensor]:
         """Return the outputs of originals, sources and purified images; those of equal images are made once."""
-        first = None if known is None else known[:, part].to(self.job.device)
+        first = None if known_labels is None else known_labels[:, part].to(self.job.device)
         by = (self.reference, self.reference, self.translator)
         outputs = [self._translate_part(images[0], part, by[0]) if first is None else first]
         for at in (1, 2):
