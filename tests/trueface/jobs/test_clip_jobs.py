@@ -367,5 +367,5 @@ def test_clips_in_a_benchmark(lab: Path) -> None:
 
 def test_page_shows_the_table_of_parts() -> None:
     page = (Path(__file__).parents[3] / "docs/videos.md").read_text(encoding="utf-8")
-    rows = [f"| {part} | {takes} | {why} |" for part, takes, why in table_rows()]
-    assert "\n".join(("| part | takes clips | how, or why not |", "|---|---|---|", *rows)) in page
+    rows = [f"|{part}|{takes}|{why}|" for part, takes, why in table_rows()]
+    assert "\n".join(("|part|takes clips|how, or why not|", "|---|---|---|", *rows)) in page
