@@ -79,7 +79,7 @@ class SourceArchive(sdist):
 def _write_commit(file: Path) -> None:
     """Write the commit of the sources into a file, unless it was copied from a source archive."""
     sys.path[:0] = ["."]
-    from launcher.provenance.version import read_commit
+    from launcher.frontends.version import read_commit
 
     commit = read_commit(Path("launcher").resolve())
     if commit is not None and not file.exists():

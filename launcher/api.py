@@ -82,8 +82,8 @@ if TYPE_CHECKING:
     from launcher.frontends.plugins.joblib.registration import register_joblib
     from launcher.frontends.screens.table_formats import latex_table
     from launcher.frontends.screens.usage_errors import usage_message
+    from launcher.frontends.version import version_line
     from launcher.provenance.code_identity import code_digest
-    from launcher.provenance.version import version_line
     from launcher.queue.gpu.core_shares import CoreShare, core_share
 
 # A worker imports this module before it starts. A module that workers do not need is imported at the first use of
@@ -128,7 +128,7 @@ _LATE = {
     "core_share": "launcher.queue.gpu.core_shares",
     "fault_text": "launcher.experiments.taskfile.settings",
     "usage_message": "launcher.frontends.screens.usage_errors",
-    "version_line": "launcher.provenance.version",
+    "version_line": "launcher.frontends.version",
     "future": "launcher.experiments.functions.future",
     "latex_table": "launcher.frontends.screens.table_formats",
     "load": "launcher.experiments.planning.load",

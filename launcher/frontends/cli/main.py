@@ -17,7 +17,7 @@ from launcher import __version__
 from launcher.frontends.cli.complete import VARIABLE, complete_line
 from launcher.frontends.cli.verb_table import GROUPS, MODULES, OTHER_NAMES, VERBS
 from launcher.frontends.screens.usage_errors import usage_message
-from launcher.provenance.version import version_line
+from launcher.frontends.version import version_line
 from launcher.system.config import Options, read_configuration
 from launcher.system.config_tables import Fault, unknown_name_text
 from launcher.system.errors import Error, MachineError, TaskFileError, UsageError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.provenance.version import read_commit, version_line, with_commit
+from launcher.frontends.version import read_commit, version_line, with_commit
 from tests.launcher.system.test_git import git
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

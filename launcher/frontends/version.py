@@ -28,7 +28,7 @@ def read_commit(package: Path) -> str | None:
     is neither, such as in a copy of the sources.
     """
     try:
-        return (package / COMMIT_FILE).read_text(encoding="ascii").strip()
+        return (package / COMMIT_FILE).read_text(encoding="utf-8").strip()
     except OSError:
         pass
     if not (package.parent / ".git").exists():
