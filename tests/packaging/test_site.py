@@ -73,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_readme_is_the_first_page_with_working_links_and_pictures(site: Path) -> None:
     text = (site / "index.html").read_text(encoding="utf-8")
     near = {link for link in re.findall(r"(?:href|src)=\"?([^\"#\s>]+)", text) if ":" not in link}
-    assert {"tasks/tour.yaml", "top-busy.svg", "tasks.html", "CONTRIBUTING.html"} <= near
+    assert {"CITATION.cff", "top-busy.svg", "tasks.html", "CONTRIBUTING.html"} <= near
     assert not [link for link in near if not (site / link).exists()]
 
 
