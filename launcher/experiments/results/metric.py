@@ -93,6 +93,14 @@ class Metric(NamedTuple):
             f"{format_number(self.value)}{spread} {interval if brackets else f'({interval})'}{note}"
         )
 
+    def complete_text(self) -> str:
+        """Return the number in full precision, that of a mean with at least the decimals of a terminal: 0.9100."""
+        digits = None if self.sd is None or isinstance(self.value, int) else _common_digits(self)
+        text = str(self.value)
+        if digits is None or not text.replace(".", "").removeprefix("-").isdecimal():
+            return text
+        return text.ljust(text.index(".") + 1 + digits, "0")
+
     def to_json(self) -> Json:
         """Return the metric for `read_metric`: a number, or a mapping with its interval and counts."""
         if self.low is None and self.n is None and self.why is None:

@@ -121,17 +121,24 @@ def _escape_formula(cell: CellValue) -> CellValue:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[CellValue]]:
+def long_rows(
+    rows: Sequence[Mapping[str, Any]], *, pads_means: bool = False
+) -> list[list[CellValue]]:
     """Return records as complete rows below the names of their columns.
 
     A number with an interval gives three columns: accuracy, accuracy_low, accuracy_high. A mean also gives accuracy_sd
     and accuracy_n. If values are missing from a mean, it also gives accuracy_expected and accuracy_note.
+
+    Args:
+        rows: A record for each row; the union of their names gives the columns.
+        pads_means: Write a mean as text with at least the decimals of a terminal.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
     further = {key: _extra_parts([row.get(key) for row in rows]) for key in keys}
     head = [title for key in keys for title in (key, *(f"{key}_{part}" for part in further[key]))]
     return [list[CellValue](head)] + [
-        [cell for key in keys for cell in _cells(row.get(key), further[key])] for row in rows
+        [cell for key in keys for cell in _cells(row.get(key), further[key], pads_means)]
+        for row in rows
     ]
 
 
@@ -145,10 +152,11 @@ def _extra_parts(values: Sequence[object]) -> tuple[str, ...]:
     return parts + (("expected", "note") if incomplete else ())
 
 
-def _cells(value: Any, extra_parts: tuple[str, ...]) -> tuple[CellValue, ...]:
+def _cells(value: Any, extra_parts: tuple[str, ...], pads_means: bool) -> tuple[CellValue, ...]:
     metric = read_metric(value)
     if metric is not None:
-        return (metric.value, *(getattr(metric, part) for part in extra_parts))
+        number = metric.complete_text() if pads_means else metric.value
+        return (number, *(getattr(metric, part) for part in extra_parts))
     if extra_parts:
         return (None,) * (1 + len(extra_parts))
     return (value if value is None or isinstance(value, str) else json.dumps(value),)

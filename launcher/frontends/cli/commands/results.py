@@ -622,12 +622,13 @@ def _selected_rows_output(
     order = results.names  # the property looks at every row
     ordered = [{name: row[name] for name in order if name in row} for row in results.rows]
 
-    def cells() -> Sequence[Sequence[object]]:
-        return long_rows(ordered) if ordered else [order]
+    def cells(*, pads_means: bool = False) -> Sequence[Sequence[object]]:
+        return long_rows(ordered, pads_means=pads_means) if ordered else [order]
 
     return CommandOutput(
         record=lambda: {"run": run, "rows": with_sources(ordered, outcome.returned)},
         cells=cells,
+        rows=lambda: cells(pads_means=True),
         tables=lambda: [flat_table(results, names)],
         latex=lambda: [_with_notes(flat_table(results, names, latex=True), notes)],
     )

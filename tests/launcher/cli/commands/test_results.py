@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.experiments.results.metric import read_metric
+from launcher.experiments.results.metric import Metric, read_metric
 from launcher.experiments.results.pivot import metrics_of_result, pivot
 from launcher.experiments.results.table import RunResults
 from launcher.frontends.cli.column_tables import flat_table, pivot_table
@@ -96,6 +96,25 @@ def test_note_below_the_table_counts_the_sources_of_the_intervals() -> None:
     assert f"  gan2:pre: {few}" in draw(mixed, everything=True, width=140)
     assert "few" not in draw(ROWS, width=140)
     assert draw([]) == "no results yet"
+
+
+@pytest.mark.parametrize(
+    ("value", "sd", "text"),
+    [
+        (0.91, 0.01, "0.9100"),  # as in a terminal: 0.9100 ± 0.0100
+        (2 / 3, 0.01, "0.6666666666666666"),
+        (-12.5, 1.25, "-12.50"),
+        (3, 0.5, "3"),
+        (1e-07, 2e-08, "1e-07"),
+        (math.nan, 0.1, "nan"),
+        (0.91, None, "0.91"),
+    ],
+)
+def test_mean_in_a_pipe_has_the_decimals_of_a_terminal(
+    value: float, sd: float | None, text: str
+) -> None:
+    mean = Metric(value, low=0.97 * value, high=1.03 * value, sd=sd, n=3)
+    assert mean.complete_text() == text
 
 
 def test_number_without_an_interval_says_why() -> None:
