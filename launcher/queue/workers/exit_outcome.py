@@ -23,9 +23,10 @@ from launcher.queue.workers.shortage import TAIL_BYTES, find_oom_in_log
 from launcher.system.files import Json, is_disk_full, read_file_end, read_json
 from launcher.system.units import format_bytes, format_seconds
 
-# A reboot signals all processes within milliseconds; a busy machine needs longer to deliver.
+# A reboot signals all processes within milliseconds. A machine with more than one ready process per core needs longer.
 SIGNALLED_WAIT_S = 1.0  # the program ended of a signal that may be meant for all
 FAILED_WAIT_S = 0.2  # it may have caught the signal, and ended with a code of its own
+MOST_BUSY = 10.0  # the largest factor of these times
 LONGEST_WAIT_FRACTION = 0.01  # part of the run time by which a good end is delayed at most
 SHORT_S = 0.5  # a program that ran no longer is not delayed at all
 LOG_END_BYTES = 1 << 16  # the summary that torchrun prints of many ranks is some kilobytes long
@@ -129,6 +130,20 @@ def over_time_limit(limit_s: float, now: float, *, was_killed: bool, code: int) 
     return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
 
 
+def failed_wait_s() -> float:
+    """Return how long to wait for a signal after a program's own exit code, on a machine as busy as this one is now."""
+    return FAILED_WAIT_S * _busy_factor()
+
+
+def _busy_factor() -> float:
+    """Return the ready processes per core over the last minute, at least 1 and at most MOST_BUSY."""
+    try:
+        load = os.getloadavg()[0]
+    except OSError:  # no /proc/loadavg, as in some containers
+        load = 0.0
+    return min(MOST_BUSY, max(1.0, load / (os.cpu_count() or 1)))
+
+
 def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: float) -> float:
     """Return how long a supervisor waits for a signal of its own before it judges an end.
 
@@ -144,15 +159,15 @@ def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: fl
     if code == 0 and ran_s <= SHORT_S and not context.has_worker:
         return 0.0
     if -code in _EXTERNAL_SIGNALS or code - 128 in _EXTERNAL_SIGNALS:
-        return SIGNALLED_WAIT_S
+        return SIGNALLED_WAIT_S * _busy_factor()
     match read_worker_result(attempt):
         case {"ok": False, "signalled": True}:
-            return SIGNALLED_WAIT_S
+            return SIGNALLED_WAIT_S * _busy_factor()
         case {"ok": bool()}:  # a worker knows whether it got a signal
             return 0.0
     if code or context.has_worker:
-        return FAILED_WAIT_S
-    return min(FAILED_WAIT_S, ran_s * LONGEST_WAIT_FRACTION)
+        return failed_wait_s()
+    return min(failed_wait_s(), ran_s * LONGEST_WAIT_FRACTION)
 
 
 def read_worker_result(attempt: Attempt) -> dict[str, Json] | None:

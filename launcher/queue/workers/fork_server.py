@@ -36,7 +36,7 @@ from launcher.queue.workers.attempt_journal import (
     record_outcome,
 )
 from launcher.queue.workers.attempt_process import WAITID_FLAGS
-from launcher.queue.workers.exit_outcome import FAILED_WAIT_S
+from launcher.queue.workers.exit_outcome import failed_wait_s
 from launcher.queue.workers.preloads import import_ahead
 from launcher.queue.workers.supervisor import AttemptPhase, CurrentAttempt, serve
 from launcher.system.lazy_regex import compile_all
@@ -125,7 +125,7 @@ class _Children:
         dead = self._dead_supervisors()
         if self._orphans or any(self.supervisors[pid].phase for pid in dead):
             # a machine that goes down ends us, too, and a program that it asks to end may do so with 0
-            time.sleep(FAILED_WAIT_S)
+            time.sleep(failed_wait_s())
         with contextlib.suppress(ChildProcessError):
             while child := os.waitid(os.P_ALL, 0, WAITID_FLAGS):
                 # a supervisor before its program, which is known by that

@@ -1,5 +1,6 @@
 """SIGTERM or SIGHUP to everything, as at a reboot or a logout: a running program does not fail."""
 
+import os
 import signal
 import sys
 import time
@@ -128,9 +129,25 @@ def test_supervisor_that_is_signalled_last_waits_for_its_signal(
     ],
 )
 def test_only_an_exit_that_a_signal_to_all_may_explain_is_waited_for(
-    home: Home, status: int, ran_s: float, how: ExitContext, patience: float
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    ran_s: float,
+    how: ExitContext,
+    patience: float,
 ) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     assert signal_wait_s(status, home.attempt(1, 1), how, ran_s) == pytest.approx(patience)
+
+
+@pytest.mark.parametrize(("load", "factor"), [(0.5, 1), (6.0, 3), (500.0, 10)])
+def test_busy_machine_is_given_longer_to_signal_everything(
+    home: Home, monkeypatch: pytest.MonkeyPatch, load: float, factor: int
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    for status, wait_s in ((1 << 8, FAILED_WAIT_S), (signal.SIGTERM, SIGNALLED_WAIT_S)):
+        assert signal_wait_s(status, home.attempt(1, 1), ExitContext(), 9.0) == factor * wait_s
 
 
 def test_program_terminated_alone_has_failed(fork_server: ForkServer, home: Home) -> None:
