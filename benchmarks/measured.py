@@ -247,10 +247,10 @@ def in_readme() -> str:
         (
             "trivial programs on two cores",
             drained.quantity,
-            f"{tool.name} {tool.number:,g} {drained.unit}",
+            f"{tool.name} {tool.number:,g}",
             drained.date,
         ),
-        ("`launcher status` with 100,000 jobs", listed.quantity, "", listed.date),
+        ("listing 100,000 jobs", listed.quantity, "", listed.date),
     ]
     table = "\n".join(_table(("measured", "launcher", "others", "day"), cells))
     return f"{table}\n{tool.name} is faster because {_SYNCED}, and it does not.\n"
