@@ -1,4 +1,4 @@
-"""Takes the pictures of a run's page for docs/: of the tour of the README, a sweep and a search, really run on the CPU.
+"""Takes the pictures of a run's page for docs/: of the first study of the lab, a sweep and a search, really run on the CPU.
 
 python -m tests.web_run_screenshots [FOLDER]
 
