@@ -64,6 +64,7 @@ VARIABLES = (
     ),
     Variable("EDITOR", Purpose.STANDARD, "Editor of launcher edit. VISUAL has priority.", "nano or vi"),
     Variable("VISUAL", Purpose.STANDARD, "Editor of launcher edit.", "EDITOR"),
+    Variable("PAGER", Purpose.STANDARD, "Program that shows the long pages of launcher help.", "less"),
     Variable("RAY_ADDRESS", Purpose.STANDARD, "Address of the Ray cluster."),
     Variable("LAUNCHER_JOB", Purpose.JOB, "Number of the job."),
     Variable("LAUNCHER_CPUS", Purpose.JOB, "Number of CPU cores that are reserved for the job."),

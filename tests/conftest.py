@@ -52,6 +52,7 @@ _PLACE = os.environ.get("PYTEST_DEBUG_TEMPROOT")
 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
     os.environ.pop(name, None)
 os.environ["LANG"] = "C.UTF-8"
+os.environ["PAGER"] = "cat"  # a pager waits for keys
 # `python` is this one, and no shim of a version manager, which starts 40 shells for each call
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other under load are slower

@@ -26,10 +26,12 @@ _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 # README.md is one folder above the other pages, and those for contributors are in a folder next to them
 _LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:docs/|contributing/)?([\w-]+)\.md(?:#[\w-]*)?\)")
+_LINK_WITHIN_PAGE = re.compile(r"\[([^\]]+)\]\(#[\w-]*\)")
 _LISTED = re.compile(
     r"^- \[([^\]]+)\]\((?:\.\./)?(?:contributing/)?([\w-]+)\.md\): (.+)$", re.MULTILINE
 )
 _HEADING = re.compile(r"^#+ (.+)$")
+_CELL_BORDER = re.compile(r" *(?<!\\)\| *")
 _FENCE = "```"
 # groups of pages that explain or measure: their sections follow those for users
 LATE_GROUPS = ("Understand how it works", "Measured", "Contribute")
@@ -166,13 +168,18 @@ def _hits(
                 yield Hit(
                     topic=page.topic,
                     section=heading,
-                    line=_LINK.sub(r"\1", line).strip("| "),
+                    line=_CELL_BORDER.sub(" | ", _words_of(line).strip("| ")),
                     occurrences=sum(len(words.findall(line)) for line in (heading, *found)),
                     in_heading=in_heading,
                     as_words=words is patterns[0],
                     in_other_words=in_other_words,
                 )
                 break
+
+
+def _words_of(line: str) -> str:
+    """Return a line in which each link to a page or a section is its words."""
+    return _LINK.sub(r"\1", _LINK_WITHIN_PAGE.sub(r"\1", line))
 
 
 def _sentences(lines: Iterable[str]) -> Iterator[str]:
@@ -201,7 +208,10 @@ def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def for_terminal(text: str) -> str:
-    """Return Markdown in which links to other pages name the command that prints the page."""
+    """Return Markdown in which links to other pages name the command that prints the page.
+
+    A link within the page becomes its words.
+    """
 
     def link(match: re.Match[str]) -> str:
         words, topic = match[1], match[2].lower()
@@ -209,4 +219,4 @@ def for_terminal(text: str) -> str:
             return words
         return f"{words} (`launcher help {topic}`)"
 
-    return _LINK.sub(link, text)
+    return _LINK.sub(link, _LINK_WITHIN_PAGE.sub(r"\1", text))

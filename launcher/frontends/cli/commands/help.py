@@ -1,5 +1,7 @@
 """`launcher help`: the pages of the documentation in the terminal."""
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -40,8 +42,9 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
     """Print a page of the documentation, or search all pages.
 
     TOPIC is the name of a page or of a command. Any other WORD is searched in headings and text. Without
-    an argument, the pages are listed. On a terminal the page is formatted. In a pipe it is Markdown. With
-    --json, the page or the list is a JSON object.
+    an argument, the pages are listed. On a terminal the page is formatted, and a long page opens in the
+    program of PAGER, by default less. In a pipe it is Markdown. With --json, the page or the list is a JSON
+    object.
 
     \b
     Examples:
@@ -132,6 +135,21 @@ def _print_page(topic: str, *, as_json: bool) -> None:
 def _print_formatted(text: str) -> None:
     from rich.console import Console  # this import takes longer than other commands run
     from rich.markdown import Markdown
+    from rich.theme import Theme
 
-    console = Console(width=terminal_width(), no_color=not uses_colour(sys.stdout), highlight=False)
-    console.print(Markdown(for_terminal(text), code_theme="ansi_dark", hyperlinks=False))
+    console = Console(
+        width=terminal_width(),
+        no_color=not uses_colour(sys.stdout),
+        highlight=False,
+        theme=Theme(
+            {"markdown.code": "bold cyan"}
+        ),  # rich draws it on black, also in a light terminal
+    )
+    with console.capture() as page:
+        console.print(Markdown(for_terminal(text), code_theme="ansi_dark", hyperlinks=False))
+    shown = page.get()
+    if shown.count("\n") < shutil.get_terminal_size().lines:
+        click.echo(shown, nl=False)
+        return
+    os.environ.setdefault("LESS", "-FRX")  # colours, and the page stays on the screen
+    click.echo_via_pager(shown, color=True)

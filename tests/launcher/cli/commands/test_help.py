@@ -37,6 +37,11 @@ def test_words_that_people_type_lead_to_their_page(word: str, page: str) -> None
     assert page in [hit.topic for hit in documents.search(word)[:3]]
 
 
+def test_a_line_of_a_table_is_shown_with_spaces_and_without_links() -> None:
+    (line,) = (hit.line for hit in documents.search("with memory that launcher"))
+    assert line == "`--gpus 1` | one GPU, with memory that launcher learns"
+
+
 def test_whole_words_are_before_beginnings_and_users_pages_before_measurements() -> None:
     lines = [hit.line for hit in documents.search("shar")]
     assert lines  # the beginning of a word, if no word is longer
@@ -69,6 +74,7 @@ def test_other_words_name_existing_sections_once() -> None:
         ("the [README](../README.md)", "the README (`launcher help readme`)"),
         ("a [task file](docs/glossary.md#task-file)", "a task file"),
         ("[Changes](CHANGELOG.md)", "Changes"),
+        ("memory that launcher [learns](#learn-the-memory)", "memory that launcher learns"),
         ("[x](https://example.org/docs/gpus.md)", "[x](https://example.org/docs/gpus.md)"),
     ],
 )
@@ -81,6 +87,15 @@ def test_a_page_in_any_case_is_printed_as_markdown_in_a_pipe(launcher: Launcher)
     assert out == launcher.well("help", "readme").out
     assert "## " in out
     assert "![" not in out  # pictures
+
+
+def test_a_page_that_is_longer_than_the_terminal_opens_in_the_pager(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PAGER", "grep -c launcher")
+    assert in_a_terminal("help", "service").strip().isdigit()
+    monkeypatch.setenv("LINES", "2000")  # rows of the terminal
+    assert "launcher service remove" in in_a_terminal("help", "service")
 
 
 @pytest.mark.parametrize(("old", "new"), documents.MOVED.items())
@@ -106,7 +121,9 @@ def test_an_unknown_topic_is_refused_with_a_similar_one(launcher: Launcher) -> N
 def test_a_page_is_formatted_on_a_terminal() -> None:
     coloured = in_a_terminal("help", "service", columns=70, colour=True)
     assert "\x1b[" in coloured
-    assert not re.search(r"\x1b\[[0-9;]*48;", coloured)  # no background of our own in code blocks
+    assert not re.search(
+        r"\x1b\[[0-9;]*\b4[0-8][;m]", coloured
+    )  # no background of our own for code
     shown = in_a_terminal("help", "glossary", columns=70)
     assert "Glossary" in shown
     assert "### " not in shown  # a heading in Markdown
