@@ -19,7 +19,8 @@ from trueface.models.registry import load_model_maker, spec_of
 torch.set_num_threads(1)
 PRIME = 999_983  # 3 does not divide 999,982, so the cubes of all residues are all residues
 TOLERANCE = 1e-3  # in deviations of the margins: about 30 times the rounding of float32
-UNCHANGED = ("num_batches_tracked", "mask")  # last words of names: tensors that the network sets
+# last words of names: tensors that the network sets
+UNCHANGED = ("num_batches_tracked", "mask", "base", "_DCT_all", "_DCT_all_T")
 SMALL = 0.1  # deviation of biases and means, and that of scales and variances around 1
 
 
@@ -98,6 +99,22 @@ AUTHORS = {
         rows=1,
         digest="25d3bcf72dade26ac17d82e47b19b94d14be0313e749e3b8c3df59bfb55d6167",
         margins=(24.18551, 22.79598),
+    ),
+    "deepfakebench/f3net": Authors(
+        side=256,
+        gain=1.1,
+        last={"backbone.last_linear.1": 15},
+        rows=2,
+        digest="d8d155c5426115738a936edaccdc478b86a48a9ea02cce41d78ae1e6ceb7990e",
+        margins=(-38.96901, -40.25397, -41.05376),
+    ),
+    "deepfakebench/spsl": Authors(
+        side=96,
+        gain=1.1,
+        last={"backbone.last_linear": 3},
+        rows=2,
+        digest="15105b955f2f4c4e0f4007f82253ac4134c6f783138f3d2f03f9a45f0997a42e",
+        margins=(-0.685828, 0.324743, 2.067018, 0.7362275, -0.1574742, -0.2470812),
     ),
 }
 

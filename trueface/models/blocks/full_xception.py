@@ -4,7 +4,7 @@ Its parameters have the names of the published PyTorch weights, which timm calls
 `blocks.xception` has only the beginning, under names of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ FEATURES = 2048  # channels of the last maps
 MIDDLE = 728  # channels of the maps of block 3 to 11
 ENTRY = (64, 128, 256, MIDDLE)  # channels before, between and after the first three blocks
 BLOCKS = 12
+LAST_LAYERS = ("fc", "last_linear")  # names of the last layer in files
 
 
 class SeparableConvolution(nn.Module):
@@ -123,12 +124,16 @@ def insert_xception(
     Returns:
         None if the file is not one of an Xception alone.
     """
-    own = {name for name in state if name.partition(".")[0] != "fc"}
-    names = set(network.get_submodule(part).state_dict())
+    own = set(_without_last_layer(state))
+    names = set(_without_last_layer(network.get_submodule(part).state_dict()))
     counters = {name for name in names if name.endswith("num_batches_tracked")}
     if not own or own | counters != names:
         return None
     return {**network.state_dict(), **{f"{part}.{name}": state[name] for name in own}}
+
+
+def _without_last_layer(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if name.partition(".")[0] not in LAST_LAYERS)
 
 
 class Xception(XceptionMaps):

@@ -21,6 +21,7 @@ from trueface.models.blocks.recce import Recce, with_white_noise
 from trueface.models.detectors import Detector
 from trueface.models.published_checkpoints import read_published
 from trueface.models.published_settings import PublishedSettings
+from trueface.models.registry import load_model_maker
 from trueface.runtime.errors import WeightsError
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives import add
@@ -452,6 +453,21 @@ def test_weights_of_an_xception_start_recce_and_mcx() -> None:
         assert adapted["fc.weight"].is_meta
 
 
+@pytest.mark.parametrize(("name", "channels", "total"), [("f3net", 12, 1), ("spsl", 4, 4 / 3)])
+def test_networks_of_deepfakebench_share_the_first_weights_of_an_xception_among_their_channels(
+    name: str, channels: int, total: float
+) -> None:
+    state = {**xception_file(), "conv1.weight": torch.rand(32, 3, 3, 3)}
+    with torch.device("meta"):
+        network = load_model_maker(f"deepfakebench/{name}")()
+    adapted = network.start_from_backbone(state)
+    assert adapted.keys() == network.state_dict().keys()
+    first = adapted["backbone.conv1.weight"]
+    assert first.shape == (32, channels, 3, 3)
+    torch.testing.assert_close(first.sum(1), total * state["conv1.weight"].sum(1))
+    assert network.start_from_backbone({"fc.weight": torch.zeros(1, 2048)}) is None
+
+
 @pytest.mark.parametrize(
     ("name", "file", "reason"),
     [
@@ -461,6 +477,7 @@ def test_weights_of_an_xception_start_recce_and_mcx() -> None:
         ("effb4att", "sbi", "They fit architecture: sbi"),
         ("sbi", "effb4att", "They fit architecture: effb4att"),
         ("core", "recce", "They fit architecture: recce"),
+        ("deepfakebench/spsl", "core", "They fit architecture: core"),
     ],
 )
 def test_published_file_of_another_detector_or_of_the_backbone_is_refused(
