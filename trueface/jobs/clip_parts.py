@@ -192,11 +192,42 @@ def refuse_network(draft: Draft) -> Iterator[str]:
 
 @PlanCheck
 def check_model_of_clips(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield why a trained model does not take the images or clips of a test."""
-    settings = settings_behind(draft, makers)
-    name = settings.get("model") or settings.get("architecture")
-    if isinstance(name, str) and (reason := unfit_clips(spec_of(name), _frames_of(draft.settings))):
+    """Yield why a trained model, or its surrogate, does not take the images or clips of a test."""
+    if reason := _unfit_model(draft, settings_behind(draft, makers)):
         yield f"{draft.model}: {reason}"
+    surrogate = draft.settings.get("surrogate")
+    if surrogate and (reason := _unfit_model(draft, _settings_of(draft, surrogate))):
+        yield f"surrogate: {surrogate}: {reason}"
+
+
+@PlanCheck
+def check_learned_clips(draft: Draft, _: Sequence[Draft], __: DataIdResolver) -> Iterator[str]:
+    """Yield that a training starts from another network of clips, or why its teacher does not take its images."""
+    from trueface.jobs.lineage import planned_teacher  # the start of a job does not need it
+
+    own = draft.settings["model"]
+    base = _network_of(_settings_of(draft, draft.base)) if draft.base else None
+    if base not in {None, own} and any(spec_of(name).frames for name in (base or own, own)):
+        yield f"{draft.model}: its base {draft.base} has model {base}, not {own}. Set model: {base}."
+    teacher = planned_teacher(draft)
+    if teacher and (reason := _unfit_model(draft, _settings_of(draft, teacher))):
+        yield f"{draft.model}: its teacher {teacher}: {reason}"
+
+
+def _settings_of(draft: Draft, model: str) -> Values:
+    return settings_behind(draft, draft.plan_makers.get(model, ()), model=model)
+
+
+def _network_of(settings: Values) -> str | None:
+    """Return the name of a model's network. None if it is not known."""
+    name = settings.get("model") or settings.get("architecture")
+    return name if isinstance(name, str) else None
+
+
+def _unfit_model(draft: Draft, settings: Values) -> str:
+    """Return why the network of a model does not take the images or clips of a job; "" if it does, or is not known."""
+    name = _network_of(settings)
+    return "" if name is None else unfit_clips(spec_of(name), _frames_of(draft.settings))
 
 
 @PlanCheck

@@ -29,6 +29,7 @@ from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.clip_parts import (
     check_base_of_clips,
+    check_learned_clips,
     check_model_of_clips,
     check_videos,
     refuse_clips,
@@ -587,6 +588,7 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     _unfit_network,
     refuse_network,
     refuse_clips,
+    check_learned_clips,
     check_videos,
     check_model_inputs,
     _unusable_without_last_layer,

@@ -167,6 +167,42 @@ def test_models_of_clips_are_refused_where_single_images_are_meant() -> None:
         assert sentence in " ".join(str(raised.value).split())
 
 
+PAIR = """train:
+  - {model: null, data: "gan2:pre", clips: {frames: 8}, matrix: {model: [tv/r3d_18]}}
+  - {model: null, data: "gan2:pre", matrix: {model: [slim18]}}"""
+OF_CLIPS, OF_IMAGES = "gan2:pre@model=tv-r3d_18", "gan2:pre@model=slim18"
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        # an attack on single images would fail in the job, with a surrogate that needs clips
+        (f'test: [{{model: "{OF_IMAGES}", data: "gan2:pre", attack: transfer4, surrogate: "{OF_CLIPS}"}}]',
+         f"surrogate: {OF_CLIPS}: model tv/r3d_18 needs clips of 4 or more frames, not single images"),
+        (f'test: [{{model: "{OF_IMAGES}", data: "gan2:pre", clips: {{frames: 2}}, attack: transfer4, surrogate: "{OF_CLIPS}"}}]',
+         f"surrogate: {OF_CLIPS}: model tv/r3d_18 needs clips of 4 or more frames, got 2"),
+        (f'benchmark: [{{model: "{OF_IMAGES}", test: "gan2:pre", attack: transfer4, surrogate: "{OF_CLIPS}"}}]',
+         f"surrogate: {OF_CLIPS}: model tv/r3d_18 needs clips of 4 or more frames, not single images"),
+        (f'test: [{{model: "{OF_CLIPS}", data: "gan2:pre", attack: transfer4, surrogate: "{OF_IMAGES}"}}]', ""),
+        (f'  - {{model: "{OF_CLIPS}", data: "gan1:pre"}}', f"its base {OF_CLIPS} has model tv/r3d_18, not slim18"),
+        (f'  - {{model: "{OF_IMAGES}", data: "gan1:pre", clips: {{frames: 8}}, matrix: {{model: [tv/r3d_18]}}}}',
+         f"its base {OF_IMAGES} has model slim18, not tv/r3d_18"),
+        (f'  - {{model: null, data: "gan1:pre", objective: add, teacher: "{OF_CLIPS}", '
+         "qualities: [raw, jpeg50], quality_batch: paired}",
+         f"its teacher {OF_CLIPS}: model tv/r3d_18 needs clips of 4 or more frames, not single images"),
+    ],
+)  # fmt: skip
+def test_surrogates_bases_and_teachers_of_clips_are_refused_in_the_plan(
+    section: str, sentence: str
+) -> None:
+    if not sentence:
+        assert len(plan(PAIR, section)) == 3
+        return
+    with pytest.raises(TaskFileError) as raised:
+        plan(PAIR, section)
+    assert sentence in " ".join(str(raised.value).split())
+
+
 def test_every_refusal_of_the_table_is_of_a_part_that_a_job_can_have() -> None:
     assert {kind for part in TABLE for kind in part.kinds} == {kind.name for kind in KINDS}
     assert len({part.part for part in TABLE}) == len(TABLE)
