@@ -458,7 +458,9 @@ def _list_images(
     if waiting and (request.align or not request.dry_run):  # only pixels show a face
         arrange(name_aligned(images) if request.align else images)  # refuses names before the work
         folder = stack.enter_context(frame_staging(request.out, dry=request.dry_run))
-        decoded, damaged = video_frames.decode_videos(waiting, found.chosen, folder)
+        decoded, damaged = video_frames.decode_videos(
+            waiting, found.chosen, folder, of_clips=request.choice.clips > 0
+        )
         broken |= damaged
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
     if not images:

@@ -87,13 +87,19 @@ class FoundFaces(NamedTuple):
         """
         searches, without = dict(self.searches), list[str]()
         for run in runs:
-            known = [self.searches[frame] for frame in run if frame in self.searches]
+            known = {frame: self.searches[frame] for frame in run if frame in self.searches}
             if not known:
                 continue
-            if all(each.face for each in known):
-                searches |= dict.fromkeys(run, known[0])
+            first = next(iter(known.values()))
+            if all(each.face for each in known.values()):
+                # a frame with several faces is still reported
+                searches |= {
+                    frame: first._replace(face=first.face._replace(faces=each.face.faces))
+                    for frame, each in known.items()
+                    if first.face and each.face
+                }
                 continue
-            fault = next((each.fault for each in known if each.fault), "")
+            fault = next((each.fault for each in known.values() if each.fault), "")
             searches |= dict.fromkeys(run, Search(None, fault=fault))
             without.append(run[0])
         changed = {file: each for file, each in searches.items() if file in self.searches}

@@ -139,7 +139,11 @@ def videos_to_decode(
 
 
 def decode_videos(
-    videos: Sequence[str], frames: Mapping[str, ChosenFrames], folder: Path
+    videos: Sequence[str],
+    frames: Mapping[str, ChosenFrames],
+    folder: Path,
+    *,
+    of_clips: bool = False,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Write the chosen frames of videos as pictures.
 
@@ -147,6 +151,7 @@ def decode_videos(
         videos: paths.
         frames: the frames of each.
         folder: for the pictures. They have any names.
+        of_clips: a video whose frames change their size is broken. One crop would not fit a run of its frames.
 
     Returns:
         The picture of each frame, and why each damaged video has none.
@@ -161,8 +166,14 @@ def decode_videos(
     def decode(video: str) -> dict[str, str]:
         video_folder = folder / str(numbers[video])
         video_folder.mkdir()
-        pictures = {}
+        pictures, first = {}, None
         for number, pixels in read_frames(video, frames[video], stop=stop, threads=threads):
+            first = pixels.shape if first is None else first
+            if of_clips and pixels.shape != first:
+                raise BadVideoError(
+                    f"frame {number} has {pixels.shape[1]} by {pixels.shape[0]} pixels, and the first one has "
+                    f"{first[1]} by {first[0]}"
+                )
             pictures[f"{video}/{_name(number)}"] = write_picture(
                 pixels, video_folder / _name(number)
             )
