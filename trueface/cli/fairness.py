@@ -145,7 +145,7 @@ def _notes(rows: Sequence[FairnessRow]) -> list[str]:
             named = f"{each.rate} of {each.group}" if each.group else f"{each.rate} by {row.by}"
             undefined[f"undefined: {named}, {each.reason}"] = None
         if row.ungrouped:
-            notes[f"skipped: {row.ungrouped} images without a group"] = None
+            notes[f"skipped: {row.ungrouped} {row.unit} without a group"] = None
         if row.common is None:
             notes[f"no {GAP_AT_COMMON}: {row.validation.reason}"] = None
         if row.note:

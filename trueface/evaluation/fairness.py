@@ -7,9 +7,11 @@ false positive rate over all groups, the gap only measures how unevenly the erro
 reading at `fairness_rows`, then `methods`.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import IntEnum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ import numpy as np
 
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import threshold_at_fpr
-from trueface.evaluation.estimate import Difference, Estimate, interval_fields
+from trueface.evaluation.estimate import Difference, Estimate, Over, interval_fields
 from trueface.evaluation.estimates import (
     Sampled,
     SourcedScores,
@@ -25,7 +27,7 @@ from trueface.evaluation.estimates import (
     mean_over_seeds,
     sample_metric,
 )
-from trueface.evaluation.finished_tests import finite_tests, group_tests
+from trueface.evaluation.finished_tests import GroupedTests, finite_tests, group_tests
 from trueface.evaluation.group_columns import (
     MARGINS,
     AttributeFiles,
@@ -60,6 +62,12 @@ from trueface.evaluation.published_gaps import (
     places_in_list,
     with_published_gaps,
 )
+from trueface.evaluation.result_rows import (
+    by_first_frame,
+    common_videos,
+    logit_of_mean_probability,
+    without_clips,
+)
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
@@ -72,6 +80,7 @@ FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be
 LOWER = "lower AUC, not comparable"
 SHOWN = (GAP, "f_fpr", "f_eo")  # measures beside a method, on screen and page
 NO_VALIDATION = "these files contain no validation scores"
+OF_VIDEOS = "each row is a video with the mean probability of its clips or frames, and with the group of its first one"
 
 
 class ValidationThreshold(NamedTuple):
@@ -100,6 +109,7 @@ class FairnessRow(NamedTuple):
     ungrouped: int = 0  # images without a group, left out
     note: str = ""  # a remark on its logits
     grouped: "GroupedScores | None" = None  # its logits and groups
+    unit: Over = Over.IMAGES  # what is counted: images, or videos
 
     @property
     def worst_auc(self) -> float | None:
@@ -139,6 +149,7 @@ class FairnessRow(NamedTuple):
             "attributes": list(self.attributes),
             "ungrouped": self.ungrouped,
             "note": self.note,
+            **({"unit": self.unit} if self.unit is Over.VIDEOS else {}),
         }
 
 
@@ -312,6 +323,7 @@ class GroupedScores(NamedTuple):
     note: str = ""
     intersections: GroupColumn | None = None  # gender × race, if the column is one of them
     logits: str = MARGINS  # meaning of the scores; see `group_columns.OriginalScores`
+    unit: Over = Over.IMAGES  # what a row is
 
     @property
     def grouped_scores(self) -> Predictions:
@@ -346,7 +358,8 @@ def fairness_rows(
     """Return a row for each model, set of images and grouping, in the order of the tests.
 
     Scores of reals are joined with each set of fakes, as in `results.table`. Tests without attributes are
-    left out, and so are those without a score file.
+    left out, and so are those without a score file. Tests on clips, and tests of the same images without clips, have a
+    row for each video that all their models scored.
 
     Args:
         run_folder: runs/<run>.
@@ -365,13 +378,52 @@ def fairness_rows(
     check_reference(reference, models)
     project = run_folder.parent.parent
     files = AttributeFiles(project=project, files=tuple(attributes), missing=missing)
+    videos = _find_video_tests(run_folder, tests)
     return _rows(
         [
             each
             for model in models
-            for each in _read_model_scores(run_folder, model, tests, column_names, files)
+            for each in _read_model_scores(run_folder, model, tests, column_names, files, videos)
         ],
         reference,
+    )
+
+
+class _VideoTests(NamedTuple):
+    """The tests that are measured by video: those on clips, and those of the same images without clips."""
+
+    common: Mapping[str, frozenset[str]]  # test → the videos that count; empty: all of it
+    has_one_name: bool  # no model was tested twice, so that tests on other clips are compared
+
+    def unit(self, tests: GroupedTests) -> Over:
+        """Return what a row of some tests is."""
+        return Over.VIDEOS if all(test.data in self.common for test in tests.tests) else Over.IMAGES
+
+    def by_video(self, tests: GroupedTests) -> GroupedTests:
+        """Return tests with a row for each video. Its name is its first frame, which tables of attributes know."""
+        rows = (
+            test._replace(scores=by_first_frame(test.scores, self.common[test.data]))
+            for test in tests.tests
+        )
+        data = without_clips(tests.data) if self.has_one_name else tests.data
+        return tests._replace(tests=tuple(rows), data=data)
+
+
+def _find_video_tests(run_folder: Path, tests: Sequence[tuple[str, str]]) -> _VideoTests:
+    scored = [
+        (model, test)
+        for model, test in tests
+        if paths.scores(run_folder / model_folder_name(model), model, test).exists()
+    ]
+    alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for model, test in scored:
+        alike[without_clips(test)].append((model, test))
+    # of a test without clips, the name is that of its group
+    on_clips = [group for name, group in alike.items() if {test for _, test in group} != {name}]
+    common = common_videos(run_folder, scored) if on_clips else {}
+    return _VideoTests(
+        common={test: common.get(test, frozenset()) for group in on_clips for _, test in group},
+        has_one_name=all(len({model for model, _ in group}) == len(group) for group in on_clips),
     )
 
 
@@ -409,28 +461,41 @@ def _read_model_scores(
     tests: Sequence[tuple[str, str]],
     column_names: Sequence[str],
     files: AttributeFiles,
+    videos: _VideoTests,
 ) -> Iterator[GroupedScores]:
-    validation = cache(lambda: find_validation_threshold(run_folder / model_folder_name(model)))
-    for each in group_tests(finite_tests(run_folder, model, tests)):
+    folder = run_folder / model_folder_name(model)
+    validation = cache(partial(find_validation_threshold, folder))
+    for group in group_tests(finite_tests(run_folder, model, tests)):
+        unit = videos.unit(group)
+        each = videos.by_video(group) if unit is Over.VIDEOS else group
         attributes, scores = tuple(map(str, files.files_of_tests(each))), each.scores
-        if attributes:
-            for column in files.columns(each, column_names):
-                yield GroupedScores(
-                    model,
-                    each.with_root(each.data),
-                    each.pooled,
-                    scores,
-                    column,
-                    validation(),
-                    attributes,
-                    intersections=files.intersections(each, column.by),
-                )
+        if not attributes:
+            continue
+        for column in files.columns(each, column_names):
+            yield GroupedScores(
+                model,
+                each.with_root(each.data),
+                each.pooled,
+                _name_videos(scores) if unit is Over.VIDEOS else scores,
+                column,
+                validation(unit=unit),
+                attributes,
+                note=OF_VIDEOS if unit is Over.VIDEOS else "",
+                intersections=files.intersections(each, column.by),
+                unit=unit,
+            )
 
 
-def find_validation_threshold(folder: Path) -> ValidationThreshold:
+def _name_videos(scores: Predictions) -> Predictions:
+    """Return the rows of videos with the names of these. Clips of other lengths may begin at other frames."""
+    return replace(scores, ids=tuple(name.rpartition("/")[0] for name in scores.ids))
+
+
+def find_validation_threshold(folder: Path, *, unit: Over = Over.IMAGES) -> ValidationThreshold:
     """Return the threshold of a model's folder by the validation logits in its checkpoint.
 
-    It is the lowest of the reals' logits with at most `TARGET` of them above it.
+    It is the lowest of the reals' logits with at most `TARGET` of them above it. For videos, these are the log odds
+    of mean probabilities.
     """
 
     def make_unknown_threshold(reason: str, reals: int = 0) -> ValidationThreshold:
@@ -449,10 +514,23 @@ def find_validation_threshold(folder: Path) -> ValidationThreshold:
     labels, logits = reference.get("labels"), reference.get("logits")
     if labels is None or logits is None or labels.shape != logits.shape:
         return make_unknown_threshold("the checkpoint contains no validation scores")
-    reals: Floats = logits.double().numpy()[labels.numpy() == 0]
+    is_real, values = labels.numpy() == 0, logits.double().numpy()
+    if unit is Over.VIDEOS:
+        videos = reference.get("videos")
+        if videos is None or videos.shape != labels.shape:
+            return make_unknown_threshold(
+                "the checkpoint contains validation scores of single images, and the table has a row for each video"
+            )
+        names = videos.numpy()[is_real]
+        of_reals = values[is_real]
+        reals: Floats = np.array(
+            [logit_of_mean_probability(of_reals[names == name]) for name in np.unique(names)]
+        )
+    else:
+        reals = values[is_real]
     if len(reals) < FEWEST:
         return make_unknown_threshold(
-            f"only {len(reals)} real validation images, and {FEWEST} are needed", len(reals)
+            f"only {len(reals)} real validation {unit}, and {FEWEST} are needed", len(reals)
         )
     return ValidationThreshold(threshold_at_fpr(reals, TARGET_PERCENT), len(reals), "")
 
@@ -485,11 +563,12 @@ def _compare_areas(
         if fake.all() or not fake.any():
             kind = "fake" if fake.any() else "real"
             compared[each.model, each.data] = _Compared(
-                None, f"all images are {kind}, so the AUC is undefined"
+                None, f"all {each.unit} are {kind}, so the AUC is undefined"
             )
             continue
         here = areas.setdefault((each.data, scores.ids), {})
-        here[each.model] = sample_metric(AUC, SourcedScores.from_predictions(scores))
+        sourced = replace(SourcedScores.from_predictions(scores), unit=each.unit)
+        here[each.model] = sample_metric(AUC, sourced)
     for (data, _), of_models in areas.items():
         seeds: dict[str, list[str]] = {}
         for model in of_models:
@@ -566,4 +645,5 @@ def _row(group_scores: GroupedScores, area: _Compared) -> FairnessRow:
         ungrouped=len(group_scores.scores) - len(scores),
         note=group_scores.note,
         grouped=group_scores,
+        unit=group_scores.unit,
     )

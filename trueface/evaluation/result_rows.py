@@ -10,6 +10,7 @@ whole path below the data root, which also contains class and modifier.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,17 +68,40 @@ def by_video(scores: Predictions) -> Predictions:
 
     The logit is that of the mean probability of the frames, so that 0 is a mean of one half.
     """
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, video in enumerate(scores.videos):
-        if video:
-            rows[video].append(row)
-    logits = scores.margin
+    rows, logits = _rows_of_videos(scores), scores.margin
     return Predictions.from_margin(
-        np.array([_logit_of_mean(logits[at]) for at in rows.values()], np.float64),
+        np.array([logit_of_mean_probability(logits[at]) for at in rows.values()], np.float64),
         np.array([scores.labels[at[0]] for at in rows.values()], np.int8),
         ids=tuple(rows),
         keys=tuple(scores.keys[at[0]].rpartition("/")[0] for at in rows.values()),
     )
+
+
+def by_first_frame(scores: Predictions, common: frozenset[str] = frozenset()) -> Predictions:
+    """Return the table of `by_video` with the path of the first scored frame of each video as its name.
+
+    Args:
+        scores: of frames or clips.
+        common: the videos that count. Empty: all.
+    """
+    scores = _rows_of_common_videos(scores, common)
+    firsts = (scores.ids[at[0]] for at in _rows_of_videos(scores).values())
+    return replace(by_video(scores), ids=tuple(firsts))
+
+
+def _rows_of_videos(scores: Predictions) -> dict[str, list[int]]:
+    """Return the rows of each video, in the order of their first ones."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, video in enumerate(scores.videos):
+        if video:
+            rows[video].append(row)
+    return rows
+
+
+def _rows_of_common_videos(scores: Predictions, common: frozenset[str]) -> Predictions:
+    if not common:
+        return scores
+    return scores.rows(np.array([video in common for video in scores.videos], np.bool_))
 
 
 def common_videos(run_folder: Path, tests: Sequence[tuple[str, str]]) -> dict[str, frozenset[str]]:
@@ -94,7 +118,7 @@ def common_videos(run_folder: Path, tests: Sequence[tuple[str, str]]) -> dict[st
     """
     alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for model, test in tests:
-        alike[_without_clips(test)].append((model, test))
+        alike[without_clips(test)].append((model, test))
     common: dict[str, frozenset[str]] = {}
     for members in alike.values():
         if len({test for _, test in members}) > 1:
@@ -110,7 +134,7 @@ def common_videos(run_folder: Path, tests: Sequence[tuple[str, str]]) -> dict[st
     return common
 
 
-def _without_clips(test: str) -> str:
+def without_clips(test: str) -> str:
     """Return the name of a test without the clips in its condition."""
     others = (
         each for each in condition_of_test(test).split(",") if not each.startswith(f"{CLIPS}=")
@@ -125,9 +149,7 @@ def video_report(scores: Predictions, common: frozenset[str] = frozenset()) -> V
         scores: of frames or clips.
         common: the videos that count. Empty: all.
     """
-    if common:
-        scores = scores.rows(np.array([video in common for video in scores.videos]))
-    table = by_video(scores)
+    table = by_video(_rows_of_common_videos(scores, common))
     if not len(table):
         return None
     videos = SourcedScores(
@@ -137,7 +159,8 @@ def video_report(scores: Predictions, common: frozenset[str] = frozenset()) -> V
     return VideoReport(videos=len(table), auc=estimates_over_images(defined, videos).get(AUC.name))
 
 
-def _logit_of_mean(logits: Floats) -> float:
+def logit_of_mean_probability(logits: Floats) -> float:
+    """Return the log odds of the mean probability of logits (N,)."""
     # log of the mean probability of fake, minus that of real: confident outputs are not rounded to 1. Sorted, so that
     # videos of the same frames in any order have equal scores, and are ties
     logits = np.sort(logits)

@@ -89,6 +89,9 @@ class Reference:
     labels: NDArray[np.int8]  # (N,) of validation, 1 fake
     logits: NDArray[np.float32]  # (N,) as the model gives them
     features: FeatureDistance | None
+    videos: NDArray[np.int32] | None = (
+        None  # (N,) number of the video of a clip. None: single images
+    )
 
     @classmethod
     def from_predictions(
@@ -96,14 +99,27 @@ class Reference:
         labels: NDArray[np.integer],
         logits: NDArray[np.floating],
         features: FeatureDistance | None,
+        videos: Sequence[str] = (),
     ) -> "Reference":
-        """Return the reference of a training, of at most `MOST_ANSWERS` answers (N,)."""
+        """Return the reference of a training, of at most `MOST_ANSWERS` answers (N,).
+
+        Args:
+            labels: of validation.
+            logits: of validation.
+            features: see the class.
+            videos: of the clips. (): single images.
+        """
+        numbers = np.unique(np.array(videos, str), return_inverse=True)[1] if videos else None
         if len(labels) > MOST_ANSWERS:
             rng = numpy_rng("reference", 0)
             chosen = np.sort(rng.choice(len(labels), MOST_ANSWERS, replace=False))
             labels, logits = labels[chosen], logits[chosen]
+            numbers = None if numbers is None else numbers[chosen]
         return cls(
-            labels=labels.astype(np.int8), logits=logits.astype(np.float32), features=features
+            labels=labels.astype(np.int8),
+            logits=logits.astype(np.float32),
+            features=features,
+            videos=None if numbers is None else numbers.astype(np.int32),
         )
 
     @classmethod
@@ -125,6 +141,8 @@ class Reference:
             "labels": torch.from_numpy(self.labels),
             "logits": torch.from_numpy(self.logits),
         }
+        if self.videos is not None:
+            arrays["videos"] = torch.from_numpy(self.videos)
         if self.features is not None:
             arrays |= {
                 "mean": torch.from_numpy(self.features.mean),

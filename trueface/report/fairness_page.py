@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from trueface.evaluation.estimate import Estimate, Interval
+from trueface.evaluation.estimate import Estimate, Interval, Over
 from trueface.evaluation.fairness import (
     Comparability,
     FairnessMethod,
@@ -96,6 +96,11 @@ class FairnessComparison(NamedTuple):
     by: str
     methods: tuple[FairnessMethod, ...]  # by their comparability, else in the run's order
 
+    @property
+    def unit(self) -> Over:
+        """What is counted: images, or videos."""
+        return self.methods[0].rows[0].unit
+
     def with_comparability(self, comparability: Comparability) -> list[FairnessMethod]:
         """Return the methods with the same verdict."""
         return [method for method in self.methods if method.comparability is comparability]
@@ -130,7 +135,7 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
             yield f"{words}: {_areas(which)}."
     without = [method.name for method in comparison.methods if not method.auc]
     if without:
-        yield f"No AUC, because all images are of one class: {'; '.join(without)}."
+        yield f"No AUC, because all {comparison.unit} are of one class: {'; '.join(without)}."
     rates = {
         text
         for method in comparison.methods
@@ -141,9 +146,9 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
         number = f"{len(rates)} rate{'s are' if len(rates) > 1 else ' is'}"
         yield f"{number} not defined. See the list below the groups."
     rows = [row for method in comparison.methods for row in method.rows]
-    ungrouped = max((row.ungrouped for row in rows), default=0)
-    if ungrouped:
-        yield f"Left out: {ungrouped} images without a group."
+    left_out = max(rows, key=lambda row: row.ungrouped, default=None)
+    if left_out and left_out.ungrouped:
+        yield f"Left out: {left_out.ungrouped} {left_out.unit} without a group."
     for note in dict.fromkeys(row.note for row in rows if row.note):
         yield f"{note[:1].upper()}{note[1:]}."
 
@@ -392,14 +397,14 @@ def _tables(method: FairnessMethod) -> str:
 
 
 def _seed(row: FairnessRow) -> str:
-    text = _groups(row.table, "threshold 0.5")
-    return text + (_groups(row.common, AT_COMMON) if row.common else "")
+    text = _groups(row.table, "threshold 0.5", row.unit)
+    return text + (_groups(row.common, AT_COMMON, row.unit) if row.common else "")
 
 
-def _groups(group_table: GroupTable, where: str) -> str:
+def _groups(group_table: GroupTable, where: str, unit: Over) -> str:
     undefined = "; ".join(_undefined_rates(group_table))
     below = f"<p>Not defined: {escape(undefined)}.</p>" if undefined else ""
-    caption = f"At {where}. Small numbers are {GROUP_INTERVALS}."
+    caption = f"At {where}. Small numbers are {GROUP_INTERVALS} {unit}."
     return f"{study_table(groups_table(group_table, COLUMNS), caption=caption)}{below}"
 
 
@@ -440,6 +445,7 @@ def _section(comparison: FairnessComparison, figures: list[Figure]) -> dict[str,
         # predictions from elsewhere name no test
         "title": f"By {comparison.by}" + (f", {comparison.data}" if comparison.data else ""),
         "sentences": list(sentences(comparison)),
+        "unit": comparison.unit,
         "ladder": _methods(comparison),
         "further": study_table(
             further_table(comparison.methods), text_above=f"{PUBLISHED_LEGEND}."

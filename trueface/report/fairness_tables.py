@@ -35,7 +35,7 @@ from trueface.runtime.files import Json
 
 AT_COMMON = f"FPR {PERCENT * TARGET:g} % of validation"
 GAP_AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
-GROUP_INTERVALS = "95 % intervals over images"  # rates and AUC have the same scope
+GROUP_INTERVALS = "95 % intervals over"  # rates and AUC have the same scope
 NO_INTERVAL = "no interval is computed for this measure"
 NO_REASONS: Mapping[str, str] = {}  # never changed
 FURTHER = tuple(name for name in MEASURES if name not in SHOWN)
@@ -188,7 +188,7 @@ def _group(group: GroupRow, rates: Sequence[str], why: Mapping[str, str] = NO_RE
 def model_groups_table(row: FairnessRow) -> StudyTable:
     """Return all rates of the groups of one model."""
     named = ", ".join(filter(None, (row.model, row.data)))
-    title = f"{named} by {row.by}, with {GROUP_INTERVALS}".lstrip()
+    title = f"{named} by {row.by}, with {GROUP_INTERVALS} {row.unit}".lstrip()
     facts = {"model": row.model, "data": row.data, "by": row.by}
     return groups_table(row.table, tuple(RATES))._replace(title=title, facts=facts)
 

@@ -463,7 +463,9 @@ def validate(
     if rows.shape[1] > 1:
         return _class_metrics(rows, classes)
     predictions = Predictions.from_margin(
-        rows.squeeze(1).double().numpy(), (classes.numpy() == 1).astype(np.int8)
+        rows.squeeze(1).double().numpy(),
+        (classes.numpy() == 1).astype(np.int8),
+        positions=every[:, -1].long().numpy(),
     )
     result = replace(
         validate_logits(predictions.margin, predictions.labels == 1),

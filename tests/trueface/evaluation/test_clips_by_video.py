@@ -1,14 +1,21 @@
 """Tables and comparisons of detectors that score different clips of the same videos."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trueface.evaluation.comparison import ComparisonInput, compare
+from trueface.evaluation.estimate import Over
+from trueface.evaluation.fairness import fairness_rows, find_validation_threshold
 from trueface.evaluation.result_rows import by_video, common_videos, video_report
+from trueface.models import model_file
+from trueface.models.model_file import Checkpoint
+from trueface.prediction.reference import Reference
 from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
+from trueface.report.fairness_page import fairness_page
 from trueface.runtime import paths
 from trueface.runtime.ids import model_folder_name
 
@@ -71,3 +78,72 @@ def test_videos_of_the_same_frames_in_another_order_have_equal_scores() -> None:
     logits = np.random.default_rng(0).normal(0, 3, 32)
     table = table_of({"V/0": logits.tolist(), "W/0": logits[::-1].tolist()})
     assert len(set(by_video(table).margin.tolist())) == 1
+
+
+def write_scores(run: Path, model: str, test: str, clips: dict[str, list[float]]) -> None:
+    folder = run / model_folder_name(model)
+    write_csv(paths.scores(folder, model, test), table_of(clips))
+    paths.metrics(folder, test).parent.mkdir(parents=True, exist_ok=True)
+    settings = {"data_root": "data", "attributes": "faces.csv"}
+    paths.metrics(folder, test).write_text(json.dumps({"schema": 1, "settings": settings}))
+
+
+def test_fairness_of_detectors_of_clips_counts_videos(tmp_path: Path) -> None:
+    run = tmp_path / "runs/study"
+    videos = [f"{source}/{number:02}" for source in "VW" for number in range(12)]
+    # a detector that calls all videos of men fake; one clip of each video says otherwise
+    answers = {
+        name: 3.0 if int(name[2:]) % 2 else (1.0 if name[0] == "W" else -3.0) for name in videos
+    }
+    write_scores(run, "a", "d:pre@clips=frames-4-stride-1-per_video-0",
+                 {name: [logit, logit, -0.1 * logit] for name, logit in answers.items()})  # fmt: skip
+    write_scores(run, "b", "d:pre@clips=frames-8-stride-1-per_video-0",
+                 {name: [logit] for name, logit in answers.items() if name != "W/11"})  # fmt: skip
+    write_scores(run, "c", "d:pre", {name: [logit] * 32 for name, logit in answers.items()})
+    frames = [
+        f"p/{name}/{clips}{at}.png"
+        for name in videos
+        for clips in (1, 3, 32)
+        for at in range(clips)
+    ]
+    gender = ("female", "male")
+    rows = [f"{frame},{gender[int(frame.split('/')[2]) % 2]}" for frame in frames]
+    (tmp_path / "faces.csv").write_text("\n".join(["img_path,who", *rows]) + "\n")
+    tests = [("a", "d:pre@clips=frames-4-stride-1-per_video-0"),
+             ("b", "d:pre@clips=frames-8-stride-1-per_video-0"), ("c", "d:pre")]  # fmt: skip
+    found = fairness_rows(run, tests)
+    # one table of the 23 videos that all three scored
+    assert {(row.data, row.by, row.unit) for row in found} == {("d:pre", "who", Over.VIDEOS)}
+    for row in found:
+        assert (row.table.overall.reals, row.table.overall.fakes) == (12, 11)
+        assert row.table.measures["fpr_gap"] == 100
+        assert row.auc is not None
+        assert row.auc.value == pytest.approx((6 * 0.5 + 5 * 0.75) / 11)
+        assert row.json_record["unit"] == "videos"
+    assert "mean probability of its clips or frames" in found[0].note
+    page = fairness_page(found, "study").html
+    assert "95 % intervals over videos" in page
+    # without a test on clips, frames count alone
+    (row,) = fairness_rows(run, tests[2:])
+    assert (row.unit, row.table.overall.reals, row.note) == (Over.IMAGES, 12 * 32, "")
+
+
+def test_threshold_of_fairness_by_video_is_that_of_validation_videos(tmp_path: Path) -> None:
+    """Of 20 real videos, two are fake at the threshold. Their clips alone would give another threshold."""
+    labels = np.array([0] * 60 + [1] * 60, np.int8)
+    logits = np.concatenate(
+        [np.tile([8.0, -9.0, -9.0], 10), np.tile([-2.0, -2.0, -2.0], 10), np.ones(60)]
+    )
+    logits[:6] = 9
+    names = [f"{row // 3:02}" for row in range(120)]
+    for videos, threshold in ((names, -0.6931), ((), None)):
+        reference = Reference.from_predictions(labels, logits, None, videos)
+        kept = Checkpoint(
+            kind="detector", arch="slim18", state={}, provenance={},
+                arguments={"normalization": "model", "nodown": False, "side": None},
+            reference=reference.tensors,
+        )  # fmt: skip
+        model_file.save(paths.checkpoint(tmp_path), kept)
+        found = find_validation_threshold(tmp_path, unit=Over.VIDEOS)
+        assert found.threshold == (threshold and pytest.approx(threshold, abs=2e-3))
+        assert ("validation scores of single images" in found.reason) is (threshold is None)

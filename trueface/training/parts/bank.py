@@ -73,12 +73,18 @@ class FeatureCachePart(Part):
 
         No features are computed for it. If some were not computed in training, it has no feature distance.
         """
-        del lists, model
+        del model
         predictions = result.val_predictions
         if predictions is None or not self.training.settings.save_weights:
             return
         distance = distance_of(*self._feeds) if self._feeds else result.features
-        reference = Reference.from_predictions(predictions.labels, predictions.margin, distance)
+        videos: list[str] = []
+        if self.training.settings.clips is not None:
+            files = (lists.val[at].file for at in predictions.positions.tolist())
+            videos = [file.rpartition("/")[0] for file in files]
+        reference = Reference.from_predictions(
+            predictions.labels, predictions.margin, distance, videos
+        )
         add_reference(paths.checkpoint(self.training.folder), reference.tensors)
 
     def facts(self) -> Mapping[str, Json]:
