@@ -109,7 +109,7 @@ class FairnessRow(NamedTuple):
     ungrouped: int = 0  # images without a group, left out
     note: str = ""  # a remark on its logits
     grouped: "GroupedScores | None" = None  # its logits and groups
-    unit: Over = Over.IMAGES  # what is counted: images, or videos
+    unit: Over = Over.IMAGES  # counted rows are images or videos
 
     @property
     def worst_auc(self) -> float | None:
@@ -323,7 +323,7 @@ class GroupedScores(NamedTuple):
     note: str = ""
     intersections: GroupColumn | None = None  # gender × race, if the column is one of them
     logits: str = MARGINS  # meaning of the scores; see `group_columns.OriginalScores`
-    unit: Over = Over.IMAGES  # what a row is
+    unit: Over = Over.IMAGES  # a row is one image or one video
 
     @property
     def grouped_scores(self) -> Predictions:
@@ -418,7 +418,7 @@ def _find_video_tests(run_folder: Path, tests: Sequence[tuple[str, str]]) -> _Vi
     alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for model, test in scored:
         alike[without_clips(test)].append((model, test))
-    # of a test without clips, the name is that of its group
+    # the name of a test without clips is the name of its group
     on_clips = [group for name, group in alike.items() if {test for _, test in group} != {name}]
     common = common_videos(run_folder, scored) if on_clips else {}
     return _VideoTests(

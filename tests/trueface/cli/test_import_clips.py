@@ -81,7 +81,18 @@ def test_unusual_videos_give_runs_or_a_sentence(
     odd: Path, tmp_path: Path, command: Command
 ) -> None:
     root = tmp_path / "vi"
-    words = ["import", "folders", odd, "--videos", "--clips", "2", "--length", "2", "--out", root]
+    words: list[str | Path] = [
+        "import",
+        "folders",
+        odd,
+        "--videos",
+        "--clips",
+        "2",
+        "--length",
+        "2",
+        "--out",
+        root,
+    ]
     printed = command(*words, "--json")
     remarks = " ".join(printed.json["remarks"])
     broken = {Path(file).name: reason for file, reason in printed.json["broken_videos"].items()}
