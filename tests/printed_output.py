@@ -34,8 +34,9 @@ PATTERNS = (
     ("port", r"(?<=127\.0\.0\.1:)\d+|(?<=-L )\d+(?=:)", "PORT"),
     ("token", r"(?<=token=)[\w-]+", "TOKEN"),
     ("commit", r"\b[0-9a-f]{40}\b", "COMMIT"),
+    ("commit of a version", r"\((?:with changes, )?commit [0-9a-f]{12}\)", "(commit COMMIT)"),
     ("interpreter", r"/\S*/bin/python[\d.]*", "PYTHON"),
-    ("version", r"\b\d+\.\d+\.\d+(?:\.dev\d+)?(?:\+cu\d+)?\b", "VERSION"),
+    ("version", r"\b\d+\.\d+\.\d+(?:rc\d+|\.dev\d+)?(?:\+cu\d+)?\b", "VERSION"),
     ("disk", rf"\b{_AMOUNT} [KMGT]iB of {_AMOUNT} [KMGT]iB free", "SPACE"),
 )
 _REPLACED = tuple((re.compile(pattern), text) for _, pattern, text in PATTERNS)

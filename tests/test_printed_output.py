@@ -18,6 +18,7 @@ SHOWN = ["job  acc", "fit  0.91", "…", "note: 2 of 4 jobs ran in 3.1 s"]
         ("http://127.0.0.1:46625/?token=FHf", "http://127.0.0.1:80/?token=a_b-c"),
         ("held after 3 failures (pyth…", "held after 3 failures (python: can't open file"),
         ("acc  …", "acc  loss  lr"),
+        ("1.0.0rc1 (commit 0123456789ab)", "0.3.0.dev1 (with changes, commit ab9876543210)"),
         ("", ""),
     ],
 )
