@@ -38,9 +38,8 @@ POSITIONS = "encoder.pos_embedding"  # weights of a vision transformer, (1, 1 + 
         "vit_l_32": 32,
         "vit_h_14": 14,
         "maxvit_t": 224,
-        "mvit_v1_b": 224,
-        "mvit_v2_s": 224,
     },
+    exact_sides={"mvit_v1_b": 224, "mvit_v2_s": 224},
 )
 def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
     """Return a network with random weights, and what its published ones want.
