@@ -44,12 +44,16 @@ def _network(name: str) -> str:
     """Return the name of a network that is trained by gradient steps.
 
     Raises:
-        ValueError: there is no such network, it is of a family, or its pixels are ambiguous.
+        ValueError: there is no such network, it is of a family, it was never compared, or its pixels are ambiguous.
     """
     spec = spec_of(model_name(name))
     if spec.inner is not None or spec.solver != "gradient":
         raise ValueError(
             f"{name} is not a network that others publish weights of. Give a network, such as tv/resnet50"
+        )
+    if not spec.compared:
+        raise ValueError(
+            f"{name} was not compared with the code of its authors, so it loads no file of others. Train it instead"
         )
     if remedy := _RESCALING.get(spec.name):
         raise ValueError(

@@ -87,6 +87,8 @@ class ModelSpec(Declared):
     inner: str | None = None  # the network that one of a family is made of
     library: str = ""  # name and version
     licence: str = ""  # licence of the published weights, where it binds those who use them
+    # False: it was not compared with the code of its authors, so that files of others are refused
+    compared: bool = True
     revision: str = ""  # the last change of its code that changed its results, part of the hash
 
     @property
