@@ -24,6 +24,7 @@ from trueface.data.imports.registry import FAKE, REAL
 from trueface.data.imports.writing import (
     ALIGNMENT,
     GROUPS,
+    LANDMARK_RECORD,
     ImportDifference,
     ImportRecord,
     Origin,
@@ -43,9 +44,10 @@ if TYPE_CHECKING:
     from trueface.data.face_alignment import Geometry
     from trueface.data.image_headers import Shortcut
     from trueface.data.imports.alignment import FoundFaces
+    from trueface.data.imports.landmark_search import FoundLandmarks, PointVideo
     from trueface.data.imports.passed_over import PassedOver
     from trueface.data.video_traits import VideoTraits
-    from trueface.data.videos import FrameChoice
+    from trueface.data.videos import ChosenFrames, FrameChoice
 
 SCHEMA = 1
 FRAMES = 32  # frames of a video, as DeepfakeBench reads them
@@ -75,6 +77,7 @@ class ImportRequest(NamedTuple):
     align: bool
     align_size: int | None
     align_margin: float | None
+    landmarks: bool
     choice: "FrameChoice"  # frames of each video file
     copy: bool
     dry_run: bool
@@ -188,6 +191,12 @@ Examples:
     type=click.FloatRange(1, MAX_MARGIN),
     help="Side of aligned faces, relative to a crop from chin to eyebrows.  [default: 1.3]",
 )
+@click.option(
+    "--landmarks",
+    is_flag=True,
+    help="Find 68 landmarks of the face in consecutive frames of videos, calibrate them along the video, and store them "
+    "next to the frames. For detectors of landmarks, such as lrnet.",
+)
 @click.option("--copy", is_flag=True, help="Copy the images instead of linking them.")
 @click.option("--dry-run", is_flag=True, help="Print the result and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -214,6 +223,8 @@ def import_set(
     if (clips is None) != (length is None):
         lacking = "--length 8" if length is None else "--clips 4"
         raise UsageError(f"--clips and --length belong together. Add {lacking}.")
+    if option_values["landmarks"] and not option_values["videos"]:
+        raise UsageError("--landmarks: only videos have landmarks. Add --videos.")
     request = ImportRequest(
         layout=layout,
         folder=folder.absolute(),
@@ -264,12 +275,14 @@ def _import(request: ImportRequest) -> ImportOutcome:
     from trueface.data.imports.passed_over import find_passed_over
 
     geometry = _geometry(request)
+    _require_landmarks(request)
     layout = registry.resolve_layout(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
         raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
     with hold_data_root(request.out, dry=request.dry_run), ExitStack() as stack:
         before = read_record(request.out)
         check_alignment(request.out, geometry, is_new=not before.files)
+        _check_landmarks(request, is_new=not before.files)
         listed = _list_images(request, layout, before, stack)
         arrangement = arrange(listed.images if geometry is None else name_aligned(listed.images))
         difference = compare_with_record(before, arrangement, listed.videos)
@@ -297,6 +310,9 @@ def _import(request: ImportRequest) -> ImportOutcome:
             and (request.out / DATASET).exists()
             and (faces is None or faces.is_recorded(request.out))
         )
+        landmarks = None
+        if request.landmarks and not (done or request.dry_run):
+            landmarks = _find_landmarks(request, arrangement, difference, listed, faces)
         if not (done or request.dry_run):
             write_root(
                 request.out,
@@ -309,6 +325,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 write_faces=None
                 if faces is None
                 else partial(_write_faces, difference.new, faces, listed),
+                write_landmarks=None if landmarks is None else landmarks.write,
             )
     left_out = find_passed_over(
         request.folder,
@@ -336,6 +353,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
             *_unread_sentences(listed.unread),
             *_video_remarks(listed, request, layout),
             *_faceless_remarks(listed, faceless),
+            *_landmark_remarks(landmarks),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
             *(_edge_remarks(arrangement, faces) if faces else ()),
             *_doubts(record, request.out),
@@ -362,6 +380,72 @@ def _geometry(request: ImportRequest) -> "Geometry | None":
     require_faces("--align")
     size, margin = request.align_size, request.align_margin
     return Geometry(SIZE if size is None else size, MARGIN if margin is None else margin)
+
+
+def _require_landmarks(request: ImportRequest) -> None:
+    if request.landmarks:
+        # Pillow and numpy take a while to import; help must not wait for them
+        from trueface.data.face_points import require_landmarks
+
+        require_landmarks("--landmarks")
+
+
+def _check_landmarks(request: ImportRequest, *, is_new: bool) -> None:
+    if request.landmarks or (request.out / LANDMARK_RECORD).exists():
+        from trueface.data.imports.landmark_search import check_landmarks
+
+        check_landmarks(request.out, wanted=request.landmarks, is_new=is_new)
+
+
+def _find_landmarks(
+    request: ImportRequest,
+    arrangement: Arrangement,
+    difference: ImportDifference,
+    listing: "_Listed",
+    faces: "FoundFaces | None",
+) -> "FoundLandmarks":
+    """Return the landmarks of the videos that have new frames."""
+    from trueface.data.imports.landmark_search import find_landmarks, read_landmark_record
+
+    videos = list(_point_videos(arrangement, difference, listing, faces))
+    with progress_bar(sum(len(each.frames) for each in videos), "searching landmarks") as progress:
+        return find_landmarks(videos, read_landmark_record(request.out), progress)
+
+
+def _point_videos(
+    arrangement: Arrangement,
+    difference: ImportDifference,
+    listing: "_Listed",
+    faces: "FoundFaces | None",
+) -> Iterator["PointVideo"]:
+    """Yield the videos that have new frames, with all their frames."""
+    from trueface.data.imports.landmark_search import PointFrame, PointVideo
+
+    changed = {path.rpartition("/")[0] for path in difference.new}
+    folders: dict[str, list[str]] = defaultdict(list)  # folder below the data root → paths
+    for image in arrangement.images:
+        folder = image.file.rpartition("/")[0]
+        if image.method in arrangement.video_folders and folder in changed:
+            folders[folder].append(image.file)
+    for folder, paths in folders.items():
+        frames = []
+        for path in paths:
+            file = arrangement.files[path]
+            face = None if faces is None else faces.searches[file].face
+            crop = None if face is None or faces is None else (face, faces.record.geometry)
+            name = path.rpartition("/")[2].rpartition(".")[0]
+            frames.append(PointFrame(name, file, crop))
+        above = arrangement.files[paths[0]].rpartition("/")[0]
+        chosen = listing.chosen.get(above)
+        yield PointVideo(folder, tuple(frames), "" if chosen is None else above, chosen)
+
+
+def _landmark_remarks(landmarks: "FoundLandmarks | None") -> Iterator[str]:
+    if landmarks is not None:
+        from trueface.data.face_points import LICENCE
+
+        yield LICENCE
+        yield from landmarks.remarks
 
 
 def _pictures_without_face(request: ImportRequest) -> Collection[str]:
@@ -425,6 +509,7 @@ class _Listed(NamedTuple):
     decoded: Mapping[str, str]  # frame → its picture, which was decoded now
     traits: Mapping[str, "VideoTraits"]  # video file → its traits
     runs: tuple[tuple[str, ...], ...]  # frames of clips that follow each other
+    chosen: Mapping[str, "ChosenFrames"]  # video file → the frames that are read
 
 
 def _list_images(
@@ -445,6 +530,10 @@ def _list_images(
     found = video_frames.NO_VIDEOS
     if request.videos and registry.LAYOUTS[layout].reads_videos:
         found = video_frames.find_frames(request.folder, request.choice)
+        if request.landmarks and found.chosen and not request.choice.clips:
+            raise UsageError(
+                "--landmarks needs consecutive frames of video files. Add --clips 4 --length 30."
+            )
     options = registry.LayoutOptions(
         real=frozenset(request.real), videos=request.videos, frames=found.frames
     )
@@ -471,7 +560,7 @@ def _list_images(
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
     traits = video_frames.collect_traits(found, decoded)
     runs = found.runs if request.choice.clips else ()
-    return _Listed(images, unread, totals, broken, doubles, decoded, traits, runs)
+    return _Listed(images, unread, totals, broken, doubles, decoded, traits, runs, found.chosen)
 
 
 def _refuse_unused_real(

@@ -157,7 +157,7 @@ class Video:
         """Return the numbers of the frames of each clip."""
         every = [
             [*range(first, first + clips.span, clips.stride)]
-            for run in _runs(sorted(self.names))
+            for run in consecutive_runs(sorted(self.names))
             for first in range(run[0], run[-1] - clips.span + 2, clips.span)
         ]
         if not clips.per_video:
@@ -178,7 +178,7 @@ def frame_number(name: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def _runs(numbers: Sequence[int]) -> Iterator[list[int]]:
+def consecutive_runs(numbers: Sequence[int]) -> Iterator[list[int]]:
     """Yield runs of consecutive numbers."""
     run: list[int] = []
     for number in numbers:

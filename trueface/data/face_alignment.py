@@ -5,7 +5,8 @@ faces. A similarity transform moves landmarks of the largest one to a template. 
 that of FFHQ. We differ in three points:
 
 1. The landmarks are the corners of the eyes and the base of the nose. The models for 68 and 81 landmarks
-   learned from pictures that exclude commercial use, and the one for 81 is in no package.
+   learned from pictures that exclude commercial use, and the one for 81 is in no package. The one for 68 is used only
+   by `--landmarks`; see `face_points`.
 2. The template is dlib's mean shape of these five landmarks. It is scaled so that the centers of its eyes are
    those of DeepfakeBench's template.
 3. If dlib's frontal detector finds no face, its convolutional detector searches a smaller copy. It also finds
@@ -93,7 +94,7 @@ class FaceModels:
     """The detectors and the landmarks, read once per process."""
 
     def __init__(self) -> None:
-        dlib, folder = _dlib(), _folder_of_models()
+        dlib, folder = _dlib(), folder_of_models()
         self._frontal = dlib.get_frontal_face_detector()
         self._landmarks = dlib.shape_predictor(str(folder / _LANDMARKS))
         self._folder = folder
@@ -104,7 +105,7 @@ class FaceModels:
 
     def find(self, pixels: Pixels) -> DetectedFace | None:
         """Return the largest face of a picture, or None if there is none."""
-        boxes = self._boxes(pixels)
+        boxes = self.find_boxes(pixels)
         if not boxes:
             return None
         largest = max(boxes, key=lambda box: box.area())
@@ -112,7 +113,7 @@ class FaceModels:
         landmarks = tuple((float(part.x), float(part.y)) for part in shape.parts())
         return DetectedFace(landmarks, len(boxes))
 
-    def _boxes(self, pixels: Pixels) -> list[Any]:
+    def find_boxes(self, pixels: Pixels) -> list[Any]:
         """Return the rectangles of the faces, in pixels of the picture."""
         copy, factor = _reduce(pixels, FRONTAL_SIDE)
         if min(copy.shape[:2]) < LEAST_SIDE:
@@ -129,6 +130,21 @@ class FaceModels:
 def face_models() -> FaceModels:
     """Return the models of this process."""
     return FaceModels()
+
+
+def place_in_crop(
+    points: NDArray[np.float64], face: DetectedFace, geometry: Geometry
+) -> NDArray[np.float64]:
+    """Return where points (N, 2) of a picture are in the crop of a face, in pixels of it."""
+    chip = _chip(face, geometry)
+    rect, center = chip.rect, chip.rect.dcenter()
+    cosine, sine = np.cos(chip.angle), np.sin(chip.angle)
+    # dlib turns the rectangle around its center by the angle, clockwise as pictures are shown
+    upright = (points - (center.x, center.y)) @ np.array([[cosine, -sine], [sine, cosine]])
+    edge = np.array([center.x - rect.left(), center.y - rect.top()])
+    scale = (geometry.size - 1) / (rect.right() - rect.left())
+    placed: NDArray[np.float64] = (upright + edge) * scale
+    return placed
 
 
 def crop(pixels: Pixels, face: DetectedFace, geometry: Geometry) -> Pixels:
@@ -151,12 +167,18 @@ def reaches_beyond(pixels: Pixels, face: DetectedFace, geometry: Geometry) -> bo
     )
 
 
-def missing_part() -> str:
-    """Return what alignment needs and this environment lacks, or ""."""
+def missing_part(*further_models: str) -> str:
+    """Return what alignment needs and this environment lacks, or "".
+
+    Args:
+        further_models: names of other files of models that are needed.
+    """
     if importlib.util.find_spec("dlib") is None:
         return "dlib"
     folder = _models_path()
-    if folder is None or not all((folder / name).exists() for name in (_LANDMARKS, _CONVOLUTIONAL)):
+    if folder is None or not all(
+        (folder / name).exists() for name in (_LANDMARKS, _CONVOLUTIONAL, *further_models)
+    ):
         return f"{_MODELS_DISTRIBUTION} 0.3"
     return ""
 
@@ -195,7 +217,12 @@ def _models_path() -> Path | None:
     return Path(places[0]) / "models" if places else None
 
 
-def _folder_of_models() -> Path:
+def folder_of_models() -> Path:
+    """Return the folder of dlib's models.
+
+    Raises:
+        MachineError: it is not installed.
+    """
     folder = _models_path()
     if folder is None:
         raise MachineError(

@@ -36,13 +36,16 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 # those that were added to data folders of phones, which may have each image as JPEG, too
 PHONE_SUFFIXES = frozenset({"avif", "heic", "heif", "hif"})
+# files of landmarks in the folders of videos, next to the frames; see `data.landmarks`
+LANDMARKS, CALIBRATED_LANDMARKS = "landmarks.csv", "calibrated_landmarks.csv"
+LANDMARK_FILES = frozenset({LANDMARKS, CALIBRATED_LANDMARKS})
 READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # age of unused lists that are deleted; remaking one takes seconds
 
-_HEAD = b"trueface index 5 "  # contains the schema number, which grows with each change of `scan`
+_HEAD = b"trueface index 6 "  # contains the schema number, which grows with each change of `scan`
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -122,7 +125,7 @@ def scan(path: str) -> Names:
 
     Returns:
         The names of folders and links, the names of image files, both sorted, the number of other
-        files by suffix, and the image files that are links. Hidden files are not counted.
+        files by suffix, and the image files that are links. Hidden files and landmarks are not counted.
     """
     folders, images, links, others = [], [], set[str](), Counter[str]()
     with os.scandir(path) as entries:
@@ -135,7 +138,7 @@ def scan(path: str) -> Names:
             # a link to nowhere may lead to a folder later, and this folder will not have changed
             elif entry.is_symlink() or entry.is_dir():
                 folders.append(entry.name)
-            elif not entry.name.startswith("."):
+            elif not entry.name.startswith(".") and entry.name not in LANDMARK_FILES:
                 others[suffix(entry.name)] += 1
     return tuple(sorted(folders)), tuple(sorted(images)), dict(others), frozenset(links)
 

@@ -159,7 +159,7 @@ def test_circular_link_is_excluded_from_index(disk: Disk, caplog: pytest.LogCapt
 
 def index_of(content: object) -> Callable[[bytes], bytes]:
     body = json.dumps(content).encode()
-    return lambda _: b"trueface index 5 %08x\n" % zlib.crc32(body) + body
+    return lambda _: b"trueface index 6 %08x\n" % zlib.crc32(body) + body
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def index_of(content: object) -> Callable[[bytes], bytes]:
         lambda content: b"",
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b"00001.png", b"00008.png"),
-        lambda content: content.replace(b"index 5", b"index 4"),
+        lambda content: content.replace(b"index 6", b"index 5"),
         lambda content: b"\0" * len(content),
         index_of([]),
         index_of({"folders": []}),

@@ -296,7 +296,7 @@ def _search_all(
 
 def _search(picture: str, geometry: Geometry) -> Search:
     try:
-        pixels = _decode_upright(Path(picture))
+        pixels = decode_upright(Path(picture))
     except BadImageError as error:
         return Search(None, fault=error.reason)
     try:
@@ -306,7 +306,7 @@ def _search(picture: str, geometry: Geometry) -> Search:
     return Search(face, face is not None and reaches_beyond(pixels, face, geometry))
 
 
-def _decode_upright(path: Path) -> Pixels:
+def decode_upright(path: Path) -> Pixels:
     """Return the pixels of a file after the rotation that its EXIF data ask for.
 
     Raises:
@@ -385,7 +385,7 @@ def _differences(progress: Progress) -> Callable[[int, int], None]:
 def _write_all(works: Sequence[_Work], geometry: Geometry) -> None:
     for work in works:
         content = io.BytesIO()
-        face = crop(_decode_upright(Path(work.picture)), work.face, geometry)
+        face = crop(decode_upright(Path(work.picture)), work.face, geometry)
         PIL.Image.fromarray(face).save(content, "PNG")
         # the import syncs all files at its end
         write_atomic(Path(work.target), content.getvalue(), durable=False)

@@ -38,6 +38,7 @@ from trueface.runtime.files import write_atomic
 NAME = "import.json"
 GROUPS = "groups.json"
 ALIGNMENT = "alignment.json"  # written by `imports.alignment`
+LANDMARK_RECORD = "landmarks.json"  # written by `imports.landmark_search`
 SCHEMA = 1
 SHOWN = 3
 
@@ -282,6 +283,7 @@ def write_root(
     lists: Lists | None,
     copy: bool,
     write_faces: Callable[[Path], None] | None = None,
+    write_landmarks: Callable[[Path], None] | None = None,
     decoded_files: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring a data root to what a record says.
@@ -294,6 +296,7 @@ def write_root(
         lists: None: they are there already.
         copy: copy the images, instead of linking them.
         write_faces: writes the new images below a folder, instead of linking or copying them.
+        write_landmarks: writes the landmarks of the new videos below a folder.
         decoded_files: the picture that was made for an image, such as a frame. It is moved to its place.
 
     Raises:
@@ -307,6 +310,8 @@ def write_root(
                 _place(folder, new, copy=copy, decoded_files=decoded_files)
             else:
                 write_faces(folder)
+            if write_landmarks is not None:
+                write_landmarks(folder)
             inside = folder / split_path.relative_to(root) if _is_in(split_path, root) else None
             if lists is not None and inside is not None:
                 write_splits(inside, lists)
