@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from trueface.models.head import (
     Head,
     MlpHead,
+    check_landmark_logit,
     check_one_logit,
     check_single_head,
     dry_forward,
@@ -34,6 +35,7 @@ from trueface.models.head import (
     head_of,
 )
 from trueface.models.registry import (
+    LANDMARKS,
     LIBRARIES,
     SPECS,
     BuiltNetwork,
@@ -391,7 +393,9 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
         )
     if options.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.probe_side)
-    if spec.head is None:
+    if spec.inputs == LANDMARKS:
+        check_landmark_logit(network, name, spec.frames or 1)
+    elif spec.head is None:
         check_one_logit(network, name, spec.probe_side, frames=spec.frames)
     elif spec.solver == "gradient":
         check_single_head(network, name, spec.head, spec.probe_side, frames=spec.frames)

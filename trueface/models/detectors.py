@@ -19,11 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trueface.data.batch import CLIP_DIMENSIONS
 from trueface.data.clips import Clips
+from trueface.data.landmarks import POINTS
 from trueface.models.assembly import BuildOptions, assemble
 from trueface.models.head import MlpHead, capture_inputs, head_of, linear_layers, refuse_small
 from trueface.models.registry import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    LANDMARKS,
     ClassifierShape,
     ModelSpec,
     Triple,
@@ -108,11 +110,15 @@ class Classifier(nn.Module):
 
         Args:
             pixels: (B, 3, H, W), or (B, C, 3, H, W) for the mean logits of C crops of each image;
-                uint8, or float32 in [0, 1]. Clips are (B, C, T, 3, H, W); see `scores_clips`.
+                uint8, or float32 in [0, 1]. Clips are (B, C, T, 3, H, W); see `scores_clips`. A network of
+                landmarks gets those of clips, (B, T, 68, 2).
 
         Raises:
             JobError: the network does not take them.
         """
+        if self.spec.inputs == LANDMARKS:
+            of_landmarks: Tensor = self.network(self.normalize_landmarks(pixels))
+            return of_landmarks
         self._refuse_dimensions(pixels)
         logits: Tensor = self.network(self.normalize_pixels(pixels))
         if pixels.ndim == CLIP_DIMENSIONS and self.spec.frames is None:
@@ -228,6 +234,20 @@ class Classifier(nn.Module):
             )
         return self._arrange_frames(self._levels(images), pixels)
 
+    def normalize_landmarks(self, landmarks: Tensor) -> Tensor:
+        """Return the calibrated landmarks of clips (B, T, 68, 2), the input of a network of landmarks.
+
+        Raises:
+            JobError: the network reads pixels, the shape is another one, or clips have another length.
+        """
+        if self.spec.inputs != LANDMARKS or landmarks.shape[2:] != (POINTS, 2):
+            raise JobError(
+                f"model {self.spec.name} reads {self.spec.inputs}, and got a batch of shape {tuple(landmarks.shape)}"
+            )
+        if reason := unfit_clips(self.spec, landmarks.shape[1]):
+            raise JobError(reason)
+        return landmarks.float()
+
     def _levels(self, images: Tensor) -> Tensor:
         if self.spec.raw_pixels:  # pixels stay integers
             return images.float() if images.dtype == torch.uint8 else images * 255
@@ -308,7 +328,7 @@ def build_detector(
     network: nn.Module = built.network
     if side is not None and (reason := unfit_side(built.spec, side)):
         raise JobError(reason)
-    if side is not None and built.spec.input_size is None:
+    if side is not None and built.spec.input_size is None and built.spec.inputs != LANDMARKS:
         refuse_small(network, name, side, frames=built.spec.frames)
     network = network.to(memory_format=memory_format(built.spec, channels_last))
     return Detector(

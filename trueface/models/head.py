@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trueface.data.landmarks import POINTS
 from trueface.models.registry import without_linear_layer
 from trueface.runtime.errors import JobError, first_line
 
@@ -376,6 +377,27 @@ def check_one_logit(
         raise JobError(
             f"model {name} must return one logit of each image, (B, 1), but its output for {BATCH} "
             f"images is {tuple(logits.shape)}"
+        )
+
+
+def check_landmark_logit(network: nn.Module, name: str, frames: int) -> None:
+    """Check that a network of landmarks returns one logit of each clip.
+
+    Args:
+        network: from landmarks (B, T, 68, 2) to logits. It stays in evaluation mode.
+        name: of the network, for messages.
+        frames: of a clip.
+
+    Raises:
+        JobError: it returns something else.
+    """
+    landmarks = torch.rand(BATCH, frames, POINTS, 2, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits = network.eval()(landmarks)
+    if logits.shape != (BATCH, 1):
+        raise JobError(
+            f"model {name} must return one logit of each clip, (B, 1), but its output for {BATCH} clips is "
+            f"{tuple(logits.shape)}"
         )
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from trueface.models.registry import BuiltNetwork
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import WeightsError
 from trueface.runtime.files import Json
+from trueface.runtime.tensor_files import cached_sha256
 
 SHOWN = 5  # names in a message
 MOST_LETTERS = 120  # letters of a name from a file in a message; those of networks are shorter
@@ -48,6 +49,21 @@ REFUSED = (
 _NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # name of the object that a pickle would build
 State = dict[str, Tensor]
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class KnowsFiles(Protocol):
+    """A network that knows the published files of its parts."""
+
+    def check_files(self, digests: Mapping[str, str]) -> None:
+        """Refuse known files in the wrong place, and log what is known of the others.
+
+        Args:
+            digests: SHA-256 of each file, by the name of the part.
+
+        Raises:
+            WeightsError: a file is of another part, or the files are of several pairs.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +113,49 @@ def read_published(path: Path, settings: PublishedSettings, base: Path | None = 
         "prefix": found.prefix,
         "ignored_tensors": found.ignored,
     }
-    kept = Checkpoint(
+    kept = _kept(settings, built, facts)
+    checkpoint.from_checkpoint(kept, path)  # the network works on images of this size
+    warn_of_other_side(built.spec, settings.crop)
+    return kept
+
+
+def read_published_parts(paths: Mapping[str, Path], settings: PublishedSettings) -> Checkpoint:
+    """Return the parts of a published network, one file each, as a checkpoint of the lab without provenance.
+
+    Args:
+        paths: of the files, by the names of the network's parts.
+        settings: of the checkpoint.
+
+    Raises:
+        WeightsError: a file cannot be read safely, is of another network, or is known to be of another part or pair.
+    """
+    built = _build(settings)
+    network = built.network
+    if isinstance(network, KnowsFiles):
+        network.check_files({name: cached_sha256(path) for name, path in paths.items()})
+    tensors: State = {}
+    for name, path in paths.items():
+        part, own = network.get_submodule(name), read_state(path)
+        load_state(part, own, f"weights {path} ({name})")
+        tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
+    log.info("weights=%s tensors=%d", ",".join(map(str, paths.values())), len(tensors))
+    return _kept(settings, built, {"key": "", "prefix": "", "ignored_tensors": 0})
+
+
+def _kept(
+    settings: PublishedSettings, built_network: BuiltNetwork, facts: Mapping[str, Json]
+) -> Checkpoint:
+    return Checkpoint(
         kind=checkpoint.DETECTOR.name,
         arch=settings.architecture,
         arguments={
             "normalization": settings.normalization,
             "nodown": False,
-            "side": built.spec.input_size,
+            "side": built_network.spec.input_size,
         },
-        state=built.network.state_dict(),
-        provenance={"library": built.spec.library, **facts},
+        state=built_network.network.state_dict(),
+        provenance={"library": built_network.spec.library, **facts},
     )
-    checkpoint.from_checkpoint(kept, path)  # the network works on images of this size
-    warn_of_other_side(built.spec, settings.crop)
-    return kept
 
 
 def _build(settings: PublishedSettings) -> BuiltNetwork:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from trueface.models.registry import (
     model_name,
     modules_of_model,
+    reads_landmarks,
     revisions_of_model,
     spec_of,
     three_numbers,
@@ -30,6 +31,15 @@ def _join(value: Any) -> Any:  # values come from YAML or argv and may have any 
 def _joined_words(value: Any) -> Any:
     joined = _join(value)
     return joined.replace(" ", "") if isinstance(joined, str) else joined
+
+
+def _joined_files(value: Any) -> Any:
+    """Return the files of a mapping as one text: points=g1.pth,differences=g2.pth."""
+    if not isinstance(value, Mapping):
+        return value
+    if any("," in str(file) for file in value.values()):
+        raise ValueError(f"weights: {dict(value)}: the path of a file must not have a comma")
+    return ",".join(f"{name}={file}" for name, file in value.items())
 
 
 # The builders of torchvision can rescale the pixels (transform_input). A state dict does not show whether they did.
@@ -73,6 +83,7 @@ Three = Annotated[
     BeforeValidator(_join, json_schema_input_type=str | list[float]),
 ]
 Parts = Annotated[str, BeforeValidator(_joined_words, json_schema_input_type=str | list[str])]
+Files = Annotated[str, BeforeValidator(_joined_files, json_schema_input_type=str | dict[str, str])]
 Classes = Annotated[
     Literal["real,fake", "fake,real"],
     BeforeValidator(_joined_words, json_schema_input_type=str | list[str]),
@@ -88,8 +99,9 @@ class PublishedSettings(Settings):
         description="Network of the file: tv/NAME (torchvision, such as tv/resnet50), timm/NAME, or a "
         "network of `launcher kinds train`",
     )
-    weights: str = Field(
-        description="File of the weights, of torch.save or safetensors. Nothing in it is executed"
+    weights: Files = Field(
+        description="File of the weights, of torch.save or safetensors. Nothing in it is executed. Of lrnet two files: "
+        "{points: g1.pth, differences: g2.pth}"
     )
     base_weights: str = setting(
         "",
@@ -167,6 +179,8 @@ class PublishedSettings(Settings):
             raise ValueError(
                 f"weights: {self.weights or 'nothing'} is not a file. Give the path of the checkpoint"
             )
+        if names := spec_of(self.architecture).files:
+            self._check_files(names)
         if bool(self.mean) != bool(self.std):
             raise ValueError("give both mean and std, or none of them")
         if self.std and min(three_numbers(self.std)) <= 0:
@@ -190,9 +204,32 @@ class PublishedSettings(Settings):
             )
         return self
 
+    def _check_files(self, names: Sequence[str]) -> None:
+        example = ", ".join(f"{name}: {name}.pth" for name in names)
+        if sorted(self.weight_files) != sorted(names):
+            raise ValueError(
+                f"weights: {self.weights}: {self.architecture} has {len(names)} files. Write weights: {{{example}}}"
+            )
+        if self.base_weights or self.key or self.prefix or self.ignore:
+            raise ValueError(
+                f"{self.architecture} reads {len(names)} files of its own names, so that base_weights, key, prefix and "
+                "ignore do not apply to it. Leave them out"
+            )
+
+    @property
+    def weight_files(self) -> dict[str, str]:
+        """The files by the names of the network's parts; '' names a file that has all."""
+        if not spec_of(self.architecture).files:
+            return {"": self.weights}
+        pairs = (each.partition("=") for each in self.weights.split(","))
+        return {name.strip(): file.strip() for name, _, file in pairs if file.strip()}
+
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings without effect for the other values, each with the reason."""
+        if reads_landmarks(str(values.get("architecture", ""))):
+            pixels = ("crop", "resize", "resize_side", "squash", "interpolation", "mean", "std")
+            return dict.fromkeys(pixels, f"{values['architecture']} reads landmarks, not pixels")
         names = ("interpolation", "resize_side")
         return {} if values.get("resize") else dict.fromkeys(names, "resize is 0")
 

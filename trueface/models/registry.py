@@ -27,6 +27,7 @@ PHOTO_MEAN, PHOTO_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 LEAST_LETTERS = 3  # equal first letters of a name and the one that is suggested
 LEAST_SIZE = 8  # side of an image that any network with a recipe takes, in pixels
 
+LANDMARKS = "landmarks"  # value of `inputs`
 Triple = tuple[float, float, float]
 Solver = Literal["gradient", "ridge"]
 Stem = Literal["small", "large"]
@@ -74,6 +75,10 @@ class ModelSpec(Declared):
     usual_side: int | None = (
         None  # side of its authors' images, in pixels; another one is warned of
     )
+    # what it gets of a clip: pixels, or the landmarks that are stored with the frames, (B, T, 68, 2)
+    inputs: Literal["pixels", "landmarks"] = "pixels"
+    # names of the parts that its authors publish in a file each; (): one file has all
+    files: tuple[str, ...] = ()
     # fewest frames of a clip; such a network gets (B, 3, T, H, W). None: it gets single images
     frames: int | None = None
     most_frames: int | None = None  # most frames of a clip; None: any number
@@ -359,6 +364,22 @@ def unfit_clips(spec: ModelSpec, frames: int | None) -> str:
     if spec.frames <= frames <= (spec.most_frames or frames):
         return ""
     return f"model {spec.name} needs clips {needs}, got {frames}. {remedy}"
+
+
+def reads_landmarks(name: str) -> bool:
+    """Return whether the network of that name reads landmarks in place of pixels; an unknown one does not."""
+    try:
+        return spec_of(name).inputs == LANDMARKS
+    except UsageError:
+        return False
+
+
+def needs_pixels(user: str, name: str) -> str:
+    """Return why something that changes or shows pixels does not work with a network of landmarks."""
+    return (
+        f"{user} needs a network of pixels, but model {name} reads stored landmarks, which it would not change. Leave it "
+        "out, or choose another model."
+    )
 
 
 def unfit_side(spec: ModelSpec, side: int) -> str:

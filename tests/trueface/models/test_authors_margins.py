@@ -194,3 +194,23 @@ def test_a_detector_gives_the_margins_of_its_authors_code(name: str) -> None:
         margins = Detector(spec_of(name), network).eval()(images)[:, 0]
     expected = torch.tensor(authors.margins)
     torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
+
+
+LRNET_MARGINS = (-4.078162, 1.330386, -14.6156, 2.08391, 10.85095, -0.002925173)
+LRNET_DIGEST = "68997620c28a29bfc6db57ccec4875488a3db2a45ce1938179e584d8979221ba"
+
+
+def test_lrnet_gives_the_margins_of_its_authors_code() -> None:
+    landmarks = (numbers_of("landmarks", (6, 30, 68, 2)) * 100).round() / 200
+    assert sha256(landmarks.numpy().tobytes()).hexdigest() == LRNET_DIGEST
+    with no_draws():
+        network = load_model_maker("lrnet")()
+    state = {
+        name: tensor_of(name, tuple(own.shape), 1.6) * (3 if ".dense.3." in name else 1)
+        for name, own in network.state_dict().items()
+    }
+    network.load_state_dict(state)
+    with torch.no_grad():
+        margins = Detector(spec_of("lrnet"), network).eval()(landmarks)[:, 0]
+    expected = torch.tensor(LRNET_MARGINS)
+    torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))

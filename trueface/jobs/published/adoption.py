@@ -10,7 +10,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, job_provenance, write_facts
 from trueface.models import model_file
-from trueface.models.published_checkpoints import read_published
+from trueface.models.published_checkpoints import read_published, read_published_parts
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime import paths
 from trueface.runtime.tensor_files import cached_sha256
@@ -19,10 +19,15 @@ from trueface.runtime.tensor_files import cached_sha256
 @entry(PublishedSettings)
 def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
     """Write a published network as the job's model, with its origin and preprocessing."""
-    folder, path = folder_of(job), job.path(settings.weights)
+    folder = folder_of(job)
+    files = {name: job.path(file) for name, file in settings.weight_files.items()}
     paths.make_folder(folder, job.model or "")
     base = job.path(settings.base_weights) if settings.base_weights else None
-    kept = read_published(path, settings, base)
+    if "" in files:
+        kept = read_published(files[""], settings, base)
+    else:
+        kept = read_published_parts(files, settings)
+    digests = [cached_sha256(path) for path in files.values()]
     preprocessing = Preprocessing(
         crop=settings.crop,
         resize=settings.resize,
@@ -32,7 +37,7 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
     )
     facts: dict[str, Json] = {
         **kept.provenance,
-        "weights_sha256": cached_sha256(path),
+        "weights_sha256": ",".join(digests),
         **({} if base is None else {"base_weights_sha256": cached_sha256(base)}),
         PREPROCESSING: preprocessing.json_record,
         "calibration": Calibration(threshold=settings.threshold_logit).json_record,

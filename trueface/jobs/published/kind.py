@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from launcher.api import DataId, Draft, Role, UnknownName, UsageError
+from launcher.api import DataId, Draft, Input, Role, UnknownName, UsageError
 from trueface.data.vocabulary import PUBLISHED, DataIdResolver
 from trueface.jobs.job_kind import (
     JobKind,
@@ -32,6 +32,14 @@ def _resolve_name(_: DataIdResolver, data: DataId) -> DataId:
     return data
 
 
+def _weight_files(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
+    """Yield the files of the weights."""
+    settings = PublishedSettings.model_validate(draft.settings)
+    for name, file in settings.weight_files.items():
+        part = f" ({name})" if name else ""
+        yield Input(path=draft.path(file), what=f"the published checkpoint{part}")
+
+
 def _line(draft: Draft) -> Iterator[str]:
     """Return the command line of `trueface checkpoint`."""
     head = ("checkpoint", model_of(draft), "--name", draft.run)
@@ -47,11 +55,9 @@ CHECKPOINT = JobKind(
     resolve_data=_resolve_name,
     accepts_custom_words=False,
     input_readers=(
+        _weight_files,
         inputs_from_settings(
-            {
-                "weights": "the published checkpoint",
-                "base_weights": "the file of the tensors that the published checkpoint does not have",
-            }
+            {"base_weights": "the file of the tensors that the published checkpoint does not have"}
         ),
     ),
     list_outputs=model_files(paths.provenance),
