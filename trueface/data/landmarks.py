@@ -8,7 +8,6 @@ order of iBUG 300-W. Points 0 to 16 are the jaw, from the left of the picture. T
 to 47) and mouth.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -188,8 +187,3 @@ def _refuse_columns(file: str, header: str) -> None:
     if count == POINTS:
         reason = "its columns have other names or another order"
     raise BadImageError(Path(file), f"{reason}. Its header must be frame,x0,y0,…,x67,y67")
-
-
-def has_landmarks(folder: str) -> bool:
-    """Return whether a folder of frames has calibrated landmarks, without reading them."""
-    return os.path.exists(f"{folder}/{CALIBRATED_LANDMARKS}")  # noqa: PTH110  # asked of every video of a plan

@@ -22,7 +22,7 @@ from trueface.data.clips import (
 from trueface.data.dataset_file import video_sources
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.rule import PlanCheck
-from trueface.models.registry import spec_of, unfit_clips
+from trueface.models.registry import SPECS, spec_of, unfit_clips
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.training.image_lists import ancestor
@@ -69,7 +69,9 @@ def _frozen_choice(values: Values) -> str:
 
 def _inner_objective(values: Values) -> str:
     spec = objectives()[used_objective(values)]
-    reads = spec.features or spec.views > 1 or spec.network or "teacher" in spec.options
+    network = SPECS.get(spec.network)
+    of_images = bool(spec.network) and (network is None or network.frames is None)
+    reads = spec.features or spec.views > 1 or of_images or "teacher" in spec.options
     return choice(values) if reads else ""
 
 

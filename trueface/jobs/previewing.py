@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 from launcher.api import Job, Json, parse_model, write_atomic
 from trueface.data.loading.image_set import ImageSet
 from trueface.data.loading.processes import BadFile, ImageRequest
+from trueface.data.loading.transforms import LandmarkTransform
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
 from trueface.jobs.poisoning import choose_poison
+from trueface.models.registry import reads_landmarks
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import PoisonSettings, read_model_record
 from trueface.runtime import paths
@@ -25,6 +28,8 @@ from trueface.training.settings import TrainSettings
 ROWS, EPOCHS = 8, 6  # images, and how often each is shown
 CLIP_EPOCHS = 2  # epochs of a clip, which has all frames side by side
 GAP, LABEL = 4, 14  # pixels between pictures, and above each row
+POINT_SIDE, POINT_STEP = 96, 5  # pixels of a picture of landmarks, which shows each fifth frame
+POINT = (255, 220, 0)  # colour of a landmark
 LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 
 
@@ -54,11 +59,14 @@ def _spread_positions(count: int) -> Sequence[int]:
 
 
 def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
-    seen = []
+    seen: list[Tensor] = []
     for epoch in range(CLIP_EPOCHS if images.images[position].frames else EPOCHS):
         pixels = images[ImageRequest(position, epoch, is_sound=False)]
         if isinstance(pixels, BadFile):
             return None
+        if isinstance(images.transform, LandmarkTransform):
+            seen = [_draw_points(points) for points in pixels[::POINT_STEP]]
+            break  # the same in each epoch
         seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())
     image, label = images.images[position], images.labels[position]
     label_name = "fake" if label else "real"
@@ -68,6 +76,15 @@ def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     ]
     blended = f" (self-blended, label fake, in epochs {', '.join(forged)})" if forged else ""
     return f"{image.name}  label: {label_name}{wrong}{blended}", seen
+
+
+def _draw_points(points: Tensor) -> Tensor:
+    """Return a picture (3, POINT_SIDE, POINT_SIDE) of the calibrated landmarks (68, 2) of a frame."""
+    picture = PIL.Image.new("RGB", (POINT_SIDE, POINT_SIDE), "black")
+    draw = PIL.ImageDraw.Draw(picture)
+    for x, y in ((points + 1) / 2 * POINT_SIDE).tolist():
+        draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=POINT)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def _sheet(rows: Sequence[tuple[str, list[Tensor]]]) -> PIL.Image.Image:
@@ -105,5 +122,8 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
     if choice is not None and poison is not None:
         record = choose_poison(job, choice, lists.train, poison)
     path = paths.preview(folder)
-    shown = write_preview(path, poisoned_train_loader(lists.train, settings, record).dataset)
+    loader = poisoned_train_loader(
+        lists.train, settings, record, of_landmarks=reads_landmarks(settings.model)
+    )
+    shown = write_preview(path, loader.dataset)
     return {"images": len(lists.train), "shown": shown, "preview": str(path)}

@@ -35,6 +35,11 @@ from trueface.jobs.clip_parts import (
     refuse_clips,
     refuse_network,
 )
+from trueface.jobs.landmark_parts import (
+    check_landmark_model,
+    check_landmarks,
+    refuse_pixel_training,
+)
 from trueface.jobs.rule import PlanCheck, Rule, published_root
 from trueface.models.registry import (
     LIBRARIES,
@@ -189,8 +194,10 @@ def _refuse_own_surrogate(draft: Draft) -> Iterator[str]:
 SCORING: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_model_of_clips,
+    check_landmark_model,
     refuse_clips,
     check_videos,
+    check_landmarks,
     check_side,
     check_leaks,
     _missing_corruption_programs,
@@ -587,9 +594,11 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     check_published_base,
     _unfit_network,
     refuse_network,
+    refuse_pixel_training,
     refuse_clips,
     check_learned_clips,
     check_videos,
+    check_landmarks,
     check_model_inputs,
     _unusable_without_last_layer,
     _refuse_processes,

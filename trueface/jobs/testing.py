@@ -3,7 +3,7 @@
 import copy
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.api import Job, Json, parse_data, tested, write_atomic
+from launcher.api import Job, JobError, Json, parse_data, tested, write_atomic
 from trueface.attacks.perturb import Target
 from trueface.attacks.registry import Attack, parse_attack
 from trueface.corruptions.chain import Chain
@@ -40,11 +40,13 @@ from trueface.features.bank import keep_features
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import job_data
 from trueface.jobs.job_data import checkpoint_of, model_name
+from trueface.jobs.landmark_parts import pixel_part
 from trueface.jobs.setup import entry, run_context, write_bad_images, write_record
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, accept_clips, memory_format
 from trueface.models.head import compute_in_full_precision
 from trueface.models.inference import FrozenBackbone, fuse_conv_bn
+from trueface.models.registry import LANDMARKS, needs_pixels
 from trueface.predictions.cross_entropy import mean_cross_entropy
 from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
@@ -120,6 +122,16 @@ class ScoringModel:
         """The preprocessing of a published model, or None if the settings of the test decide."""
         return Preprocessing.read(self.provenance)
 
+    def warn_of_small_images(self, name: str, images: Sequence[Image]) -> None:
+        """Log how many images are smaller than the crop of a published model of pixels."""
+        if not self.reads_landmarks:
+            warn_of_small_images(name, self.preprocessing, images)
+
+    @property
+    def reads_landmarks(self) -> bool:
+        """Whether the model reads landmarks in place of pixels."""
+        return self.model.spec.inputs == LANDMARKS
+
     @property
     def is_published(self) -> bool:
         """Whether others published the model, so that its training images are not known."""
@@ -130,6 +142,29 @@ class ScoringModel:
         """The decision threshold: an image with a higher logit is classified as fake."""
         calibration = self.calibration
         return 0.0 if calibration is None else calibration.threshold
+
+    def feed(
+        self, images: Sequence[Image], settings: TestSettings, triggered_rows: Collection[int] = ()
+    ) -> ImageLoader:
+        """Return a loader of what the model reads of some images: pixels or landmarks.
+
+        Args:
+            images: to score.
+            settings: of the test.
+            triggered_rows: see `eval_loader`.
+
+        Raises:
+            JobError: the settings change pixels, and the model reads landmarks.
+        """
+        if self.reads_landmarks and (part := pixel_part(settings.model_dump())):
+            raise JobError(needs_pixels(part, self.model.spec.name))
+        return eval_loader(
+            images,
+            settings,
+            triggered_rows,
+            preprocessing=self.preprocessing,
+            of_landmarks=self.reads_landmarks,
+        )
 
     def predict_images(self, feed: ImageLoader) -> Predictions:
         """Return the model's predictions for every image of a feed."""
@@ -219,7 +254,7 @@ def attacked_test(
         CheckpointError: the surrogate cannot be read.
     """
     chosen = select_per_class(images, settings.attack_images)
-    feed = eval_loader(chosen, settings, preprocessing=network.preprocessing)
+    feed = network.feed(chosen, settings)
     surrogate = surrogate_of(job, settings.surrogate, settings.clips)
     target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
     record = _describe_attack(settings, attack, saved)
@@ -390,7 +425,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     groups = _checked_attributes(job, settings, images)
     started = now()
     network = ScoringModel.from_job_settings(job, settings, clips=settings.clips)
-    warn_of_small_images(model_name(job), network.preprocessing, images)
+    network.warn_of_small_images(model_name(job), images)
     done = _score_test(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.dataset.bad.values()
     write_bad_images(paths.bad_images(folder, name), bad)
@@ -467,7 +502,7 @@ def _score_test(
     attack = parse_attack(settings.attack)
     if attack is not None:
         return attacked_test(job, settings, attack, images, network, write)
-    feed = eval_loader(images, settings, preprocessing=network.preprocessing)
+    feed = network.feed(images, settings)
     predictions = network.predict_images(feed)
     if write is not None:
         write_images(feed, write, network.watch)
@@ -482,7 +517,7 @@ def _score_triggered(
         path.unlink(missing_ok=True)
         return {}
     stamped = range(len(images))
-    feed = eval_loader(images, settings, stamped, preprocessing=network.preprocessing)
+    feed = network.feed(images, settings, stamped)
     predictions = network.predict_images(feed)
     write_csv(path, scores_of(images, predictions, job.path(settings.data_root)))
     return numbers_of_attack(predictions)

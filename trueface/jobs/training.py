@@ -31,6 +31,7 @@ from trueface.jobs.job_data import model_name
 from trueface.jobs.rule import refuse_broken_rules
 from trueface.jobs.setup import apply_resource_limits, run_context
 from trueface.models.detectors import Detector
+from trueface.models.registry import reads_landmarks
 from trueface.runtime import logs, paths
 from trueface.training import checkpointing, image_lists, provenance, trainer
 from trueface.training.checkpointing import (
@@ -135,9 +136,10 @@ class TrainingRun:
         lesson = image_lists.training_set_record(
             location, data, lists, settings, teacher=_name_of_teacher(job, settings)
         )
+        of_landmarks = reads_landmarks(settings.model)
         images = (
-            train_loader(lists.train, settings, settings.columns_read),
-            eval_loader(lists.val, settings),
+            train_loader(lists.train, settings, settings.columns_read, of_landmarks=of_landmarks),
+            eval_loader(lists.val, settings, of_landmarks=of_landmarks),
         )
         train_images, validation_images = reduce(
             lambda images, part: part.images(*images), parts, images

@@ -11,14 +11,24 @@ from trueface.poisoning.poison_record import PoisonRecord, flipped_labels, trigg
 
 
 def poisoned_train_loader(
-    images: Sequence[Image], settings: AugmentationSettings, record: PoisonRecord | None
+    images: Sequence[Image],
+    settings: AugmentationSettings,
+    record: PoisonRecord | None,
+    *,
+    of_landmarks: bool = False,
 ) -> ImageLoader:
     """Return a shuffled, augmented loader of training images with the labels and patches of a record.
+
+    Args:
+        images: in the defined order.
+        settings: of the training.
+        record: flipped labels. None: no label is flipped.
+        of_landmarks: see `train_loader`.
 
     Raises:
         RecordError: the record was made for other images.
     """
-    loader = train_loader(images, settings)
+    loader = train_loader(images, settings, of_landmarks=of_landmarks)
     return loader if record is None else with_poison(loader, record)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trueface.data.augmentations.registry import SPECS
-from trueface.models.registry import may_draw, model_name
+from trueface.models.registry import may_draw, model_name, reads_landmarks
 from trueface.training.config import WORST_CELL
 from trueface.training.objectives.registry import objectives, used_objective
 
@@ -27,6 +27,10 @@ OF_STEPS = frozenset(
         "weight_decay",
     }
 )  # fmt: skip
+OF_PIXELS = (
+    "augment_cycle", "augment_seed", "channels_last", "decode", "flip_prob", "normalization", "patch_size",
+    "resize_size", "test_crops",
+)  # fmt: skip
 AWP_FROM = 3  # the default of awp_from
 LAST = "last"  # value of the setting `select`
 WHOLE = (1.0, 1.0)  # range of a crop that keeps its image
@@ -37,11 +41,19 @@ ONLY_CLOSED_FORM = "only a training in closed form uses it"
 def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
     """Return those of these settings without effect for other values, complete or not, each with the reason."""
     return {
+        **_idle_for_landmarks(values),
         **_idle_in_steps(values),
         **_idle_in_schedule(values),
         **_idle_if_frozen(values),
         **ineffective_augmentation(values),
     }
+
+
+def _idle_for_landmarks(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that change pixels, if the network reads landmarks."""
+    if not reads_landmarks(str(values.get("model", ""))):
+        return {}
+    return dict.fromkeys(OF_PIXELS, f"model {values['model']} reads landmarks, not pixels")
 
 
 def ineffective_augmentation(values: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from tests.trueface.extras import need_extra
 from trueface.data.face_alignment import DetectedFace, Geometry, crop, place_in_crop
 from trueface.data.folders import scan
 from trueface.data.landmark_calibration import calibrate
-from trueface.data.landmarks import HEADER, has_landmarks, read_points, write_landmarks
+from trueface.data.landmarks import HEADER, read_points, write_landmarks
 from trueface.runtime.errors import BadImageError
 
 Array = NDArray[np.float64]
@@ -40,7 +40,6 @@ def test_landmarks_are_found_by_the_names_of_frames(tmp_path: Path) -> None:
     read = read_points([str(tmp_path / "002.png"), str(tmp_path / "000.png")], calibrated=True)
     np.testing.assert_allclose(read, points[[2, 0]], atol=1e-6)
     assert scan(str(tmp_path)) == ((), (), {}, frozenset())
-    assert has_landmarks(str(tmp_path))
     # a changed file is read again, and a face may be turned
     turned = points @ np.array([[0.0, 1.0], [-1.0, 0.0]])
     write_landmarks(tmp_path, ("000", "001", "002"), turned * 0.5, calibrated=True)

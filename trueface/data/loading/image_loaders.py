@@ -12,7 +12,11 @@ from trueface.data.loading.loader import Loader
 from trueface.data.loading.pass_order import Order
 from trueface.data.loading.preprocessing import Preprocessing
 from trueface.data.loading.shared_images import SharedImages, open_shared_images
-from trueface.data.loading.transforms import TrainTransform, test_transform
+from trueface.data.loading.transforms import (
+    LandmarkTransform,
+    TrainTransform,
+    test_transform,
+)
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.runtime.rng import stream_seed
 
@@ -21,6 +25,8 @@ def train_loader(
     images: Sequence[Image],
     settings: AugmentationSettings,
     columns: Collection[str] = (),
+    *,
+    of_landmarks: bool = False,
 ) -> ImageLoader:
     """Return a loader of training images: shuffled and augmented.
 
@@ -29,6 +35,7 @@ def train_loader(
         settings: crops, batches, decoding, seeds.
         columns: columns of the batches. Those that are not in `COLUMNS` are added later, with
             `ImageSet.attach_column`.
+        of_landmarks: batches have the landmarks of clips in place of their pixels, unchanged.
     """
     transform = TrainTransform(settings=settings, seed=settings.augment_seed)
     values = {
@@ -38,12 +45,12 @@ def train_loader(
     return Loader(
         dataset=ImageSet(
             images,
-            transform,
+            LandmarkTransform() if of_landmarks else transform,
             columns={name: _numbers(values[name], names[name]) for name in values},
             column_names=names,
             makes_fake=transform.makes_fake if settings.sbi > 0 else None,
             scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
-            shared_images=_open_shared_cache(settings),
+            shared_images=None if of_landmarks else _open_shared_cache(settings),
             on_bad_image=settings.on_bad_image,
             num_threads=settings.num_threads,
         ),
@@ -58,6 +65,8 @@ def eval_loader(
     triggered_rows: Collection[int] = (),
     corruptions: Chain | None = None,
     preprocessing: Preprocessing | None = None,
+    *,
+    of_landmarks: bool = False,
 ) -> ImageLoader:
     """Return a loader of validation or test images: in order, with true labels, nothing random.
 
@@ -67,16 +76,17 @@ def eval_loader(
         triggered_rows: positions of images with the backdoor's patch.
         corruptions: replace those of the settings. None keeps them.
         preprocessing: of a published model; it replaces the crop and the patches of the settings.
+        of_landmarks: batches have the landmarks of clips in place of their pixels.
     """
     transform = test_transform(settings).with_preprocessing(preprocessing)
     if corruptions is not None:
         transform = replace(transform, corruptions=corruptions)
     image_set = ImageSet(
         images,
-        transform,
+        LandmarkTransform() if of_landmarks else transform,
         triggered_rows=triggered_rows,
         scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
-        shared_images=_open_shared_cache(settings),
+        shared_images=None if of_landmarks else _open_shared_cache(settings),
         on_bad_image=settings.on_bad_image,
         num_threads=settings.num_threads,
     )

@@ -38,7 +38,7 @@ from trueface.data.loading.processes import (
     load_batches,
 )
 from trueface.data.loading.shared_images import Fetched, SharedImages
-from trueface.data.loading.transforms import Transform, transform_clip
+from trueface.data.loading.transforms import LandmarkTransform, Transform, transform_clip
 from trueface.runtime.errors import BadImageError, DataError, JobError, MachineError
 from trueface.runtime.image_files import lacks_reader
 
@@ -300,6 +300,8 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
     def _item(self, request: ImageRequest, fetch_result: Sequence[Fetched]) -> Tensor | BadFile:
         image = self.images[request.position]
         try:
+            if isinstance(self.transform, LandmarkTransform):
+                return self._landmarks(request, self.transform)
             for each in fetch_result:
                 if isinstance(each, BadImageError):
                     raise each
@@ -312,6 +314,23 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         except BadImageError as error:
             return BadFile(request.position, error.path, error.reason)
         return apply_trigger(seen) if request.position in self.stamped else seen
+
+    def _landmarks(self, request: ImageRequest, transform: LandmarkTransform) -> Tensor:
+        """Return the landmarks of a clip, (T, 68, 2).
+
+        Raises:
+            BadImageError: they are absent, or have a fault.
+            JobError: the clip should carry a patch, which only pixels do.
+        """
+        if request.position in self.stamped:
+            raise JobError("the trigger needs pixels, but the network reads landmarks")
+        kept = self._decoded.get(request.position)
+        if kept is not None:
+            return kept[0]
+        points = transform.read_clip(self.images[request.position])
+        if not self._decoded.is_full and get_worker_info() is None:
+            self._decoded.add(request.position, (points,))
+        return points
 
     def _clip(self, request: ImageRequest, frames: Sequence[Tensor]) -> Tensor:
         """Return a clip as the network sees it, (crops, T, 3, h, w) uint8.

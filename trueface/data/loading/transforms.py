@@ -41,9 +41,11 @@ from trueface.data.augmentations.steps import (
     crop_relative,
 )
 from trueface.data.index import Image
+from trueface.data.landmarks import read_points
 from trueface.data.loading.preprocessing import Preprocessing
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
 from trueface.data.vocabulary import UNSHARED
+from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import python_rng
 
@@ -263,6 +265,34 @@ class TestTransform:
             return height
         down, _ = centre_offset(height, width, self.resize_size)
         return min(height, self.resize_size + down)
+
+
+@dataclass(frozen=True, slots=True)
+class LandmarkTransform:
+    """The calibrated landmarks of a clip in place of its pixels. Nothing is drawn."""
+
+    @property
+    def id(self) -> TransformId:
+        """The same landmarks in every epoch."""
+        identity: dict[str, Json] = {"inputs": "landmarks"}
+        return TransformId(identity=identity, view_identity=identity, period=1, is_test=True)
+
+    def read_clip(self, clip: Image) -> Tensor:
+        """Return the stored landmarks of the frames of a clip, (T, 68, 2) float32.
+
+        Raises:
+            BadImageError: the video has none, or they have a fault.
+        """
+        return torch.from_numpy(read_points(clip.frames or (clip.file,), calibrated=True))
+
+    def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
+        """Refuse pixels."""
+        del pixels
+        raise JobError(f"{image.file}: a network of landmarks got pixels in epoch {epoch}")
+
+    def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
+        """Return 0: no pixel is read."""
+        return 0
 
 
 def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransform:

@@ -18,6 +18,7 @@ import PIL
 import PIL.features
 import simplejpeg
 import torch
+from torch import Tensor
 
 from launcher.api import Job, JobError, Json, parse_data, parse_model
 from trueface.attacks.registry import Attack, parse_attack
@@ -45,9 +46,8 @@ from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
 from trueface.data.index import Image
-from trueface.data.loading.image_loaders import eval_loader
+from trueface.data.landmarks import POINTS, landmark_file
 from trueface.data.loading.image_set import ImageLoader
-from trueface.data.loading.preprocessing import warn_of_small_images
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.video_headers import shortcuts_of
 from trueface.data.vocabulary import BUILT_IN
@@ -104,7 +104,7 @@ class Bench:
         )
         clips = settings.clips
         network = ScoringModel.from_job_settings(job, settings, use_store=use_store, clips=clips)
-        warn_of_small_images(model_name(job), network.preprocessing, images)
+        network.warn_of_small_images(model_name(job), images)
         return cls(
             name=model_name(job),
             network=network,
@@ -118,7 +118,7 @@ class Bench:
         """Return the images under a chain of corruptions."""
         values = {name: getattr(self.settings, name) for name in ScoringSettings.model_fields}
         settings = TestSettings.model_validate({**values, "corrupt": corrupt})
-        return eval_loader(self.images, settings, preprocessing=self.network.preprocessing)
+        return self.network.feed(self.images, settings)
 
     def names(self, positions: Iterable[int] | None = None) -> tuple[str, ...]:
         """Return the paths of images below the data root; of all, unless positions are given."""
@@ -259,19 +259,33 @@ def _calibrate_model(bench: Bench, model_folder: Callable[[str], Path]) -> Calib
 
 
 def _ms_image(bench: Bench) -> float:
-    """Return the median time of one image or clip, from pixels to the logit, in ms."""
-    own, device = bench.network.preprocessing, bench.network.watch.device
-    side = bench.settings.resize_size if own is None else own.crop
-    clips = bench.settings.clips
-    shape = (1, 3, side, side) if clips is None else (1, 1, clips.frames, 3, side, side)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+    """Return the median time of one image or clip, from pixels or landmarks to the logit, in ms."""
+    inputs = _random_input(bench).to(bench.network.watch.device)
     times = []
     with torch.inference_mode():
         for _ in range(WARM_UP + REPEATS):
             started = now()
-            bench.network.model(pixels)
+            bench.network.model(inputs)
             times.append(now() - started)
     return round(statistics.median(times[WARM_UP:]) * 1000, 3)
+
+
+def _random_input(bench: Bench) -> Tensor:
+    own, clips = bench.network.preprocessing, bench.settings.clips
+    if clips is not None and bench.network.reads_landmarks:
+        return torch.rand(1, clips.frames, POINTS, 2)
+    side = bench.settings.resize_size if own is None else own.crop
+    shape = (1, 3, side, side) if clips is None else (1, 1, clips.frames, 3, side, side)
+    return torch.randint(0, 256, shape, dtype=torch.uint8)
+
+
+def _landmarks_sha256(bench: Bench) -> str:
+    """Return a digest of the files of landmarks that a model reads; '' if it reads pixels."""
+    if not bench.network.reads_landmarks:
+        return ""
+    folders = {image.path.parent for image in bench.images}
+    files = [landmark_file(folder, calibrated=True) for folder in sorted(folders)]
+    return sha256_hex(*(file_sha256(file) if file.exists() else "" for file in files))
 
 
 class _ScoreInputs(NamedTuple):
@@ -281,6 +295,7 @@ class _ScoreInputs(NamedTuple):
     checkpoint_sha256: str
     surrogate_sha256: str
     code: str
+    landmarks_sha256: str = ""  # "": the model reads pixels
 
     @classmethod
     def from_job(cls, job: Job, bench: Bench) -> "_ScoreInputs":
@@ -292,6 +307,7 @@ class _ScoreInputs(NamedTuple):
             digest(bench.name),
             digest(bench.settings.surrogate),
             provenance.archive_code(job.run_folder),
+            _landmarks_sha256(bench),
         )
 
     def identity(self, settings: BenchmarkSettings, condition: Condition) -> str:
@@ -308,6 +324,7 @@ class _ScoreInputs(NamedTuple):
                 "checkpoint": self.checkpoint_sha256,
                 "surrogate": self.surrogate_sha256 if condition.is_attack else "",
                 "code": self.code,
+                **({"landmarks": self.landmarks_sha256} if self.landmarks_sha256 else {}),
             }
         )
 
