@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from launcher.frontends.cli.option_types import ValueParamType, real, whole
+from launcher.frontends.cli.option_types import ValueParamType, real_number, whole_number
 from launcher.frontends.simulate.baselines import Assumptions, run_study
 from launcher.frontends.simulate.machine import (
     PolicyResult,
@@ -104,8 +104,10 @@ def markdown(rows: Iterator[Line]) -> Iterator[str]:
     "--trace", type=click.Path(path_type=Path, exists=True), default=PHILLY, help="Another trace."
 )
 @click.option("--gpus", "fleet", type=ValueParamType("gpus", parse_cluster), default="560x24GiB")
-@click.option("--jobs", "first", type=whole(1), help="Replay the first so many jobs only.")
-@click.option("--load", type=real(0.01, 100), default="1", help="Jobs come so many times as fast.")
+@click.option("--jobs", "first", type=whole_number(1), help="Replay the first so many jobs only.")
+@click.option(
+    "--load", type=real_number(0.01, 100), default="1", help="Jobs come so many times as fast."
+)
 def main(trace: Path, fleet: SimulatedCluster, first: int | None, load: float) -> None:
     """Print the table as it is worked out, and below it what was assumed."""
     jobs = select_jobs(read_trace(trace), first=first, all_at_once=False, load=load)

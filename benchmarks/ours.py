@@ -167,7 +167,7 @@ def ask_for_status(store: Store) -> None:
     """Ask the store what `launcher status` asks it."""
     store.read.counts()
     store.read.recently_ended(RECENT)
-    store.read.in_state(State.RUNNING)
+    store.read.jobs_in_state(State.RUNNING)
     store.read.waiting_jobs(WAITING)
 
 

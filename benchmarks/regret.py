@@ -17,7 +17,7 @@ import click
 from benchmarks.measured import record
 from benchmarks.regret_workloads import Case, cases
 from benchmarks.table import number
-from launcher.frontends.cli.option_types import real, whole
+from launcher.frontends.cli.option_types import real_number, whole_number
 from launcher.frontends.simulate.baselines import Assumptions, run_study
 from launcher.frontends.simulate.machine import PolicyResult, select_feasible
 from launcher.frontends.simulate.queue import RuntimeKnowledge
@@ -104,9 +104,11 @@ def _mean(ratios: Sequence[float]) -> float:
 
 @click.command()
 @click.option("--seed", type=int, default=0, help="Of the workloads.")
-@click.option("--jobs", type=whole(10), default=3000, help="Of each workload.")
-@click.option("--parts", type=whole(1), default=6, help="Workloads of each kind.")
-@click.option("--slowdown", type=real(1, 10), default="1.3", help="Of each of two jobs on a card.")
+@click.option("--jobs", type=whole_number(10), default=3000, help="Of each workload.")
+@click.option("--parts", type=whole_number(1), default=6, help="Workloads of each kind.")
+@click.option(
+    "--slowdown", type=real_number(1, 10), default="1.3", help="Of each of two jobs on a card."
+)
 @click.option("--csv", "file", type=click.Path(path_type=Path), help="Also write the ratios here.")
 def main(seed: int, jobs: int, parts: int, slowdown: float, file: Path | None) -> None:
     """Print the table as it is worked out."""

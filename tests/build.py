@@ -189,7 +189,7 @@ def an_attempt(
     spec = spec._replace(terms=Terms(**terms)) if terms else spec
     text = attempt_spec_text(
         job=job,
-        number=number,
+        attempt_number=number,
         device=device,
         cpus=cpus,
         spec_text=json.dumps(spec.to_json()),

@@ -119,7 +119,7 @@ def _longest(machine: Machine, store: Store) -> int:
     """Return the running job that has the most steps."""
     steps = {
         row.id: read_newest_step(machine.project.home.attempt(row.id, row.attempts))
-        for row in store.read.in_state(State.RUNNING)
+        for row in store.read.jobs_in_state(State.RUNNING)
     }
     return max(steps, key=lambda job: 0 if (step := steps[job]) is None else step.total or 0)
 

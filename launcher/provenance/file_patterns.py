@@ -55,7 +55,7 @@ def matching_paths(pattern: str, made_paths: Collection[str], existing: Iterable
     """
     found = {*existing, *(path for path in made_paths if matches(path, pattern))}
     for folder in made_paths:
-        rest = _rest_in(folder, pattern)
+        rest = _pattern_below(folder, pattern)
         if rest and not is_pattern(rest):
             found.add(folder + rest)
     return sorted(found)
@@ -63,10 +63,10 @@ def matching_paths(pattern: str, made_paths: Collection[str], existing: Iterable
 
 def folder_around(pattern: str, paths: Iterable[str]) -> str:
     """Return a folder that a job makes and in which a pattern has wildcards; '' if there is none."""
-    return next((folder for folder in paths if is_pattern(_rest_in(folder, pattern))), "")
+    return next((folder for folder in paths if is_pattern(_pattern_below(folder, pattern))), "")
 
 
-def _rest_in(folder: str, pattern: str) -> str:
+def _pattern_below(folder: str, pattern: str) -> str:
     """Return the part of a pattern below a folder that matches its beginning; '' if the path is no such folder."""
     if not folder.endswith(FOLDER_END):
         return ""

@@ -33,13 +33,13 @@ def list_folder(path: str) -> list[FolderItem]:
         OSError: The path does not exist, is not a folder, or cannot be read.
     """
     root = os.fsencode(path.rstrip(FOLDER_END))
-    found = _list_one(root, b"")
+    found = _list_directory(root, b"")
     todo = [entry for entry in found if entry.type == _FOLDER]
     while todo:  # without recursion: a program may nest thousands of folders
         above = todo.pop()
         place = root + b"/" + above.name
         try:
-            below = _list_one(place, above.name + b"/")
+            below = _list_directory(place, above.name + b"/")
         except FileNotFoundError:  # deleted meanwhile
             continue
         except PermissionError:
@@ -50,7 +50,7 @@ def list_folder(path: str) -> list[FolderItem]:
     return sorted(found)
 
 
-def _list_one(place: bytes, parent: bytes) -> list[FolderItem]:
+def _list_directory(place: bytes, parent: bytes) -> list[FolderItem]:
     """Return what is directly in a folder.
 
     Raises:

@@ -27,15 +27,15 @@ class ModuleFiles:
         """
         for part in parts:
             below, is_there = f"{folder}/{part}", part in self.names_in(folder)
-            package = self.in_folder(below, "__init__") if is_there else None
-            module = None if package else self.in_folder(folder, part)
+            package = self.find_in_folder(below, "__init__") if is_there else None
+            module = None if package else self.find_in_folder(folder, part)
             if package or module or is_there:
                 yield package or module
             if module or not is_there:
                 return
             folder = below
 
-    def in_folder(self, folder: str, name: str) -> str | None:
+    def find_in_folder(self, folder: str, name: str) -> str | None:
         """Return the file of a folder with a module of this name."""
         names = self.names_in(folder)
         suffix = next((each for each in self._suffixes if f"{name}{each}" in names), None)

@@ -155,7 +155,7 @@ class _Search:
         if top == _LAUNCHER:  # a checkout of ours is not a part of the project
             return
         if top in self._packages:
-            if (package := self._files.in_folder(self._packages[top], "__init__")) is not None:
+            if (package := self._files.find_in_folder(self._packages[top], "__init__")) is not None:
                 yield package
             yield from self._iterate_below(self._packages[top], rest, names)
             return

@@ -168,15 +168,17 @@ def failure_hold_texts(jobs: Iterable[JobRow]) -> list[str]:
     ]
 
 
-def format_job_names(jobs: Sequence[JobRow], most: int = 3, others: Iterable[JobRow] = ()) -> str:
+def format_job_names(
+    jobs: Sequence[JobRow], most: int = 3, other_jobs: Iterable[JobRow] = ()
+) -> str:
     """Return the names of the first `most` jobs, and the number of further ones.
 
     Args:
         jobs: Jobs.
         most: Number of names.
-        others: Jobs that are named at the same time; a name that they share gets the job number.
+        other_jobs: Jobs that are named at the same time; a name that they share gets the job number.
     """
-    times = Counter(job.name for job in (*jobs, *others))
+    times = Counter(job.name for job in (*jobs, *other_jobs))
     names = ", ".join(
         sanitize_terminal(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
         for job in jobs[:most]
@@ -184,7 +186,7 @@ def format_job_names(jobs: Sequence[JobRow], most: int = 3, others: Iterable[Job
     return names + (f" and {len(jobs) - most:,} more" if len(jobs) > most else "")
 
 
-def first_few(texts: Sequence[str], most: int) -> str:
+def list_first_texts(texts: Sequence[str], most: int) -> str:
     """Return the first `most` texts, and the number of further ones."""
     more = len(texts) - most
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")

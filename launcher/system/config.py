@@ -144,7 +144,7 @@ def user_folder(environ: Mapping[str, str], variable: str, usual: str) -> Path:
 def read_configuration(
     environ: Mapping[str, str],
     verbs: Collection[str] | None = None,
-    further: Callable[[Mapping[str, Options]], Iterable[Fault]] = lambda _: (),
+    find_further_faults: Callable[[Mapping[str, Options]], Iterable[Fault]] = lambda _: (),
 ) -> Configuration:
     """Read the user's file.
 
@@ -152,7 +152,7 @@ def read_configuration(
         environ: defines the path of the file.
         verbs: the tables of options that are allowed; None: any. The options of a verb and the types of
             their values are returned by `launcher.frontends.cli.main.defaults`.
-        further: other errors of these tables; they are reported with the rest.
+        find_further_faults: other errors of these tables; they are reported with the rest.
 
     Raises:
         UsageError: it cannot be read, or holds something unknown; all faults of the file at once.
@@ -180,7 +180,7 @@ def read_configuration(
             CONFIG_TABLES[key].read_from(read, faults)
     options = {key: value for key, value in read.items() if key not in KEYS}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
-    configuration.refuse([*faults, *further(tables)])
+    configuration.refuse([*faults, *find_further_faults(tables)])
     return configuration._replace(
         home=home,
         subsets=words["subsets"],

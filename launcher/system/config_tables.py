@@ -72,7 +72,7 @@ def read_keys(
     return values
 
 
-def absolute_path(what: str, text: str) -> Path:
+def absolute_path(subject: str, text: str) -> Path:
     """Return a path that may begin with `~` as an absolute one.
 
     Raises:
@@ -82,13 +82,13 @@ def absolute_path(what: str, text: str) -> Path:
         path = Path(text).expanduser()
     except RuntimeError as error:  # "~nobody/queue"
         raise UsageError(
-            f"{what}: {text!r} begins with a home folder that does not exist. Write the whole path."
+            f"{subject}: {text!r} begins with a home folder that does not exist. Write the whole path."
         ) from error
     if not path.is_absolute():
-        raise UsageError(f"{what} must be an absolute path, not {text!r}")
+        raise UsageError(f"{subject} must be an absolute path, not {text!r}")
     return path
 
 
-def unknown_name_text(name: str, what: str, names: Collection[str]) -> str:
+def unknown_name_text(name: str, subject: str, names: Collection[str]) -> str:
     """Return the error text for a name that is unknown there."""
-    return f"{name!r} is not {what}{suggestion_or_known_names(name, sorted(names))}"
+    return f"{name!r} is not {subject}{suggestion_or_known_names(name, sorted(names))}"

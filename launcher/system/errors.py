@@ -150,7 +150,7 @@ class UnknownName(UsageError):
 
     def __init__(
         self,
-        what: str,
+        subject: str,
         name: str,
         names: Iterable[str],
         *,
@@ -158,12 +158,12 @@ class UnknownName(UsageError):
         suggestion: str | None = None,
         advice: str = "",
     ) -> None:
-        self.what, self.name, self.known = what, name, tuple(sorted(names))
+        self.what, self.name, self.known = subject, name, tuple(sorted(names))
         self.suggestion, self.advice = suggestion or nearest(name, self.known), advice
         self.listing = list_known_names(name, self.known, where)
         hint = f". Did you mean {self.suggestion!r}?" if self.suggestion else ""
         end = f"{'' if hint else '.'} {advice}" if advice else ""
-        super().__init__(f"unknown {what} {name!r} ({self.listing}){hint}{end}")
+        super().__init__(f"unknown {subject} {name!r} ({self.listing}){hint}{end}")
 
 
 class TaskFileError(UsageError):

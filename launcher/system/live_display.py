@@ -109,11 +109,11 @@ def live_count(
         yield count
 
 
-def _leave_terminal(number: int, _frame: FrameType | None) -> None:
+def _leave_terminal(signal_number: int, _frame: FrameType | None) -> None:
     """Give the terminal back, and end or halt as everybody does; who goes on takes it again."""
     stdout = sys.stdout.fileno()  # not by way of the stream: it may be at work just now
     os.write(stdout, _LEAVE.encode())
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    signal.signal(number, _leave_terminal)
+    signal.signal(signal_number, signal.SIG_DFL)
+    os.kill(os.getpid(), signal_number)
+    signal.signal(signal_number, _leave_terminal)
     os.write(stdout, _ENTER.encode())

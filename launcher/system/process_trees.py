@@ -36,9 +36,13 @@ STOP_PAUSE_S = 0.002  # for a signal to arrive
 EXEC_PAUSES_S = 0.001, 0.004, 0.015
 
 
-def is_unreaped(who: Identity) -> bool:
+def is_unreaped(process_identity: Identity) -> bool:
     """Return whether a process has ended but its fork server, or a fork of that server, has not reaped it."""
-    parent = None if who.is_foreign_namespace or is_alive(who) else parent_of(who)
+    parent = (
+        None
+        if process_identity.is_foreign_namespace or is_alive(process_identity)
+        else parent_of(process_identity)
+    )
     return parent is not None and _read_variable(parent, FORK_SERVER_VARIABLE) is not None
 
 
@@ -127,10 +131,10 @@ def _child_pids(pid: int) -> list[int]:
     return pids
 
 
-def send_signal(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, signal_number: signal.Signals) -> None:
     """Send a signal to a process that may be gone already, or another user's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
+        os.kill(pid, signal_number)
 
 
 def terminate(leader: int) -> None:

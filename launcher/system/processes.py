@@ -49,11 +49,11 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def seconds_since_start(who: Identity) -> float | None:
+def seconds_since_start(process_identity: Identity) -> float | None:
     """Return how long ago a process started, by a clock that cannot be set; None if before the last boot."""
-    if who.boot != boot_id():
+    if process_identity.boot != boot_id():
         return None
-    started = who.start_ticks / os.sysconf("SC_CLK_TCK")
+    started = process_identity.start_ticks / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
@@ -125,12 +125,12 @@ def is_stopped(pid: int) -> bool:
     )
 
 
-def has_signal_handler(pid: int, number: signal.Signals) -> bool:
+def has_signal_handler(pid: int, signal_number: signal.Signals) -> bool:
     """Return whether a process has a handler of its own for a signal."""
-    return _is_in_signal_mask(pid, "SigCgt", number)
+    return _is_in_signal_mask(pid, "SigCgt", signal_number)
 
 
-def _is_in_signal_mask(pid: int, mask: str, number: signal.Signals) -> bool:
+def _is_in_signal_mask(pid: int, mask: str, signal_number: signal.Signals) -> bool:
     """Return whether a signal is in one of the masks of /proc/<pid>/status."""
     try:
         status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
@@ -138,7 +138,7 @@ def _is_in_signal_mask(pid: int, mask: str, number: signal.Signals) -> bool:
         return False
     start = f"{mask}:"
     masks = (line[len(start) :] for line in status.splitlines() if line.startswith(start))
-    return bool(int(next(masks, "0"), 16) >> (number - 1) & 1)
+    return bool(int(next(masks, "0"), 16) >> (signal_number - 1) & 1)
 
 
 def _has_stopped_thread(pid: int) -> bool:
@@ -151,10 +151,14 @@ def _has_stopped_thread(pid: int) -> bool:
     return any(stat is not None and stat[0] in {"T", "t"} for stat in stats)
 
 
-def parent_of(who: Identity) -> int | None:
+def parent_of(process_identity: Identity) -> int | None:
     """Return the parent of exactly this process, also after its end until it is reaped; None if there is none."""
-    stat = stat_fields(who.pid, include_ended=True)
-    return int(stat[_PARENT]) if stat and identity(who.pid, include_ended=True) == who else None
+    stat = stat_fields(process_identity.pid, include_ended=True)
+    return (
+        int(stat[_PARENT])
+        if stat and identity(process_identity.pid, include_ended=True) == process_identity
+        else None
+    )
 
 
 def stat_fields(pid: int, file: str = "stat", *, include_ended: bool = False) -> list[str] | None:
@@ -182,24 +186,29 @@ def identity_from_record(record: dict[str, Json] | None) -> Identity | None:
     return None
 
 
-def is_alive(who: Identity) -> bool:
+def is_alive(process_identity: Identity) -> bool:
     """Return whether exactly this process still runs: pid, its namespace, start time and boot agree."""
-    return not who.is_foreign_namespace and identity(who.pid) == who
+    return (
+        not process_identity.is_foreign_namespace
+        and identity(process_identity.pid) == process_identity
+    )
 
 
-def open_pidfd(who: Identity) -> int | None:
-    """Return a descriptor that becomes readable when `who` ends, or None when it has ended.
+def open_pidfd(process_identity: Identity) -> int | None:
+    """Return a descriptor that becomes readable when `process_identity` ends, or None when it has ended.
 
     Raises:
         OSError: there are too many open files.
     """
     try:
-        descriptor = os.pidfd_open(who.pid)
+        descriptor = os.pidfd_open(process_identity.pid)
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # it may live
             raise
         return None  # it has ended; or its pid is 0, which is not a process
-    if is_alive(who):  # checked after opening: the descriptor cannot be another's any more
+    if is_alive(
+        process_identity
+    ):  # checked after opening: the descriptor cannot be another's any more
         return descriptor
     os.close(descriptor)
     return None

@@ -101,7 +101,11 @@ def find_named_paths(words: Collection[str], start: Start, set_path: str) -> dic
     for key, word in _keys_of(words, start, set_path):
         if not is_python(word) and not any(map(_is_executable, _paths_in(folders, word, start))):
             continue  # the words of a long sweep are not looked up in all of PATH
-        path = key if "/" in word else _find_in(_search_path(start, set_path), word, start.folder)
+        path = (
+            key
+            if "/" in word
+            else _find_executable(_search_path(start, set_path), word, start.folder)
+        )
         if _is_executable(path) and _is_of_environment(word, path, folders):
             found[key] = path
     return found
@@ -263,7 +267,7 @@ def _walk(argv: Sequence[str], start: Start, find: _Find) -> tuple[str, ...]:
             if is_shell(word) or _is_of_environment(word, path, folders):
                 find(path, word, path if _is_executable(path) else "")
             return path, word
-        present = _find_in(search_path, word, start.folder)
+        present = _find_executable(search_path, word, start.folder)
         path = find(_key_of(word, own_path), word, present)
         return path, word if path == present else path
 
@@ -311,7 +315,7 @@ def _resolve(word: str, start: Start) -> str:
     return os.path.normpath(os.path.join(start.folder, word))  # noqa: PTH118  # for each start
 
 
-def _find_in(search_path: str, word: str, folder: str) -> str:
+def _find_executable(search_path: str, word: str, folder: str) -> str:
     for place in search_path.split(os.pathsep):
         path = os.path.join(folder, place, word)  # noqa: PTH118  # several for each start
         if _is_executable(path):

@@ -16,12 +16,12 @@ class Unreadable(ValueError):
     """A stored record cannot be decoded; the message names the part."""
 
 
-def parse_record(text: str, what: str) -> dict[str, Any]:
+def parse_record(text: str, subject: str) -> dict[str, Any]:
     """Return a stored record.
 
     Args:
         text: as it was stored.
-        what: whose record it is.
+        subject: whose record it is.
 
     Raises:
         Unreadable: the text is none.
@@ -29,35 +29,35 @@ def parse_record(text: str, what: str) -> dict[str, Any]:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{what} is not JSON") from error
+        raise Unreadable(f"{subject} is not JSON") from error
     if not isinstance(record, dict):
-        raise Unreadable(f"{what} is not a JSON object")
+        raise Unreadable(f"{subject} is not a JSON object")
     return record
 
 
-def restore_fields(kind: type[Part], record: object, what: str) -> Part:
+def restore_fields(kind: type[Part], record: object, subject: str) -> Part:
     """Return the NamedTuple or dataclass whose fields were stored as a record.
 
     Raises:
         Unreadable: it has an unknown field, a known one of another type, or lacks one.
     """
     if not isinstance(record, dict | Mapping):  # a dict is known at once, a Mapping is looked up
-        raise Unreadable(f"{what} is not a JSON object")
+        raise Unreadable(f"{subject} is not a JSON object")
     types, required = _field_types(kind)  # type: ignore[arg-type]  # a class can be hashed
     for name, value in record.items():
         if name not in types:
-            raise Unreadable(f"{name!r} of {what} is unknown to launcher {__version__}")
+            raise Unreadable(f"{name!r} of {subject} is unknown to launcher {__version__}")
         fitting = types[name]
         # a bool is an int of Python, but not of JSON
         if not isinstance(value, fitting) or (isinstance(value, bool) and bool not in fitting):
-            raise Unreadable(f"{name!r} of {what} has the wrong type: {str(value)[:40]!r}")
+            raise Unreadable(f"{name!r} of {subject} has the wrong type: {str(value)[:40]!r}")
     for name in required:
         if name not in record:
-            raise Unreadable(f"{what} has no {name!r}")
+            raise Unreadable(f"{subject} has no {name!r}")
     return kind(**record)
 
 
-def restore_known_fields(kind: type[Part], record: object, what: str) -> Part:
+def restore_known_fields(kind: type[Part], record: object, subject: str) -> Part:
     """Return what is known of such a record, where nothing depends on the rest.
 
     Raises:
@@ -66,7 +66,7 @@ def restore_known_fields(kind: type[Part], record: object, what: str) -> Part:
     fields_of = record if isinstance(record, Mapping) else {}
     names, _ = _field_types(kind)  # type: ignore[arg-type]  # as above
     return restore_fields(
-        kind, {name: fields_of[name] for name in names if name in fields_of}, what
+        kind, {name: fields_of[name] for name in names if name in fields_of}, subject
     )
 
 
@@ -93,7 +93,7 @@ def _names_with_default(kind: Any) -> Container[str]:
     }
 
 
-def read_texts(value: object, what: str) -> tuple[str, ...]:
+def read_texts(value: object, subject: str) -> tuple[str, ...]:
     """Return a list of texts.
 
     Raises:
@@ -101,4 +101,4 @@ def read_texts(value: object, what: str) -> tuple[str, ...]:
     """
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    raise Unreadable(f"{what} is not a list of strings")
+    raise Unreadable(f"{subject} is not a list of strings")

@@ -97,11 +97,13 @@ def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
         # the names of a program keep each value that differs
         if distinct and not any(map(_is_swept, family)):
             continue
-        times = Counter(part for parts in family.values() for part in set(_in_place(parts)))
+        times = Counter(
+            part for parts in family.values() for part in set(_with_preceding_words(parts))
+        )
         for name, parts in family.items():
             if shown[name] == name:
                 continue
-            shared: list[float] = [times[part] for part in _in_place(parts)]
+            shared: list[float] = [times[part] for part in _with_preceding_words(parts)]
             if _is_swept(name):
                 _keep_parameters(parts, shared, len(family))
             shown[name] = _without_shared(parts, shared, width)
@@ -127,7 +129,7 @@ def _keep_parameters(parts: Sequence[str], parameters: list[float], family: int)
             parameters[at + 1] -= 0.75
 
 
-def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
+def _with_preceding_words(parts: Iterable[str]) -> list[tuple[str, str]]:
     """Return each part of a name with the word before it: the same number may mean another thing."""
     word = ""
     places = []

@@ -39,7 +39,7 @@ def done(store: Store, home: Home, spec: Spec, accuracy: float) -> int:
     attempt.folder.mkdir(parents=True)
     order = attempt_spec_text(
         job=job,
-        number=claim.number,
+        attempt_number=claim.number,
         device="cpu",
         cpus=1,
         spec_text=claim.spec_text,

@@ -286,7 +286,7 @@ def test_job_finds_its_own_queue(home: Home) -> None:
     for entry, claims in ({"argv": ["true"]}, "/claims"), (settings, "/own"):
         text = attempt_spec_text(
             job=1,
-            number=1,
+            attempt_number=1,
             device="cpu",
             cpus=1,
             queue_variables=queue,

@@ -263,13 +263,13 @@ def _open_call(call: Call) -> Iterator[BinaryIO]:
 
 def call_text(name: str, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> str:
     """Return a call as Python code. The type replaces an argument that is not short: `train(0.1, <ndarray>)`."""
-    words = [_short(value) for value in arguments]
-    words += [f"{key}={_short(value)}" for key, value in keywords.items()]
+    words = [_short_text(value) for value in arguments]
+    words += [f"{key}={_short_text(value)}" for key, value in keywords.items()]
     text = f"{name}({', '.join(words)})"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def _short(value: object) -> str:
+def _short_text(value: object) -> str:
     match value:
         case None | bool():
             return str(value)

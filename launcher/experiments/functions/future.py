@@ -377,15 +377,15 @@ class Watcher(threading.Thread):
                 future.give_up(error)
 
     def _follow(self, tracker: JobTracker) -> None:
-        while self._look(
+        while self._poll_jobs(
             tracker
         ):  # its variables are gone while this thread waits: results must not be kept
             self._came.wait(tracker.poll_interval_s)
             self._came.clear()
 
-    def _look(self, tracker: JobTracker) -> bool:
+    def _poll_jobs(self, tracker: JobTracker) -> bool:
         """Pass the new states of jobs to their futures; return False if there is no job left to follow."""
-        new = self._take_new()
+        new = self._take_added_futures()
         if self._over:
             return False
         with _asking:
@@ -410,7 +410,7 @@ class Watcher(threading.Thread):
         self.queue_stopped = tracker.is_queue_stopped
         return True
 
-    def _take_new(self) -> list[Future[Any]]:
+    def _take_added_futures(self) -> list[Future[Any]]:
         """Return the added futures. The thread ends if there is no job left to follow."""
         with self._lock:
             new, self._new = self._new, []

@@ -112,14 +112,14 @@ def spell_as_python(name: str, value: str) -> str:
     return f"{name}={value!r}" if value else name
 
 
-def _read(name: str, takes: ValueType, value: object) -> object:
+def _read(name: str, value_type: ValueType, value: object) -> object:
     try:
-        return takes.read(_text(takes, value), time.time())
+        return value_type.read(_text(value_type, value), time.time())
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
 
 
-def _text(takes: ValueType, value: object) -> str:
+def _text(value_type: ValueType, value: object) -> str:
     """Return a value of Python as a task file has it.
 
     Raises:
@@ -127,25 +127,25 @@ def _text(takes: ValueType, value: object) -> str:
     """
     match value:
         case bool():
-            return str(value).lower() if takes is TRUTH else str(value)
-        case timedelta() if takes.unit == "s":
-            return _seconds(takes, value.total_seconds(), value)
-        case int() | float() if takes.unit == "s":
-            return _seconds(takes, value, value)
-        case datetime() if takes is MOMENT:
+            return str(value).lower() if value_type is TRUTH else str(value)
+        case timedelta() if value_type.unit == "s":
+            return _seconds(value_type, value.total_seconds(), value)
+        case int() | float() if value_type.unit == "s":
+            return _seconds(value_type, value, value)
+        case datetime() if value_type is MOMENT:
             return value.isoformat()
-        case list() | tuple() if takes.is_list:
+        case list() | tuple() if value_type.is_list:
             return ",".join(map(str, value))
-        case int() | float() if takes.unit == "B" and 0 < value < _FEWEST_BYTES:
+        case int() | float() if value_type.unit == "B" and 0 < value < _FEWEST_BYTES:
             raise UsageError(
                 f"{value!r} means {value!r} bytes. Write '{value!r}GiB', or {value!r} * 2**30 for GiB"
             )
         case int() | float():
-            return f"{value}{takes.unit}"
+            return f"{value}{value_type.unit}"
     return str(value)
 
 
-def _seconds(takes: ValueType, span_s: float, value: object) -> str:
+def _seconds(value_type: ValueType, span_s: float, value: object) -> str:
     """Return a stretch of time as a text.
 
     Raises:
@@ -153,8 +153,8 @@ def _seconds(takes: ValueType, span_s: float, value: object) -> str:
     """
     if not span_s >= 0:  # not a number, neither
         raise UsageError(f"expected a time of at least 0 s, got {value!r}")
-    if takes.most is not None and span_s > takes.most:
-        raise UsageError(f"expected at most {takes.most / 3600:,.0f}h, got {value!r:.80}")
+    if value_type.most is not None and span_s > value_type.most:
+        raise UsageError(f"expected at most {value_type.most / 3600:,.0f}h, got {value!r:.80}")
     return f"{span_s:f}s"
 
 

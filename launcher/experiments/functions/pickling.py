@@ -78,11 +78,11 @@ def _reduced_dispatch(function: Any) -> tuple[object, ...]:
 def empty_dispatch(name: str) -> Callable[..., object]:
     """Return a function without implementations; pickles refer to this function by name."""
 
-    def missing(*arguments: object) -> object:
+    def refuse_call(*arguments: object) -> object:
         raise NotImplementedError(arguments)
 
-    missing.__name__ = name
-    return functools.singledispatch(missing)
+    refuse_call.__name__ = name
+    return functools.singledispatch(refuse_call)
 
 
 def set_implementations(function: Any, registry: Mapping[type, Callable[..., object]]) -> None:
@@ -92,12 +92,12 @@ def set_implementations(function: Any, registry: Mapping[type, Callable[..., obj
     functools.update_wrapper(function, registry[object])
 
 
-def load(file: BinaryIO, what: str) -> Any:
+def load(file: BinaryIO, subject: str) -> Any:
     """Return the next value of a file that `dump` wrote, and nobody else.
 
     Args:
         file: which is read.
-        what: names the value in a message, and where it is loaded.
+        subject: names the value in a message, and where it is loaded.
 
     Raises:
         CannotLoad: it cannot be made again, such as for the lack of a module; caused by the error.
@@ -108,13 +108,13 @@ def load(file: BinaryIO, what: str) -> Any:
         raise
     except Exception as error:  # whatever the functions raise that a pickle calls
         words = f"{type(error).__name__}: {error}"
-        raise CannotLoad(f"{what}: {words}") from error
+        raise CannotLoad(f"{subject}: {words}") from error
 
 
 def dump(
     value: object,
     file: Writable,
-    what: str,
+    subject: str,
     remedy: str,
     parts: Parts = (),
     *,
@@ -125,7 +125,7 @@ def dump(
     Args:
         value: what is pickled.
         file: which is written to.
-        what: names the value in a message.
+        subject: names the value in a message.
         remedy: says there what to do.
         parts: named parts of the value, to find the cause of an error. If empty, those that Python shows.
         pickler: makes the pickle.
@@ -142,7 +142,7 @@ def dump(
         words = str(error).partition("\n")[0][:_LONGEST] or type(error).__name__
         path, culprit = _culprit(value, parts, pickler)
         blame = f"{path or 'it'} is of type {_type_name(culprit)} ({words})"
-        raise CannotPickle(f"{what} cannot be pickled: {blame}. {remedy}.") from error
+        raise CannotPickle(f"{subject} cannot be pickled: {blame}. {remedy}.") from error
 
 
 def _type_name(value: object) -> str:

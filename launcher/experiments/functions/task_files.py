@@ -224,7 +224,7 @@ def bar(*, show: bool) -> Iterator[Show]:
         handle = display.display(display.HTML(""), display_id=True)
         yield lambda states: handle.update(display.HTML(html(states)))
     elif show and sys.stderr.isatty():
-        with _in_terminal() as shown:
+        with _show_in_terminal() as shown:
             yield shown
     else:
         yield lambda _: None
@@ -238,7 +238,7 @@ def html(states: States) -> str:
 
 
 @contextmanager
-def _in_terminal() -> Iterator[Show]:
+def _show_in_terminal() -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -312,14 +312,14 @@ def _states(tracker: JobTracker) -> dict[int, State]:
 
 
 def numbers_of(
-    jobs: object, expected_kind: str, of_run: Callable[[str], list[int]] | None = None
+    jobs: object, expected_kind: str, jobs_of_run: Callable[[str], list[int]] | None = None
 ) -> list[int]:
     """Return the numbers of jobs, each once.
 
     Args:
         jobs: futures, runs, numbers, or several of these.
         expected_kind: the error message for other values.
-        of_run: returns the numbers of a run by its name. None if names are not accepted.
+        jobs_of_run: returns the numbers of a run by its name. None if names are not accepted.
 
     Raises:
         UsageError: they are something else, or there is no such run.
@@ -331,11 +331,11 @@ def numbers_of(
             return [*jobs.jobs]
         case int() if not isinstance(jobs, bool):
             return [jobs]
-        case str() if of_run is not None:
-            return of_run(jobs)
+        case str() if jobs_of_run is not None:
+            return jobs_of_run(jobs)
         case Iterable() if not isinstance(jobs, str):
             several = (
-                number for each in jobs for number in numbers_of(each, expected_kind, of_run)
+                number for each in jobs for number in numbers_of(each, expected_kind, jobs_of_run)
             )
             return [*dict.fromkeys(several)]
     raise UsageError(f"{expected_kind}, got {jobs!r:.80}")

@@ -199,7 +199,8 @@ class StepNames:
         return tuple(
             step.name
             for step in steps
-            if step.model is None and has_values(step.swept, wanted, _comparable(_is_program(step)))
+            if step.model is None
+            and has_values(step.swept, wanted, _choose_comparison(_is_program(step)))
         )
 
     def matching_names(self, text: str, step: PlannedStep) -> Iterable[str]:
@@ -218,7 +219,7 @@ class StepNames:
             by_values: _TiedNames = {}
             for other in (self._step_by_name[name] for name in meant):
                 ties = is_program or _is_program(other)
-                comparable = _comparable(is_program and _is_program(other))
+                comparable = _choose_comparison(is_program and _is_program(other))
                 pairs = [(key, value) for key, value in other.swept if ties and key in own]
                 of_keys = by_values.setdefault((comparable, tuple(key for key, _ in pairs)), {})
                 of_keys.setdefault(tuple(comparable(value) for _, value in pairs), []).append(
@@ -245,7 +246,7 @@ class StepNames:
         )
 
 
-def _comparable(are_texts: bool) -> Comparable:
+def _choose_comparison(are_texts: bool) -> Comparable:
     """Return the function that compares swept values: those of programs are texts, others are settings."""
     return comparable_text if are_texts else comparable_value
 
@@ -465,7 +466,7 @@ class DependencyGraph:
             if folder is None:
                 continue
             maker = self._output_folders[folder]
-            both = self._short(path), f"{self._short(folder)}/"
+            both = self._relative_path(path), f"{self._relative_path(folder)}/"
             message = f"{step.name} would write {both[0]}, and {maker} would write {both[1]}"
             hint = "let one of them write to another folder"
             if maker == step.name:
@@ -487,7 +488,7 @@ class DependencyGraph:
             if is_folder:
                 fault = "a folder"
                 hint = "add / to its name if the program reads all of it, or name files in it"
-            message = f"inputs: {self._short(path)!r} is {fault} that {maker} makes"
+            message = f"inputs: {self._relative_path(path)!r} is {fault} that {maker} makes"
             self.problems.add_error(self._place(step, path, path), INPUTS, message, hint)
 
     def _check_files(self, prepared_step: PreparedStep) -> None:
@@ -526,18 +527,21 @@ class DependencyGraph:
                 elif setting == OUTPUTS and not fault:
                     fault, hint = self._overlap_fault(prepared_step, self._locate(path))
                 if fault:
-                    message = f"{setting}: {self._short(str(path))!r} {fault}"
+                    message = f"{setting}: {self._relative_path(str(path))!r} {fault}"
                     self.problems.add_error(at, setting, message, hint)
 
     def _overlap_fault(self, prepared_step: PreparedStep, path: str) -> tuple[str, str]:
         """Return why an output of a program overlaps with its inputs, with a remedy; '' if it does not."""
         hint = "let it write to another folder"
         for folder in self._named_folders(prepared_step, INPUTS).intersection(folders_above(path)):
-            return f"is in the input {self._short(folder)}/ of the same program", hint
+            return f"is in the input {self._relative_path(folder)}/ of the same program", hint
         if path in self._named_folders(prepared_step, OUTPUTS):
             for read in (self._locate(file.path) for file in prepared_step.inputs):
                 if path in folders_above(read):
-                    return f"contains the input {self._short(read)} of the same program", hint
+                    return (
+                        f"contains the input {self._relative_path(read)} of the same program",
+                        hint,
+                    )
         return "", ""
 
     def _sort_by_dependencies(
@@ -763,26 +767,28 @@ class DependencyGraph:
         first, several = lacks[0], len(lacks) > 1
         notes = [f"read by {_first_names(first.jobs)}"]
         if several:
-            notes = [f"{lack.what}: {self._short(lack.path)}" for lack in lacks[:MOST_LISTED]]
+            notes = [
+                f"{lack.what}: {self._relative_path(lack.path)}" for lack in lacks[:MOST_LISTED]
+            ]
         if len(lacks) > MOST_LISTED:
             notes.append(f"and {len(lacks) - MOST_LISTED} more")
         if program := first.program:
             them = "them" if several else "it"
             what = f"{len(lacks)} inputs are" if several else f"{first.what} is"
             message = f"{what} not there yet"
-            message += "" if several else f": {self._short(first.path)}"
+            message += "" if several else f": {self._relative_path(first.path)}"
             message += f"; {program} runs first and must make {them}"
             hint = f"if {program} is done, run it again: launcher retry --force {program}"
             warnings.add_warning(first.place, EXPECTED_CODE, message, hint, *notes)
             return
-        message = f"{first.what} is missing, and no job makes it: {self._short(first.path)}"
+        message = f"{first.what} is missing, and no job makes it: {self._relative_path(first.path)}"
         if several:
             message = f"{len(lacks)} inputs are missing, and no job makes them"
         remedies = dict.fromkeys(lack.remedy for lack in lacks if lack.remedy)
         remedies |= dict.fromkeys(
             note for lack in lacks if (note := self._sibling_folders_note(lack.path))
         )
-        names = (self._short(lack.path) for lack in lacks)
+        names = (self._relative_path(lack.path) for lack in lacks)
         file = first.place.file
         notes += [
             note
@@ -812,10 +818,12 @@ class DependencyGraph:
             if made := self._folders.get(within):
                 alike = [other for other in made if other.partition("@")[0] == name] or [*made]
                 more = ", …" if len(alike) > MOST_LISTED else ""
-                return f"made in {self._short(within)}: {', '.join(alike[:MOST_LISTED])}{more}"
+                return (
+                    f"made in {self._relative_path(within)}: {', '.join(alike[:MOST_LISTED])}{more}"
+                )
         return ""
 
-    def _short(self, path: str) -> str:
+    def _relative_path(self, path: str) -> str:
         root = self._disk.real.locate(f"{self._disk.root}/.")[:-1]
         return path.removeprefix(f"{self._disk.root}/").removeprefix(root)
 

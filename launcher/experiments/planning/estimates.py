@@ -15,7 +15,7 @@ from launcher.queue.scheduler.policy.vram_request import estimate_vram
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import JobRow
 from launcher.queue.store.usage import UsageLookup, no_usage
-from launcher.queue.store.usage_records import program_by
+from launcher.queue.store.usage_records import program_of_signature
 from launcher.system.files import Json
 from launcher.system.units import median
 
@@ -167,7 +167,7 @@ def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
     alike = history.find_similar(job)
     if alike is None and job.resources.works_on_gpu(machine_has_gpu=history.gpus):
         # this is the usage of a program, with any numbers
-        usage = history.usage(job.signature, program_by(job.signature, job.argv))
+        usage = history.usage(job.signature, program_of_signature(job.signature, job.argv))
         alike = _SimilarJobs(seconds=[*usage.seconds]) if usage.is_own and usage.seconds else None
     elif alike is None:
         alike = history.with_other_numbers(job)
@@ -190,7 +190,7 @@ def _estimate_memory(job: PlannedJob, history: RuntimeHistory) -> tuple[int | No
         return None, 0
     asked, exact = job.resources.vram, is_exact_signature(job.signature)
     lesson = estimate_vram(
-        history.usage(job.signature, program_by(job.signature, job.argv)),
+        history.usage(job.signature, program_of_signature(job.signature, job.argv)),
         exact=exact,
         numbers=None if exact else ignored_numbers(job.argv),
     )

@@ -48,7 +48,7 @@ from launcher.queue.store.lanes import Lane, rank_of, visible_devices
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import ReadyJob
 from launcher.queue.store.usage import Usage, UsageLookup, no_usage
-from launcher.queue.store.usage_records import program_by
+from launcher.queue.store.usage_records import program_of_signature
 from launcher.system import memory
 from launcher.system.config import read_table
 from launcher.system.environment import owners_environment
@@ -243,7 +243,7 @@ def _build_ready_job(
         lane_id=0,
         lane=_build_lane(job, machine_state),
         numbers=None if is_exact_signature(job.signature) else ignored_numbers(job.argv),
-        program=program_by(job.signature, job.argv),
+        program=program_of_signature(job.signature, job.argv),
         priority=job.priority,
         account=machine_state.account,
     )

@@ -60,7 +60,7 @@ def resolve_inputs(
     patterns = [
         prepared
         for prepared in steps
-        if not prepared.step.kind.entry and any(map(is_pattern_or_outputs, _names(prepared)))
+        if not prepared.step.kind.entry and any(map(is_pattern_or_outputs, _input_names(prepared)))
     ]
     if not patterns:
         return {}
@@ -68,7 +68,7 @@ def resolve_inputs(
     return {prepared.step.name: resolver.resolve(prepared) for prepared in patterns}
 
 
-def _names(prepared_step: PreparedStep) -> Sequence[str]:
+def _input_names(prepared_step: PreparedStep) -> Sequence[str]:
     names = prepared_step.step.settings.values.get(INPUTS)
     return [*map(str, names)] if isinstance(names, list) else []
 
@@ -96,7 +96,7 @@ class _InputResolver:
         step = prepared_step.step
         nodes = as_list(step.settings.given[INPUTS].node)
         texts, paths = (
-            _names(prepared_step),
+            _input_names(prepared_step),
             [os.path.normpath(file.path) for file in prepared_step.inputs],
         )
         files: dict[str, _File] = {}
@@ -130,9 +130,7 @@ class _InputResolver:
             self._problems.add_error(node, _CODE, message, "write * once for each folder")
             return
         elif around := folder_around(path, made):
-            message = (
-                f"inputs: {text!r} matches files in {self._short(around)!r}, which a job makes"
-            )
+            message = f"inputs: {text!r} matches files in {self._relative_path(around)!r}, which a job makes"
             hint = "write this folder, or the whole name of a file in it"
             self._problems.add_error(node, _CODE, message, hint)
             return
@@ -143,9 +141,7 @@ class _InputResolver:
                 hint = "list the files as outputs of the program that makes them"
                 self._problems.add_error(node, _CODE, message, hint)
         if both := [each for each in found if self._disk.real.locate(each) in own]:
-            message = (
-                f"inputs: {text!r} matches {self._short(both[0])!r}, which {step.name} makes itself"
-            )
+            message = f"inputs: {text!r} matches {self._relative_path(both[0])!r}, which {step.name} makes itself"
             hint = "write a pattern that does not match its outputs, or another output"
             self._problems.add_error(node, _CODE, message, hint)
             return
@@ -172,5 +168,5 @@ class _InputResolver:
             self._problems.add_error(node, _CODE, message, hint)
         return sorted({*found})
 
-    def _short(self, path: str) -> str:
+    def _relative_path(self, path: str) -> str:
         return path.removeprefix(f"{self._disk.root}/")

@@ -45,13 +45,13 @@ class KnownIdentities:
         if plan.index is not None:  # thousands of jobs have the same code
             self._code, self._words = cache(plan.index.code), cache(plan.index.words)
 
-    def as_queued(self, job: PlannedJob) -> PlannedJob:
+    def identify_as_queued(self, job: PlannedJob) -> PlannedJob:
         """Return a job as recorded in the queue; with the hash of its row, if only unused plug-ins are new."""
-        whole = self.as_new(job)
+        whole = self.identify_as_new(job)
         identity = self._match_row(whole.identity, job.settings)
         return whole if identity is whole.identity else whole._replace(identity=identity)
 
-    def as_new(self, job: PlannedJob) -> PlannedJob:
+    def identify_as_new(self, job: PlannedJob) -> PlannedJob:
         """Return a job as it is queued when it has to run: with all that it would be done with now."""
         identity = self._with_needs(job.identity)
         return job if identity is job.identity else job._replace(identity=identity)
@@ -59,7 +59,7 @@ class KnownIdentities:
     def decide(self, planned_job: PlannedJob, job: PlannedJob) -> None:
         """Record the identity that the queue will have for a planned job."""
         self._decided[planned_job.name, planned_job.hash] = job.identity
-        if job.hash == self.as_new(planned_job).hash:
+        if job.hash == self.identify_as_new(planned_job).hash:
             self._unchanged.pop(planned_job.name, None)
 
     def _with_needs(self, identity: JobIdentity) -> JobIdentity:

@@ -427,7 +427,7 @@ class PlannedModels:
         labels = None if request.labels_kind is None else request.variant.labels_settings
         named = (request.reader.name, last.data)
         if named not in self._images_of:  # a sweep makes many models from the same data
-            self._images_of[named] = str(canonical(_images(request.reader, last.data)))
+            self._images_of[named] = str(canonical(_images_of_kind(request.reader, last.data)))
         parts = [
             request.entry.kind.name,
             None if planned_model.base is None else str(planned_model.base),
@@ -451,7 +451,7 @@ class PlannedModels:
     def _meanings(self, model: ModelId) -> Iterator[str]:
         for reader in self._readers.values():
             try:
-                yield str(normalise(model, partial(_images, reader)))
+                yield str(normalise(model, partial(_images_of_kind, reader)))
             except UnknownName:
                 continue
 
@@ -471,7 +471,7 @@ class PlannedModels:
             errors: list[UnknownName] = []
             for reader in self._readers.values():
                 try:
-                    _images(reader, stage.data)
+                    _images_of_kind(reader, stage.data)
                 except UnknownName as error:
                     errors.append(error)
             if errors and len(errors) == len(self._readers):  # else one of the kinds knows the word
@@ -519,7 +519,7 @@ def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
     return ModelId((*planned.stages[:-1], replace(planned.last, variant=tuple(variant.items()))))
 
 
-def _images(kind: Kind, data: DataId) -> DataId:
+def _images_of_kind(kind: Kind, data: DataId) -> DataId:
     return kind.elementary(kind.images(data))
 
 

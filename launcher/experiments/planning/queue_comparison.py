@@ -217,7 +217,10 @@ class _Comparer:
         Raises:
             UsageError: it was done with other settings, or is not done yet.
         """
-        job, row = self._identities.as_queued(planned_job), self._rows.get(planned_job.name)
+        job, row = (
+            self._identities.identify_as_queued(planned_job),
+            self._rows.get(planned_job.name),
+        )
         is_other_code = row is not None and self._is_other_code(planned_job, job, row)
         if row is not None and is_other_code and accept_code:
             self.accepted.add(job.name)
@@ -234,13 +237,16 @@ class _Comparer:
         """
         compared = self._compare_job(planned_job, accept_code=accept_code)
         if compared.action is Action.RUN:
-            compared = compared._replace(job=self._identities.as_new(planned_job))
+            compared = compared._replace(job=self._identities.identify_as_new(planned_job))
         self._identities.decide(planned_job, compared.job)
         self._jobs[planned_job.name] = compared
         return compared
 
     def _compare_job(self, planned_job: PlannedJob, *, accept_code: bool) -> ComparedJob:
-        job, row = self._identities.as_queued(planned_job), self._rows.get(planned_job.name)
+        job, row = (
+            self._identities.identify_as_queued(planned_job),
+            self._rows.get(planned_job.name),
+        )
         if row is None:
             return ComparedJob(job, Action.RUN, "new", "new")
         if row.state_reason.code is ReasonCode.PRUNED:

@@ -383,7 +383,7 @@ def yaml_text(value: Json) -> str:
     """Return a setting's value as one line of YAML."""
     match value:
         case str():
-            return value if _is_plain(value) else f'"{"".join(map(_escape, value))}"'
+            return value if _is_plain_text(value) else f'"{"".join(map(_escape, value))}"'
         case list() | tuple():
             return f"[{', '.join(map(yaml_text, value))}]"
         case dict():
@@ -399,7 +399,7 @@ def _escape(char: str) -> str:
     return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
-def _is_plain(text: str) -> bool:
+def _is_plain_text(text: str) -> bool:
     """Return whether a text needs no quotes in YAML, including YAML 1.1."""
     if text.lower() in TRUTHS:
         return False

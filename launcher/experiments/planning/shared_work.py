@@ -41,7 +41,7 @@ def shares(
     to_do: Collection[str],
     kinds: Mapping[str, Kind],
     words: Words,
-    complete: Complete,
+    build_job: Complete,
 ) -> tuple[SharedJobPlan, ...]:
     """Return the jobs that do once what two or more jobs repeat.
 
@@ -50,7 +50,7 @@ def shares(
         to_do: names of the jobs that are not done yet.
         kinds: by name, those of the role `shared` among them.
         words: the user's own.
-        complete: makes the planned job.
+        build_job: makes the planned job.
     """
     # by kind and key, then by part
     works: dict[tuple[str, Hashable], dict[Hashable, list[_WorkUser]]] = {}
@@ -70,7 +70,7 @@ def shares(
             if len(using := [user for user in users if user.name in to_do]) > 1
         }
         if repeated:
-            share = _build_shared_job(kinds[name].with_words(words), repeated, made, complete)
+            share = _build_shared_job(kinds[name].with_words(words), repeated, made, build_job)
             made[share.job.name] = share
     return tuple(made.values())
 
@@ -79,7 +79,7 @@ def _build_shared_job(
     kind: Kind,
     users_by_work: Mapping[Hashable, Sequence[_WorkUser]],
     taken_names: Collection[str],
-    complete: Complete,
+    build_job: Complete,
 ) -> SharedJobPlan:
     """Return the job that does some parts once.
 
@@ -87,7 +87,7 @@ def _build_shared_job(
         kind: of the job.
         users_by_work: the parts, with those that do each of them.
         taken_names: names of other jobs.
-        complete: makes the planned job.
+        build_job: makes the planned job.
     """
     sharing = cast(SharesWork, kind)
     parts = [_part(part, users) for part, users in users_by_work.items()]
@@ -95,7 +95,7 @@ def _build_shared_job(
     first = next(iter(users_by_work.values()))[0].prepared.step
     name = _free_name(f"{kind.name}/{shared.name}", taken_names)
     return SharedJobPlan(
-        job=complete(kind, name, first, shared),
+        job=build_job(kind, name, first, shared),
         users=frozenset(user.name for users in users_by_work.values() for user in users),
         savings=_savings(kind, shared, [*zip(parts, users_by_work.values(), strict=True)]),
     )

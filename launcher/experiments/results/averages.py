@@ -124,7 +124,7 @@ def average_over(
         group = _newest_rows(every, names, results.programs)
         repeated += len(every) - len(group)
         if POOLED in group[0]:
-            fitting = _absent_of_same_data(by_model.get(group[0].get(MODEL), ()), group[0], names)
+            fitting = _select_absent_tests(by_model.get(group[0].get(MODEL), ()), group[0], names)
         else:
             fitting = by_key.get(key, ())
         missing = MissingValues(noun, _reasons(group, fitting, names))
@@ -205,7 +205,7 @@ def _group_by_key(
     return grouped
 
 
-def _absent_of_same_data(
+def _select_absent_tests(
     absent: Sequence[AbsentRow], first: Row, names: Sequence[str]
 ) -> Sequence[AbsentRow]:
     """Return the tests without a result that would belong to a mean of tests.
@@ -270,7 +270,7 @@ def _remove_settings(row: Row, names: Sequence[str], settings: Mapping[str, str]
     model = row.get(MODEL)
     parsed = read_model(model) if isinstance(model, str) else None
     if parsed is not None:
-        named[MODEL] = "#".join(_stage_without(stage, keys) for stage in parsed.stages)
+        named[MODEL] = "#".join(_drop_from_stage(stage, keys) for stage in parsed.stages)
     for name in (DATA, MODIFIER):
         if isinstance(text := row.get(name), str):
             condition = _drop_settings(condition_of_test(text), keys)
@@ -280,7 +280,7 @@ def _remove_settings(row: Row, names: Sequence[str], settings: Mapping[str, str]
     return named
 
 
-def _stage_without(stage: Stage, keys: set[str]) -> str:
+def _drop_from_stage(stage: Stage, keys: set[str]) -> str:
     variant = tuple(pair for pair in stage.variant if pair[0] not in keys)
     text = str(
         replace(
@@ -318,7 +318,7 @@ def _merge_rows(
 ) -> Row:
     """Merge rows into one: their common values, and statistics of their numbers."""
     first, count = group[0], len(group)
-    joined: dict[str, Any] = {name: _common(group, name) for name in columns if name in first}
+    joined: dict[str, Any] = {name: _common_value(group, name) for name in columns if name in first}
     joined[COUNT] = count
     joined[EXPECTED] = count + sum(missing_values.why.values())
     joined[NOTE] = missing_values.note(count) if missing_values.why else None
@@ -329,7 +329,7 @@ def _merge_rows(
             continue
         numbers = [metric.value for row in group if (metric := read_metric(row.get(name)))]
         whole = all(isinstance(row.get(name), int) for row in group)
-        same = _common(group, name)
+        same = _common_value(group, name)
         if whole and same is not None:  # such as a number of images
             joined[name] = same
         elif numbers:
@@ -353,7 +353,7 @@ def _row_without_values(
     """Return the row of a group in which no job has a result."""
     missing = MissingValues(noun, _reasons((), absent, names))
     return {
-        **{name: _common([each.row for each in absent], name) for name in columns},
+        **{name: _common_value([each.row for each in absent], name) for name in columns},
         COUNT: 0,
         EXPECTED: sum(missing.why.values()),
         NOTE: missing.note(0),
@@ -402,7 +402,7 @@ def _with_possible_interval(mean: Metric, limits: tuple[float, float] | None) ->
     return mean._replace(low=max(mean.low, limits[0]), high=min(mean.high, limits[1]))
 
 
-def _common(group: Sequence[Row], name: str) -> Any:
+def _common_value(group: Sequence[Row], name: str) -> Any:
     """Return the common value of all rows, None if they differ."""
     value = group[0].get(name)
     return value if all(row.get(name) == value for row in group) else None

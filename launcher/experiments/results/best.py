@@ -69,7 +69,7 @@ def best_rows(
     *,
     low: bool,
     most: int = 1,
-    of_search: bool = False,
+    are_trials: bool = False,
 ) -> BestRows:
     """Return the rows with the best values per data set, the best first; more than `most` if the last are equal.
 
@@ -81,7 +81,7 @@ def best_rows(
         metric: Name of a column of numbers.
         low: Whether lower values are better.
         most: Number of rows per data set.
-        of_search: Whether the rows are trials.
+        are_trials: Whether the rows are trials.
 
     Raises:
         UsageError: the column does not exist.
@@ -99,16 +99,16 @@ def best_rows(
         if (number := read_metric(row.get(name))) is not None
         and (flaw := _flaw(row, number)) is not None
     ]
-    room = max(0, most - len(rows)) if most > 1 and of_search else 0
+    room = max(0, most - len(rows)) if most > 1 and are_trials else 0
     flawed.sort(key=lambda each: (each[0], math.isnan(each[1]), each[1]))
     rows += [row for _, _, row, _ in flawed[:room]]
     behind, left_out = (
         Counter(flaw for *_, flaw in part) for part in (flawed[:room], flawed[room:])
     )
-    return BestRows(results._replace(rows=rows), _in_order(left_out), _in_order(behind))
+    return BestRows(results._replace(rows=rows), _sort_flaws(left_out), _sort_flaws(behind))
 
 
-def _in_order(flaws: Mapping[Flaw, int]) -> Mapping[Flaw, int]:
+def _sort_flaws(flaws: Mapping[Flaw, int]) -> Mapping[Flaw, int]:
     return {flaw: flaws[flaw] for flaw in Flaw if flaws.get(flaw)}
 
 

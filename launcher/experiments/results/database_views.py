@@ -47,23 +47,25 @@ def create_views(database: "Database") -> None:
     columns = database.table("scores").columns_dict
     ours = TABLES["scores"].columns
     measured = [name for name in columns if name not in ours]
-    swept = _names(database, "settings WHERE swept = 1 AND job IN (SELECT maker FROM scores)")
+    swept = _distinct_names(
+        database, "settings WHERE swept = 1 AND job IN (SELECT maker FROM scores)"
+    )
     numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
     # numbers with an interval and numbers of programs were measured; others may be a threshold or a time
     programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
-    of_programs = _names(database, f"metrics WHERE job IN ({programs})")
+    of_programs = _distinct_names(database, f"metrics WHERE job IN ({programs})")
     metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in of_programs] or numbers
     database.create_view("results", _results(swept, measured), replace=True)
     known = [
         (name, found)
         for name in metrics
-        if (found := direction_of(name, kinds, is_of_table=name not in of_programs))
+        if (found := direction_of(name, kinds, is_table_column=name not in of_programs))
     ]
     database.create_view("best", _best(known[:_FEW], has_marks=TRIAL in columns), replace=True)
     database.create_view("failures", _FAILURES, replace=True)
 
 
-def _names(database: "Database", source: str) -> list[str]:
+def _distinct_names(database: "Database", source: str) -> list[str]:
     """Return the distinct names of a part of a query."""
     rows = database.execute(f"SELECT DISTINCT name FROM {source} ORDER BY name")
     return [str(name) for (name,) in rows]

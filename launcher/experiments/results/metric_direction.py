@@ -81,21 +81,21 @@ class _Unit(NamedTuple):
 
 
 def direction_of(
-    metric: str, kinds: Iterable[Kind] = (), *, is_of_table: bool = False
+    metric: str, kinds: Iterable[Kind] = (), *, is_table_column: bool = False
 ) -> Direction | None:
     """Return the better direction of a metric, None if it is unknown.
 
     Args:
         metric: Name of the metric.
         kinds: Kinds of the jobs; those with `RanksMetrics` define it for their metrics.
-        is_of_table: Whether the metric is a column of a plugin package's table. Such a kind lists all columns
+        is_table_column: Whether the metric is a column of a plugin package's table. Such a kind lists all columns
             that are better low, so that a name without a meaning is better high.
     """
     ranking = [kind for kind in kinds if isinstance(kind, RanksMetrics) and kind.lower_is_better]
     if any(metric in kind.lower_is_better for kind in ranking):
         return Direction.MIN
     named = _direction_of_name(metric)
-    return Direction.MAX if named is None and ranking and is_of_table else named
+    return Direction.MAX if named is None and ranking and is_table_column else named
 
 
 def split_direction(text: str, spelling: str) -> tuple[str, Direction | None]:

@@ -75,7 +75,8 @@ class ModelIndex:
         self._of_id = {
             column: part
             for column, part in self._of_id.items()
-            if not (name := named_setting(part)) or any(map(partial(self._names, name), makers))
+            if not (name := named_setting(part))
+            or any(map(partial(self._names_model, name), makers))
         }
         self.parts = (*self._of_id, SEED)  # columns of the parts of a model
         others = [spec for spec in model_specs if spec.role in MAKERS and spec.model]
@@ -115,7 +116,7 @@ class ModelIndex:
                 return
             model = spec.base
 
-    def _names(self, setting: str, spec: Spec) -> bool:
+    def _names_model(self, setting: str, spec: Spec) -> bool:
         """Return whether a setting of a job names a model that it uses."""
         values = settings_of(spec)
         if not values.get(setting):
@@ -137,7 +138,7 @@ class ModelIndex:
         """
         percentages: list[Json] = []
         for _ in range(_LONGEST):
-            spec = next((each for each in chain if self._names(setting, each)), None)
+            spec = next((each for each in chain if self._names_model(setting, each)), None)
             if spec is None:
                 break
             recorded = self._recorded_labels(setting, spec)

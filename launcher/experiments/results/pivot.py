@@ -45,14 +45,14 @@ class Pivot(NamedTuple):
                 **({} if metric.n is None else _counts(metric)),
                 **({} if metric.note is None else {"note": metric.note}),
                 **({} if metric.why is None else {"why": metric.why}),
-                **({} if metric.images is None else _images(metric.images)),
+                **({} if metric.images is None else _image_interval(metric.images)),
             }
             for (name, data), metric in self.cells.items()
         ]
         return {"metric": self.metric, "values": values}
 
 
-def _images(metric: Metric) -> dict[str, Json]:
+def _image_interval(metric: Metric) -> dict[str, Json]:
     """Return the interval over images of a result whose other interval is over two sources."""
     return {"images": {"low": metric.low, "high": metric.high}}
 

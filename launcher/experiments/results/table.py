@@ -130,12 +130,12 @@ def value_of(cell: object) -> Any:
     return cell if metric is None else metric.value
 
 
-def _check_name(what: str, name: str, names: Sequence[str]) -> str:
+def _check_name(subject: str, name: str, names: Sequence[str]) -> str:
     if name in names:
         return name
     shown = [*map(sanitize_terminal, names)]
     raise UsageError(
-        f"the results have no {what} {name!r}{meant(name, shown)} ({list_known_names(name, shown, LIST_COMMAND)})"
+        f"the results have no {subject} {name!r}{meant(name, shown)} ({list_known_names(name, shown, LIST_COMMAND)})"
     )
 
 

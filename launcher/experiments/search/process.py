@@ -32,8 +32,8 @@ from launcher.experiments.search.trials import (
     MOST_KILLED,
     EndedTrial,
     TrialOutcome,
-    by_number,
     end_of,
+    group_by_number,
     has_ended,
     has_lost_its_machine,
     missing_repeats,
@@ -93,9 +93,9 @@ def main(argv: Sequence[str]) -> int:
 class SearchProcess:
     """The work on one search."""
 
-    def __init__(self, home: Home, store: Store, number: int) -> None:
+    def __init__(self, home: Home, store: Store, search_number: int) -> None:
         """Begin without having read anything."""
-        self._home, self._store, self._number = home, store, number
+        self._home, self._store, self._number = home, store, search_number
         self._body = ""
         self._ends: dict[int, EndedTrial] = {}  # trials whose ends the study knows
         self._asked = 0  # trials of the study
@@ -147,22 +147,22 @@ class SearchProcess:
             return self._flush(row)
         rows = self._retry_killed(rows)
         self._record_ended(rows)
-        if why := self._fault():
+        if why := self._reason_to_stop():
             self._end(row, why, has_failed=True)
-            self._look_within(0.0)
+            self._schedule_next_look(0.0)
             return True
-        trials = by_number(rows)
+        trials = group_by_number(rows)
         if self._definition.prunes:
             self._prune(trials)
         if row.state is SearchState.RUNNING:
-            rows = self._fill(row, rows)
-            if self._is_over(by_number(rows)):
+            rows = self._queue_trials(row, rows)
+            if self._is_over(group_by_number(rows)):
                 is_useless = not any(end.results for end in self._ends.values())
                 self._end(row, self._summary(), has_failed=is_useless)
                 return self._flush(row)
         wait_s = self._next_standing_at - time.monotonic()
         if wait_s > 0:
-            self._look_within(wait_s)
+            self._schedule_next_look(wait_s)
             return True
         self._note(row)
         self._record_standing(row)
@@ -172,7 +172,7 @@ class SearchProcess:
 
     def _has_changed(self, rows: Sequence[TrialRow]) -> bool:
         """Whether a trial is new, or one whose end is known has another one now: its owner retried or deleted a job."""
-        trials = by_number(rows)
+        trials = group_by_number(rows)
         return len(self._list_numbers(trials)) > self._asked or any(
             number not in trials or not has_ended(trials[number], self._definition)
             for number in self._ends
@@ -193,7 +193,7 @@ class SearchProcess:
         self._ends = {}
         self._durations = [each.ended - each.submitted for each in rows if each.ended is not None]
         self._study = SearchStudy(self._definition, study_name(self._store, row))
-        trials = by_number(rows)
+        trials = group_by_number(rows)
         for number, group in trials.items():
             if has_ended(group, self._definition):
                 self._ends[number] = end_of(group, self._jobs.results(group))
@@ -204,26 +204,26 @@ class SearchProcess:
             self._study.journal, journal_path(self._home, self._store, row)
         )
 
-    def _record(self, number: int, rows: Sequence[TrialRow]) -> TrialRecord:
+    def _record(self, trial_number: int, rows: Sequence[TrialRow]) -> TrialRecord:
         """Return a trial as the study has it; a deleted one has failed."""
         if not rows:
-            return TrialRecord(number, {}, {}, 0.0, TrialEnd.FAILED)
+            return TrialRecord(trial_number, {}, {}, 0.0, TrialEnd.FAILED)
         first = rows[0]
         record = TrialRecord(
-            number,
+            trial_number,
             values_in(self._definition.space, first.values),
             first.attributes,
             first.submitted,
         )
         if self._definition.prunes:
             record = record._replace(steps=self._jobs.steps(first))
-        end = self._ends.get(number)
+        end = self._ends.get(trial_number)
         if end is None:
             return record
-        kind, results = self._for_study(end)
+        kind, results = self._study_result(end)
         return record._replace(end=kind, ended=end.ended, results=results)
 
-    def _for_study(self, end: EndedTrial) -> tuple[TrialEnd, tuple[float, ...]]:
+    def _study_result(self, end: EndedTrial) -> tuple[TrialEnd, tuple[float, ...]]:
         """Return how a trial ended as the study has it."""
         results = results_for_study(end, self._ends.values(), self._definition.objectives)
         if end.outcome is TrialOutcome.PRUNED:
@@ -253,7 +253,7 @@ class SearchProcess:
         """Let the study learn which trials have ended."""
         new = [
             group
-            for number, group in by_number(rows).items()
+            for number, group in group_by_number(rows).items()
             if number not in self._ends and has_ended(group, self._definition)
         ]
         for group in new:
@@ -265,13 +265,13 @@ class SearchProcess:
             number = group[0].number
             if self._definition.prunes:
                 self._study.report(number, self._jobs.steps(group[0]))
-            self._study.tell(number, *self._for_study(self._ends[number]))
+            self._study.tell(number, *self._study_result(self._ends[number]))
             self._durations += [(row.ended or row.submitted) - row.submitted for row in group]
 
     def _ended_in_order(self) -> list[EndedTrial]:
         return [self._ends[number] for number in sorted(self._ends)]
 
-    def _fault(self) -> str:
+    def _reason_to_stop(self) -> str:
         """Return why the search cannot go on, empty if it can."""
         first = self._ended_in_order()[:MOST_FAILED]
         if self._ends and not any(end.results for end in self._ends.values()):
@@ -311,7 +311,7 @@ class SearchProcess:
         running = [rows[0] for rows in trials.values() if rows and rows[0].state is State.RUNNING]
         if not running:
             return
-        self._look_within(STEPS_S)
+        self._schedule_next_look(STEPS_S)
         for row in running:
             steps = self._jobs.steps(row)
             if not steps:
@@ -321,10 +321,10 @@ class SearchProcess:
                 self._store.job_control.prune(row.job, steps[-1][0], time.time())
                 wake(self._home)
 
-    def _fill(self, row: SearchRow, rows: Sequence[TrialRow]) -> Sequence[TrialRow]:
+    def _queue_trials(self, row: SearchRow, rows: Sequence[TrialRow]) -> Sequence[TrialRow]:
         """Queue as many jobs as can start. Return the jobs of all trials."""
         while True:
-            trials = by_number(rows)
+            trials = group_by_number(rows)
             pending = self._next_repeat(trials)
             if pending is None and (
                 self._is_exhausted or len(self._list_numbers(trials)) >= self._definition.trials
@@ -337,7 +337,7 @@ class SearchProcess:
             if not self._room.fits(
                 self._jobs.template(), self._jobs.context, opened_count=len(opened), waits=waits
             ):
-                self._look_within(ROOM_S)
+                self._schedule_next_look(ROOM_S)
                 return rows
             try:
                 added = self._add(pending, trials)
@@ -349,7 +349,7 @@ class SearchProcess:
             rows = self._store.searches.trials(self._number)
             self._record_ended(rows)  # values are chosen by the newest results
 
-    def _look_within(self, span_s: float) -> None:
+    def _schedule_next_look(self, span_s: float) -> None:
         """Look at the queue after at most some seconds, also if it has not changed."""
         self._next_look_at = min(self._next_look_at, time.monotonic() + span_s)
 

@@ -10,7 +10,7 @@ from launcher.queue.jobs.context import Context
 from launcher.queue.jobs.job import Spec
 from launcher.queue.store.lanes import lane_of
 from launcher.queue.store.queue import Store
-from launcher.queue.store.runs import find_account
+from launcher.queue.store.runs import read_fair_share_account
 
 
 class Room:
@@ -41,6 +41,6 @@ class Room:
             time.time(),
             reads_gpus=spec.resources.may_need_gpu,
         )
-        account = find_account(self._store.database.execute, Path(spec.root), spec.run)
+        account = read_fair_share_account(self._store.database.execute, Path(spec.root), spec.run)
         state = state._replace(account=account)
         return would_start(spec, lane_of(spec, context), state) or (not waits and bool(state.ready))

@@ -11,8 +11,8 @@ from launcher.experiments.search.run_trials import RunSearches, UnqueuedSeeds
 from launcher.experiments.search.trials import (
     JobResult,
     TrialOutcome,
-    by_number,
     end_of,
+    group_by_number,
     has_ended,
     is_complete,
     is_pruned,
@@ -48,7 +48,7 @@ def read_searches(store: Store, searches: Iterable[SearchRow]) -> RunSearches:
             for row in trial_rows
             if row.state is State.DONE
         }
-        for rows in by_number(trial_rows).values():
+        for rows in group_by_number(trial_rows).values():
             trials |= {row.job for row in rows}
             if mark := _mark(rows, definition, results):
                 marks |= dict.fromkeys((row.job for row in rows), mark)

@@ -322,7 +322,7 @@ class SearchStudy:
             ),
         )
 
-    def ask(self, number: int) -> tuple[dict[str, Value], dict[str, Any]]:
+    def ask(self, trial_number: int) -> tuple[dict[str, Value], dict[str, Any]]:
         """Return values for the next trial, and the notes of the sampler.
 
         The random state depends on the seed and the number only, so that a restarted process chooses alike.
@@ -332,22 +332,25 @@ class SearchStudy:
         """
         if self._tried and size_of(self.definition.space) == 1:  # Optuna asks no sampler then
             raise Exhausted
-        seed = _seed(self.definition.seed, number)
+        seed = _seed(self.definition.seed, trial_number)
         inner = self._sampler(seed)
         self.study.sampler = DistinctSampler(
             inner, self.definition.space, self._tried, random.Random(seed), self._freeze_trial
         )
         trial = self.study.ask(self._distributions)
-        assert trial.number == number, "trials are asked in order"
+        assert trial.number == trial_number, "trials are asked in order"
         space = self.definition.space
         self._tried.add(key_of(trial.params, space))
         values = {name: value_of_category(space[name], each) for name, each in trial.params.items()}
         is_needed = self.definition.sampler == CMAES  # it continues from its notes
-        return values, self._freeze_trial(number).system_attrs if is_needed else {}
+        return values, self._freeze_trial(trial_number).system_attrs if is_needed else {}
 
-    def report(self, number: int, steps: Iterable[tuple[int, float]]) -> None:
+    def report(self, trial_number: int, steps: Iterable[tuple[int, float]]) -> None:
         """Record steps of a running trial."""
-        trial, known = self._trial_id(number), self._freeze_trial(number).intermediate_values
+        trial, known = (
+            self._trial_id(trial_number),
+            self._freeze_trial(trial_number).intermediate_values,
+        )
         new = [(step, value) for step, value in steps if step not in known]
         self._note_finite(new)
         for step, value in new:
@@ -358,26 +361,26 @@ class SearchStudy:
         known = [] if self._first_finite_step is None else [self._first_finite_step]
         self._first_finite_step = min([*known, *finite], default=None)
 
-    def should_prune(self, number: int) -> bool:
+    def should_prune(self, trial_number: int) -> bool:
         """Return whether the steps of a running trial are worse than those of others.
 
         A trial without any finite step is pruned as soon as another trial had one at its last step or before it. A single
         step is not enough: some programs report an infinite number first.
         """
-        trial = self._freeze_trial(number)
+        trial = self._freeze_trial(trial_number)
         values, first = trial.intermediate_values, self._first_finite_step
         if values and not any(map(math.isfinite, values.values())):
             return len(values) >= LEAST_INFINITE and first is not None and first <= max(values)
         with warnings.catch_warnings(action="ignore"):  # the percentile of infinite steps
             return bool(self.study.pruner.prune(self.study, trial))
 
-    def tell(self, number: int, end: TrialEnd, results: Sequence[float] = ()) -> None:
+    def tell(self, trial_number: int, end: TrialEnd, results: Sequence[float] = ()) -> None:
         """Record how a trial ended."""
         if end is TrialEnd.COMPLETE:
-            self.study.tell(number, [*results])
+            self.study.tell(trial_number, [*results])
         else:
             values = [*results] or None
-            self._storage.set_trial_state_values(self._trial_id(number), _STATES[end], values)
+            self._storage.set_trial_state_values(self._trial_id(trial_number), _STATES[end], values)
 
     def importances(self) -> dict[str, float]:
         """Return the importance of each parameter for the first metric, empty if it is not known yet."""
@@ -422,11 +425,11 @@ class SearchStudy:
                 return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
 
-    def _trial_id(self, number: int) -> int:
-        return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
+    def _trial_id(self, trial_number: int) -> int:
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self._id, trial_number))
 
-    def _freeze_trial(self, number: int) -> FrozenTrial:
-        return self._storage.get_trial(self._trial_id(number))
+    def _freeze_trial(self, trial_number: int) -> FrozenTrial:
+        return self._storage.get_trial(self._trial_id(trial_number))
 
 
 def key_of(values: Mapping[str, Value], space: Space) -> tuple[Value | None, ...]:
@@ -491,8 +494,8 @@ def _pruner(definition: SearchDefinition) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _seed(seed: int, number: int) -> int:
-    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+def _seed(seed: int, trial_number: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{trial_number}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 

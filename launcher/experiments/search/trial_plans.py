@@ -44,7 +44,7 @@ VALIDATION = "val_"  # beginning of the names of numbers on validation images
 
 
 def planned_search(
-    file: str, text: str, settings: Sequence[str], number: int, entry: SearchEntry
+    file: str, text: str, settings: Sequence[str], search_index: int, entry: SearchEntry
 ) -> SearchDefinition:
     """Return a search of a task file, with one of its jobs as the template.
 
@@ -52,7 +52,7 @@ def planned_search(
         file: Path of the file.
         text: Its text.
         settings: `key=value` each, stronger than the file.
-        number: Which of the entries with a search.
+        search_index: Which of the entries with a search.
         entry: The entry.
 
     Raises:
@@ -83,7 +83,7 @@ def planned_search(
         raise UsageError(f"{where}: search: {error}") from error
     options: dict[str, Json] = {"settings": [*settings]}
     definition = definition._replace(
-        plan=PlannedEntry(str(Path(file).absolute()), text, number, options)
+        plan=PlannedEntry(str(Path(file).absolute()), text, search_index, options)
     )
     made, job = plan_of_trial(definition, _first_values(definition), os.environ, where)
     root = made.run_folder.parent.parent

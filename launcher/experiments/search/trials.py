@@ -74,7 +74,7 @@ def read_result(objectives: Sequence[Objective], result: Mapping[str, Json]) -> 
     return read_values(objectives, {name: float(each.value) for name, each in metrics.items()})
 
 
-def by_number(rows: Sequence[TrialRow]) -> dict[int, list[TrialRow]]:
+def group_by_number(rows: Sequence[TrialRow]) -> dict[int, list[TrialRow]]:
     """Return the jobs of each trial."""
     return {number: [*group] for number, group in groupby(rows, lambda row: row.number)}
 

@@ -224,29 +224,29 @@ def _parse_expression(text: str) -> ast.expr | None:
 def _spelling(source: _Source, node: ast.expr, *, log: bool = False) -> OwnSpelling | None:
     match node:
         case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
-            return _of_items(source, items)
+            return _spell_items(source, items)
         case ast.Dict():
-            return _of_call(source, _call_of_mapping(source, node), log=log)
+            return _spell_call(source, _call_of_mapping(source, node), log=log)
         case ast.Call(func=function, args=words, keywords=keywords):
             full = source.word(function)
             call = _Call(
-                _plain(full.rpartition(".")[2]),
+                _normalize_name(full.rpartition(".")[2]),
                 next((part for part in full.split(".") if part in _MODULES), ""),
                 words,
-                {_plain(each.arg or ""): each.value for each in keywords},
+                {_normalize_name(each.arg or ""): each.value for each in keywords},
             )
-            return _of_call(source, call, log=log)
+            return _spell_call(source, call, log=log)
     return None
 
 
 def _call_of_mapping(source: _Source, node: ast.Dict) -> _Call:
     pairs = {
-        _plain(source.word(key)): value
+        _normalize_name(source.word(key)): value
         for key, value in zip(node.keys, node.values, strict=True)
         if key is not None
     }
     named = next((pairs[key] for key in ("distribution", "type") if key in pairs), None)
-    name = "" if named is None else _plain(source.word(named)).replace("range", "")
+    name = "" if named is None else _normalize_name(source.word(named)).replace("range", "")
     listed = next((pairs[key] for key in ("values", "choices", "options") if key in pairs), None)
     if listed is not None:
         return _Call("values", "", [listed], {})
@@ -254,7 +254,7 @@ def _call_of_mapping(source: _Source, node: ast.Dict) -> _Call:
     return _Call(name, "", words, pairs)
 
 
-def _of_items(source: _Source, items: Sequence[ast.expr]) -> OwnSpelling:
+def _spell_items(source: _Source, items: Sequence[ast.expr]) -> OwnSpelling:
     words = [source.word(item) for item in items]
     numbers = [number for item in items if (number := source.number(item))]
     listed = ",".join(words)
@@ -268,7 +268,7 @@ def _of_items(source: _Source, items: Sequence[ast.expr]) -> OwnSpelling:
     return OwnSpelling(f"{low}..{high}{LOG if log else ''}", "" if scales else listed)
 
 
-def _of_call(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None:
+def _spell_call(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None:
     if call.name in _AROUND and call.words:
         *tags, last = call.words
         is_log = log or call.name == "log" or any(source.word(tag) == "log" for tag in tags)
@@ -277,21 +277,21 @@ def _of_call(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None:
             return OwnSpelling(inner.text.replace(".0", ""), inner.other) if whole else inner
     if call.name in _LISTS | _SHUFFLED:
         listed = [call.keywords[key] for key in ("choices", "categories") if key in call.keywords]
-        return _of_list(source, [*call.words, *listed])
+        return _spell_items_of_list(source, [*call.words, *listed])
     if call.name in {"boolean", "bool"}:
         return OwnSpelling("true,false", is_list=True)
     if call.name in _UNKNOWN:
         return OwnSpelling("")
-    return _of_bounds(source, call, log=log)
+    return _spell_bounds(source, call, log=log)
 
 
-def _of_list(source: _Source, words: Sequence[ast.expr]) -> OwnSpelling:
+def _spell_items_of_list(source: _Source, words: Sequence[ast.expr]) -> OwnSpelling:
     inner = next((word for word in words if isinstance(word, ast.List | ast.Tuple)), None)
     items = words if inner is None else inner.elts
     return OwnSpelling(",".join(map(source.word, items)), is_list=True)
 
 
-def _of_bounds(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None:
+def _spell_bounds(source: _Source, call: _Call, *, log: bool) -> OwnSpelling | None:
     """Return the range between two bounds."""
     pairs = [word for word in call.words if isinstance(word, ast.List | ast.Tuple)]
     words = pairs[0].elts if pairs else call.words
@@ -344,7 +344,7 @@ def _keyword(source: _Source, call: _Call, names: Iterable[str]) -> str | None:
     return None
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return name.replace("_", "").replace("-", "").lower()
 
 

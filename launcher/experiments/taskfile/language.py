@@ -201,7 +201,7 @@ def words_of(kind: Kind) -> Mapping[str, Word]:
 def settings_among(
     pairs: Iterable[tuple[ScalarNode, Node]],
     known_settings: KnownSettings,
-    what: str,
+    subject: str,
     problems: Problems,
     *,
     nearby: Iterable[str] = (),
@@ -212,7 +212,7 @@ def settings_among(
     Args:
         pairs: Keys and their values.
         known_settings: Valid settings.
-        what: Completes "'modle' is not …".
+        subject: Completes "'modle' is not …".
         problems: List to which problems are added.
         nearby: Further valid words, which a message does not list.
         hints: Remedies for names that are not settings here.
@@ -224,7 +224,7 @@ def settings_among(
             hint = "it is not a setting; write it at the top of the file"
         hint = hint or (hints or {}).get(key.text, "")
         return known_settings.unknown_key_problem(
-            key, what, hint, nearby=nearby if len(known_settings.kinds) > 1 else ()
+            key, subject, hint, nearby=nearby if len(known_settings.kinds) > 1 else ()
         )
 
     return known_settings.read_given(pairs, problems, refuse, TWO_NAMES)

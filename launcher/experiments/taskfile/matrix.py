@@ -116,7 +116,7 @@ def _read_file_sweeps(fields: MappingNode, scope: Scope) -> list[Sweep]:
     for key, value in fields.pairs:
         name, kind = key.text, scope.kinds.get(key.text)
         if name in makers and any(isinstance(node, MappingNode) for node in as_list(value)):
-            read = partial(_read_kind_sweeps, kind=makers[name], every=every, scope=scope)
+            read = partial(_read_kind_sweeps, kind=makers[name], settings_above=every, scope=scope)
             of_kind += read_matrix(value, read, problems)
         elif kind is None or (name in makers and name in every.names):
             general.append((key, value))  # a setting may have the name of a kind
@@ -135,12 +135,12 @@ def _read_file_sweeps(fields: MappingNode, scope: Scope) -> list[Sweep]:
 
 
 def _read_kind_sweeps(
-    fields: MappingNode, kind: Kind, every: KnownSettings, scope: Scope
+    fields: MappingNode, kind: Kind, settings_above: KnownSettings, scope: Scope
 ) -> list[Sweep]:
-    """Read one mapping of a kind's matrix in the file's matrix; the settings in `every` are valid above it."""
+    """Read one mapping of a kind's matrix in the file's matrix; the settings in `settings_above` are valid above it."""
     what = f"a setting of {kind.name}"
     hint = f"tie settings of several job types directly below matrix: {_TIED}"
-    hints = dict.fromkeys(every.names, hint)
+    hints = dict.fromkeys(settings_above.names, hint)
     said = settings_among(fields.pairs, known_settings([kind]), what, scope.problems, hints=hints)
     said = {name: each._replace(kind=kind.name) for name, each in said.items()}
     return _read_sweeps(said, scope.kinds.values(), scope.problems)

@@ -405,10 +405,10 @@ def _word_of(key: ScalarNode, item: Node) -> str:
     raise InvalidDomain(key.text, "expected a list of numbers and words", remedy)
 
 
-def are_quoted(name: Node | None, own: GivenSettings, problems: Problems) -> bool:
+def are_quoted(name: Node | None, own_settings: GivenSettings, problems: Problems) -> bool:
     """Return whether all texts of an entry are quoted, and report others: YAML reads {lr} as a mapping."""
     sound = True
-    for node in (*as_list(name), *_texts(own)):
+    for node in (*as_list(name), *_texts(own_settings)):
         if isinstance(node, MappingNode) and len(node.pairs) == 1 and is_null(node.pairs[0][1]):
             word = f"{{{node.pairs[0][0].text}}}"
             message = f"YAML reads {word} without quotes as a mapping"
@@ -422,7 +422,7 @@ def swept_programs(
     kind: Kind,
     name: ScalarNode | None,
     resolved_settings: ResolvedSettings,
-    own: GivenSettings,
+    own_settings: GivenSettings,
     sweeps: Sequence[Sweep],
     problems: Problems,
     flags: Collection[str] = (),
@@ -436,7 +436,7 @@ def swept_programs(
         kind: Kind of the program.
         name: Name of its entry, which may contain braces; None for no name.
         resolved_settings: Its settings with braces in their texts.
-        own: Settings of the entry itself, in which braces are replaced.
+        own_settings: Settings of the entry itself, in which braces are replaced.
         sweeps: Sweeps of its matrix.
         problems: List to which problems are added.
         flags: Names of swept flags.
@@ -448,15 +448,19 @@ def swept_programs(
     if problems.has_errors(before):
         return ()
     swept = {said.key.text: said.key for said in chosen[0]}
-    used = {found for node in _texts(own) for found in _names_in_braces(node, swept, own, problems)}
-    program = as_list(own["argv"].node)[0] if "argv" in own else None
+    used = {
+        found
+        for node in _texts(own_settings)
+        for found in _names_in_braces(node, swept, own_settings, problems)
+    }
+    program = as_list(own_settings["argv"].node)[0] if "argv" in own_settings else None
     if isinstance(program, ScalarNode) and program.text in {f"{{{flag}}}" for flag in flags}:
         message = f"{program.text} is a flag and cannot be the program"
         problems.add_error(program, _CODE, message, "write the program before its flags")
     for term, node in terms.items():
         for _ in _names_in_braces(node, swept, {}, problems, subject=f"{term}: "):
             pass
-    in_name = set() if name is None else {*_names_in_braces(name, swept, own, problems)}
+    in_name = set() if name is None else {*_names_in_braces(name, swept, own_settings, problems)}
     # a name that is misspelt between braces seems to be unused
     for unused in () if problems.has_errors(before) else swept.keys() - used:
         message = f"matrix: no argument uses {unused}"
@@ -482,7 +486,7 @@ def swept_programs(
             )
         written = None if name is None else name.text
         texts = {term: node.text for term, node in terms.items()}
-        filled = _fill_settings(kind, resolved_settings, own, these, written, texts)
+        filled = _fill_settings(kind, resolved_settings, own_settings, these, written, texts)
         variants.append(PlainVariant(full, pairs, filled, _fill_terms(texts, these)))
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
 
@@ -796,9 +800,9 @@ def _text(given_sweep: GivenSetting) -> str:
     return given_sweep.node.text
 
 
-def _texts(own: GivenSettings) -> Iterator[Node]:
+def _texts(own_settings: GivenSettings) -> Iterator[Node]:
     """Yield the node of each text of an entry's settings."""
-    for name, said in own.items():
+    for name, said in own_settings.items():
         if name == "env" and isinstance(said.node, MappingNode):
             yield from (value for _, value in said.node.pairs)
         else:
@@ -808,7 +812,7 @@ def _texts(own: GivenSettings) -> Iterator[Node]:
 def _names_in_braces(
     node: Node,
     swept_names: Collection[str],
-    own: GivenSettings,
+    own_settings: GivenSettings,
     problems: Problems,
     *,
     subject: str = "",
@@ -830,7 +834,11 @@ def _names_in_braces(
             yield name
             continue
         if name == SWEEP:
-            if node.text == brace[0] and "argv" in own and node in as_list(own["argv"].node):
+            if (
+                node.text == brace[0]
+                and "argv" in own_settings
+                and node in as_list(own_settings["argv"].node)
+            ):
                 yield from swept_names
                 continue
             message, hint = (
@@ -861,13 +869,17 @@ def _fill_names(text: str, values: Mapping[str, str]) -> str:
 def _fill_settings(
     kind: Kind,
     resolved_settings: ResolvedSettings,
-    own: GivenSettings,
+    own_settings: GivenSettings,
     values: Sequence[_Value],
     name: str | None,
     terms: Mapping[str, str],
 ) -> ResolvedSettings:
     """Return the settings of a program with some values, the values themselves, and their template."""
-    written = {key: resolved_settings.values[key] for key in own if key in resolved_settings.values}
+    written = {
+        key: resolved_settings.values[key]
+        for key in own_settings
+        if key in resolved_settings.values
+    }
     template: dict[str, Json] = {
         "name": name,
         "settings": written,

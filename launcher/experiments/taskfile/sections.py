@@ -638,14 +638,14 @@ def _with_ineffective(variants: Iterable[Variant], kind: Kind, data: DataId) -> 
 
 
 def _settings_of_no_poison(
-    raw: _RawEntry, own: GivenSettings, given_settings: GivenSettings
+    raw: _RawEntry, own_settings: GivenSettings, given_settings: GivenSettings
 ) -> Iterator[UnusedSetting]:
     """Yield the given settings that only a poison of a training would use, without those reported elsewhere."""
     kind, scope = raw.kind, raw.scope
     labeller = kind_of_role(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
     if labeller is None:
         return
-    given = scope.effective_settings(labeller, own)
+    given = scope.effective_settings(labeller, own_settings)
     reported = {
         *scope.swept_in_file(labeller, given),
         *scope.forced.get(EVERY, {}),

@@ -119,12 +119,12 @@ class KnownSettings(NamedTuple):
         return said
 
     def unknown_key_problem(
-        self, key: ScalarNode, what: str, hint: str = "", *, nearby: Iterable[str] = ()
+        self, key: ScalarNode, subject: str, hint: str = "", *, nearby: Iterable[str] = ()
     ) -> Problem:
         """Return the problem of an unknown key; see `unknown_key`."""
         return unknown_key(
             key,
-            what,
+            subject,
             self.names,
             nearby=nearby,
             hint=hint,
@@ -363,7 +363,7 @@ def complete_settings(
 
 def unknown_key(
     key: ScalarNode,
-    what: str,
+    subject: str,
     words: Iterable[str],
     other_sections: Sequence[str] = (),
     *,
@@ -377,7 +377,7 @@ def unknown_key(
 
     Args:
         key: Key as written.
-        what: Completes "'modle' is not …": "a setting of train".
+        subject: Completes "'modle' is not …": "a setting of train".
         words: Valid keys.
         other_sections: Kinds that have the setting.
         nearby: Further valid words, which the message does not list.
@@ -403,7 +403,7 @@ def unknown_key(
         hint = f"it is a setting of {' and '.join(other_sections)}"
     return Problem(
         code="unknown-key",
-        message=f"{key.text!r} is not {what}",
+        message=f"{key.text!r} is not {subject}",
         place=key.place,
         hint=hint,
         notes=(list_known_names(key.text, names, place),),

@@ -129,14 +129,14 @@ def print_failed_searches(store: Store, searches: Iterable[int]) -> bool:
     return bool(failed)
 
 
-def await_search(home: Home, store: Store, number: int) -> int:
+def await_search(home: Home, store: Store, search_number: int) -> int:
     """Wait until a search has ended. Return the exit code of the command.
 
     Raises:
         MachineError: the queue was stopped.
     """
-    jobs = store.read.jobs_by_id(row.job for row in store.searches.trials(number))
-    tracker = JobTracker(home, store, jobs, is_scheduler_alive=False, searches=[number])
+    jobs = store.read.jobs_by_id(row.job for row in store.searches.trials(search_number))
+    tracker = JobTracker(home, store, jobs, is_scheduler_alive=False, searches=[search_number])
     try:
         wait_until(tracker)
     except KeyboardInterrupt:
@@ -144,14 +144,14 @@ def await_search(home: Home, store: Store, number: int) -> int:
         return EXIT_ABORTED
     ended = [*tracker.rows.values()]
     print_failed_jobs(ended)
-    search = store.searches.read(number)
+    search = store.searches.read(search_number)
     if search is not None and not search.failed:
         # the screens, which `launcher wait` and most jobs never need
         from launcher.frontends.screens.search_view import best_text
 
         text = f"the search of run {search.run!r} ended: {search.reason}. Best trial: {best_text(search)}"
         print_stderr(sanitize_terminal(text))
-    failed = print_failed_searches(store, [number])
+    failed = print_failed_searches(store, [search_number])
     return 1 if failed or any(row.state in FAILED_STATES for row in ended) else 0
 
 

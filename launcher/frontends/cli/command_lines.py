@@ -156,7 +156,7 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
         if argv:
             commands.append(CommandLine(number, text, tuple(argv)))
             if operator is not None and odd is None:
-                odd = _no_shell(file, number, text, operator)
+                odd = _shell_operator_warning(file, number, text, operator)
         if len(commands) > MOST_COMMANDS:
             raise UsageError(
                 f"{file} contains more than {MOST_COMMANDS:,} commands. Divide it, for example with "
@@ -169,7 +169,7 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
     return CommandFile(file, tuple(commands), () if odd is None else (odd,))
 
 
-def _no_shell(file: str, number: int, text: str, offset: int) -> Problem:
+def _shell_operator_warning(file: str, line_number: int, text: str, offset: int) -> Problem:
     """Return the warning that a program gets a shell operator as an argument."""
     word = text[offset:].split()[0]
     return Problem(
@@ -177,7 +177,7 @@ def _no_shell(file: str, number: int, text: str, offset: int) -> Problem:
         message=_NO_SHELL.format(word),
         severity=Severity.WARNING,
         place=SourceLocation(
-            file=file, line=number, column=offset + 1, text=text, length=len(word)
+            file=file, line=line_number, column=offset + 1, text=text, length=len(word)
         ),
         hint=_A_SHELL,
     )

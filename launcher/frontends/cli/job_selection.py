@@ -94,7 +94,7 @@ def select(
 def open_searches(store: Store, patterns: Sequence[str]) -> dict[str, list[SearchRow]]:
     """Return pattern → the open searches of the run that it names, without patterns that name none."""
     found = {
-        pattern: store.searches.open_in_runs(pattern.removeprefix(RUN_PREFIX))
+        pattern: store.searches.open_searches_in_runs(pattern.removeprefix(RUN_PREFIX))
         for pattern in patterns
         if pattern.startswith(RUN_PREFIX)
     }
@@ -104,7 +104,7 @@ def open_searches(store: Store, patterns: Sequence[str]) -> dict[str, list[Searc
 def failed_searches(store: Store, patterns: Sequence[str]) -> list[SearchRow]:
     """Return the failed searches of the runs that patterns name."""
     runs = [each.removeprefix(RUN_PREFIX) for each in patterns if each.startswith(RUN_PREFIX)]
-    return [each for run in runs for each in store.searches.in_runs(run) if each.failed]
+    return [each for run in runs for each in store.searches.searches_in_runs(run) if each.failed]
 
 
 def select_with_searches(
@@ -173,13 +173,13 @@ def _no_match_text(store: Store, pattern: str) -> str:
     return f"no job matches {pattern!r}. {hint}"
 
 
-def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], what: str) -> list[JobRow]:
+def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], change: str) -> list[JobRow]:
     """Return the jobs that are in one of `states`; name the others on stderr.
 
     Args:
         jobs: Selected jobs.
         states: States in which the change is possible.
-        what: The change, as in "nothing to hold".
+        change: The change, as in "nothing to hold".
 
     Raises:
         UsageError: no job is in one of the states.
@@ -192,9 +192,9 @@ def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], what: str
     if not kept:
         *others, last = [str(state) for state in State if state in states]
         could = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"nothing to {what}. {_states_text(excluded)}. Jobs must be {could}.")
+        raise UsageError(f"nothing to {change}. {_states_text(excluded)}. Jobs must be {could}.")
     for state, there in excluded.items():
-        print_stderr(f"unchanged, {state}: {format_job_names(there, others=kept)}")
+        print_stderr(f"unchanged, {state}: {format_job_names(there, other_jobs=kept)}")
     return kept
 
 
@@ -213,9 +213,11 @@ def _states_text(jobs: Mapping[State, Sequence[JobRow]]) -> str:
     return f"{which} {plural} {state}: {format_job_names(there)}"
 
 
-def print_jobs(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
+def print_jobs(
+    jobs: Sequence[JobRow], describe: Callable[[JobRow], str], *, err: bool = False
+) -> None:
     """Print one line per job: number, name and change."""
-    rows = [(str(job.id), job.name, what(job)) for job in jobs]
+    rows = [(str(job.id), job.name, describe(job)) for job in jobs]
     drawn = sys.stdout.isatty()
     text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tab_separated(rows)
     click.echo(text, err=err, nl=False)
@@ -236,14 +238,14 @@ def print_failed_jobs(rows: Sequence[JobRow]) -> None:
         print_stderr(f"skipped: {pluralize(skipped, 'job')} that {verb} on them")
 
 
-def print_planned_changes(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:
+def print_planned_changes(jobs: Sequence[JobRow], describe: Callable[[JobRow], str]) -> None:
     """Print the planned change of each job, and that nothing was changed.
 
     Args:
         jobs: Jobs to change.
-        what: The change after the word "would": "be cancelled".
+        describe: The change after the word "would": "be cancelled".
     """
-    print_jobs(jobs, lambda job: f"would {what(job)}")
+    print_jobs(jobs, lambda job: f"would {describe(job)}")
     print_unchanged()
 
 

@@ -322,10 +322,10 @@ def _run(argv: list[str]) -> int:
         print_stderr("")
         return INTERRUPTED
     except Error as error:
-        _explain(error, debug="--debug" in argv)
+        _print_error(error, debug="--debug" in argv)
         return error.exit_code
     except OSError as error:  # a full disk or an unwritable folder
-        _explain(_folder_gone() or error, debug="--debug" in argv)
+        _print_error(_folder_gone() or error, debug="--debug" in argv)
         return MachineError.exit_code
     except SystemExit:  # raised by click only for a closed pipe
         return PIPE_CLOSED
@@ -341,7 +341,7 @@ def _folder_gone() -> MachineError | None:
     return MachineError(f"the current folder {path} was deleted. Change to an existing folder: cd")
 
 
-def _explain(error: Error | OSError, *, debug: bool) -> None:
+def _print_error(error: Error | OSError, *, debug: bool) -> None:
     if debug:
         import traceback  # 0.3 ms, only for this option
 

@@ -63,9 +63,9 @@ flag = partial(click.option, is_flag=True)
 json_option = flag("--json", "as_json", help="Print one JSON object (schema 1).")
 
 
-def value_param(takes: ValueType) -> ValueParamType:
+def value_param(value_type: ValueType) -> ValueParamType:
     """Return the type of an option that reads its values as in task files."""
-    return ValueParamType(takes.metavar, lambda text: takes.read(text, time.time()))
+    return ValueParamType(value_type.metavar, lambda text: value_type.read(text, time.time()))
 
 
 def span(*, most_s: float = LONGEST_SPAN_S) -> ValueParamType:
@@ -77,19 +77,19 @@ def span(*, most_s: float = LONGEST_SPAN_S) -> ValueParamType:
     return value_param(value_types.span(most_s=most_s))
 
 
-def whole(least: int, most: int | None = None) -> ValueParamType:
+def whole_number(least: int, most: int | None = None) -> ValueParamType:
     """Return the type of an integer within limits.
 
     Args:
         least: Smallest valid number.
         most: Largest valid number; None for no limit.
     """
-    return value_param(value_types.whole(least, most))
+    return value_param(value_types.whole_number(least, most))
 
 
-def real(least: float, most: float) -> ValueParamType:
+def real_number(least: float, most: float) -> ValueParamType:
     """Return the type of a number within limits."""
-    return value_param(value_types.real(least, most))
+    return value_param(value_types.real_number(least, most))
 
 
 class States(click.ParamType[frozenset[State]]):

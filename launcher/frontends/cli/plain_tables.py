@@ -7,7 +7,7 @@ from typing import Any
 from launcher.experiments.results.metric import format_value, read_metric
 from launcher.experiments.results.table import POOLED
 from launcher.frontends.cli.output import ABSENT
-from launcher.queue.texts import first_few
+from launcher.queue.texts import list_first_texts
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import Column, TextTable, width_of
 
@@ -19,7 +19,7 @@ _SPREAD = "_sd"  # suffix of a standard deviation, which is placed to the right 
 
 def hidden_columns_note(titles: Sequence[str]) -> str:
     """Return the note that names the columns without room."""
-    return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv prints all columns)"
+    return f"not shown: {list_first_texts(titles, _NAMED_HIDDEN)} (--format csv prints all columns)"
 
 
 def is_plain(row: Row) -> bool:

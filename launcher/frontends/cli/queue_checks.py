@@ -468,12 +468,12 @@ def judge_queue(queue: QueueHealth) -> Finding:
     return ok(f"{pluralize(look.waiting, 'job')} {verbs}")
 
 
-def judge_sqlite(have: tuple[int, int, int], python: str) -> Finding:
+def judge_sqlite(sqlite_version: tuple[int, int, int], python: str) -> Finding:
     """Check whether Python has a SQLite version that the queue supports."""
-    if have < OLDEST_SQLITE:
-        summary = f"this Python has SQLite {version_text(have)}; {version_text(OLDEST_SQLITE)} or newer is needed"
+    if sqlite_version < OLDEST_SQLITE:
+        summary = f"this Python has SQLite {version_text(sqlite_version)}; {version_text(OLDEST_SQLITE)} or newer is needed"
         return trouble(summary, "use a newer build of Python")
-    return ok(f"{version_text(have)}, with Python {python}")
+    return ok(f"{version_text(sqlite_version)}, with Python {python}")
 
 
 # --- processes after a logout or the end of a job

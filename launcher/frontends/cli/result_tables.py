@@ -135,7 +135,7 @@ def draw(
 def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
     pooled = [row for row in rows if row[POOLED]]
     shown = rows if everything or not pooled else pooled
-    by_groups = [*_over_images(shown), *_by_video(rows), *_by_group(rows)]
+    by_groups = [*_image_interval_lines(shown), *_video_auc_lines(rows), *_group_gap_lines(rows)]
     if everything or not pooled:
         lines = _tests(table_of_tests(rows, few=width < FULL_WIDTH), width, parts)
         return "\n".join([*lines, *_few_sources(rows, width), *by_groups])
@@ -144,7 +144,7 @@ def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequen
     lines = ["all data sets of a modifier pooled, with 95 % intervals", ""]
     lines += [*_tests(table, width, parts), *_few_sources(pooled, width), *by_groups]
     lines += ["", "balanced accuracy in % per set of fakes, each with its real images", ""]
-    return "\n".join([*lines, *_by_data([row for row in rows if not row[POOLED]])])
+    return "\n".join([*lines, *_balanced_accuracy_lines([row for row in rows if not row[POOLED]])])
 
 
 def _part_column(name: str) -> Column:
@@ -172,7 +172,7 @@ def _tests(table: TextTable, width: int, parts: Sequence[str]) -> list[str]:
     return [line.text for line in table._replace(columns=columns).to_lines(width)]
 
 
-def _by_data(rows: Sequence[Row]) -> list[str]:
+def _balanced_accuracy_lines(rows: Sequence[Row]) -> list[str]:
     """Return balanced accuracy by data, with one line per model and condition of its tests."""
     by_place = {
         (row[MODEL], condition_of_test(row[DATA]), data_of_test(row[DATA])): row[
@@ -208,7 +208,7 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
     return ["", *(part for line in note for part in wrap(line, width, subsequent_indent="    "))]
 
 
-def _over_images(rows: Sequence[Row]) -> list[str]:
+def _image_interval_lines(rows: Sequence[Row]) -> list[str]:
     """Return a table of intervals over images, of rows with a class of two sources; empty if there is none."""
     title = "the same with 95 % intervals over images (of frames: over videos), which say nothing about other sources"
     listed = [
@@ -227,7 +227,7 @@ def _measures_of_images(measure: Row | None) -> Row | None:
     return None if measure is None else {**measure, **(measure.get("images") or {})}
 
 
-def _by_video(rows: Sequence[Row]) -> list[str]:
+def _video_auc_lines(rows: Sequence[Row]) -> list[str]:
     """Return a table of the AUC of videos; empty if no image is a frame."""
     title = "by video: mean probability of the frames, with 95 % intervals over videos"
     listed = [
@@ -238,14 +238,14 @@ def _by_video(rows: Sequence[Row]) -> list[str]:
     return _section_lines(title, ("model", "data", "videos", "AUC"), listed)
 
 
-def _by_group(rows: Sequence[Row]) -> list[str]:
+def _group_gap_lines(rows: Sequence[Row]) -> list[str]:
     """Return a table of the gaps between groups; empty if no image has a group."""
     title = "gaps between groups in %. In brackets: 95th percentile of shuffled groups. More: trueface fairness"
     listed = [
         (
             *_model_and_data(row),
             row["groups_by"],
-            *(_over_floor(row, name) for name in ("fpr_gap", "f_fpr")),
+            *(_gap_with_floor(row, name) for name in ("fpr_gap", "f_fpr")),
         )
         for row in rows
         if row.get("groups_by")
@@ -259,7 +259,7 @@ def _section_lines(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, 
     return ["", title, "", *columns([head, *rows], right=numbers)] if rows else []
 
 
-def _over_floor(row: Row, name: str) -> str:
+def _gap_with_floor(row: Row, name: str) -> str:
     value, floor = row.get(name), row.get(f"{name}_floor")
     if value is None:
         return ABSENT

@@ -28,7 +28,7 @@ def run_parts(store: Store, name: str) -> Iterator[Sequence[str]]:
     """
     for run in _runs_of(store, name):
         yield from _parts(store, run)
-    for search in store.searches.in_runs(name):
+    for search in store.searches.searches_in_runs(name):
         yield [*search_lines(store, search)]
 
 
@@ -41,7 +41,7 @@ def run_records(store: Store, name: str) -> dict[str, Json]:
     """
     return {
         "runs": [_record(store, run) for run in _runs_of(store, name)],
-        "searches": [*map(search_record, store.searches.in_runs(name))],
+        "searches": [*map(search_record, store.searches.searches_in_runs(name))],
     }
 
 
@@ -57,7 +57,9 @@ def _tags_of(store: Store, run: RunRecord) -> Counter[str]:
 
 
 def _record(store: Store, run: RunRecord) -> dict[str, Json]:
-    failed = ListingQueries(store.database).in_state(run.id, State.FAILED, _MOST_FAILURES)
+    failed = ListingQueries(store.database).job_numbers_in_state(
+        run.id, State.FAILED, _MOST_FAILURES
+    )
     return {
         "run": run.name,
         "root": run.root,
@@ -85,7 +87,9 @@ def _parts(store: Store, run: RunRecord) -> Iterator[Sequence[str]]:
     yield [f"run {sanitize_terminal(run.name)}", tally(run.counts)]
     yield columns([(name, sanitize_terminal(text)) for name, text in facts])
     number = run.counts.get(State.FAILED, 0)
-    numbers = ListingQueries(store.database).in_state(run.id, State.FAILED, _MOST_FAILURES)
+    numbers = ListingQueries(store.database).job_numbers_in_state(
+        run.id, State.FAILED, _MOST_FAILURES
+    )
     if numbers:
         failed = [
             (

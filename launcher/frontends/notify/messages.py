@@ -159,7 +159,7 @@ def format_counts(counts: Mapping[State, int]) -> str:
 
 
 def _message(
-    what: str,
+    subject: str,
     events: Sequence[str],
     title: str,
     lines: Sequence[str],
@@ -169,7 +169,7 @@ def _message(
     named = {"EVENT": next(iter(events), ""), "EVENTS": ",".join(events), "HOST": host, **facts}
     text = "\n".join(sanitize_terminal(each) for line in lines for each in line.split("\n"))
     return Message(
-        id=hashlib.sha256(f"{host} {what} {named['EVENTS']}".encode()).hexdigest()[:16],
+        id=hashlib.sha256(f"{host} {subject} {named['EVENTS']}".encode()).hexdigest()[:16],
         title=_truncate(sanitize_terminal(title), MOST_TITLE),
         text=_truncate(text, MOST_TEXT),
         variables={f"LAUNCHER_{name}": sanitize_terminal(value) for name, value in named.items()},

@@ -121,7 +121,7 @@ def _merge_run(earlier_events: RunEvents | None, run: RunEvents) -> RunEvents:
     )
 
 
-def due(
+def due_events(
     run: RunEvents,
     target: NotifyTarget,
     settings: NotifySettings,
@@ -181,7 +181,7 @@ def prune(state: NotificationState, settings: NotifySettings, now: float) -> Not
         if run.open
         or not has_passed(run.last_at, RUN_END_DELAY_S, now)
         or any(
-            due(run, target, settings, now, start_time=since.get(target.name, 0.0))
+            due_events(run, target, settings, now, start_time=since.get(target.name, 0.0))
             for target in settings.targets
         )
     }

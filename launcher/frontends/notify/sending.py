@@ -149,7 +149,7 @@ def _result_of_command(code: int, text: str) -> DeliveryResult:
     shown = sanitize_terminal(last.strip())[:MOST_ANSWER]
     if code == 0:
         return DeliveryResult(delivered=True, text=shown)
-    how = f"exit code {code}" if code > 0 else f"ended by {_signal(-code)}"
+    how = f"exit code {code}" if code > 0 else f"ended by {_signal_name(-code)}"
     return DeliveryResult(delivered=False, text=f"{how}: {shown}" if shown else how)
 
 
@@ -165,11 +165,11 @@ def _result_of_service(code: int, text: str) -> DeliveryResult:
         )
 
 
-def _signal(number: int) -> str:
+def _signal_name(signal_number: int) -> str:
     try:
-        return signal.Signals(number).name
+        return signal.Signals(signal_number).name
     except ValueError:
-        return f"signal {number}"
+        return f"signal {signal_number}"
 
 
 def _notify_service(request: dict[str, Any]) -> tuple[bool, str]:

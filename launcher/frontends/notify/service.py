@@ -218,7 +218,7 @@ class NotifyService:
             return
         since = self._state.targets.get(target.name, 0.0)
         for run in self._state.runs.values():
-            if events := noted.due(run, target, settings, now, start_time=since):
+            if events := noted.due_events(run, target, settings, now, start_time=since):
                 break
         else:
             self._start_job_delivery(target, settings, since)

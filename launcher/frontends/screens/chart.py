@@ -29,7 +29,7 @@ def scale_of(values: Sequence[float]) -> Scale:
     """Return the axis that holds all values; values that hardly vary are drawn flat.
 
     Args:
-        values: at least one, as `finite` returns them.
+        values: at least one, as `drawable_points` returns them.
     """
     low, high = min(values), max(values)
     middle = (low + high) / 2
@@ -39,7 +39,7 @@ def scale_of(values: Sequence[float]) -> Scale:
     return Scale(low=low, high=high)
 
 
-def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
+def drawable_points(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
     """Return the points that have a place on the axes.
 
     Args:
@@ -66,7 +66,7 @@ def chart(
         height: rows.
         floor: a value that the axis includes, or None if it begins at the lowest value.
     """
-    drawn = finite(points)
+    drawn = drawable_points(points)
     if not drawn:
         return [line("no numbers yet", TextStyle.DIM).truncate(width)]
     scale = scale_of([*(y for _, y in drawn), *([] if floor is None else [floor])])
@@ -103,7 +103,7 @@ def sparkline(points: Sequence[Point], width: int) -> str:
         points: steps, which do not fall, and values.
         width: columns; with fewer points there are as many as points.
     """
-    drawn = finite(points)
+    drawn = drawable_points(points)
     if not drawn:
         return ""
     columns = _columns(drawn, min(width, len(drawn)))

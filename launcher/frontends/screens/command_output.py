@@ -72,13 +72,13 @@ def print_json(record: Mapping[str, Any]) -> None:
     try:
         text = json.dumps(record, allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(record))
+        text = json.dumps(_replace_nonfinite(record))
     click.echo(text)
 
 
-def _finite(value: object) -> object:
+def _replace_nonfinite(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
+    return list(map(_replace_nonfinite, value)) if isinstance(value, list | tuple) else value

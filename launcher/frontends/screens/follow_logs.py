@@ -167,7 +167,7 @@ class LogPrinter:
                 self._show(f"{self._label}{text}{reset}\n")
             return
         label = self._label.encode(errors="replace")
-        bodies = lines if self._raw else map(_plain, lines)
+        bodies = lines if self._raw else map(_plain_text, lines)
         click.echo(b"".join(b"%s%s\n" % (label, body) for body in bodies), nl=False)
 
     def _show(self, text: str) -> None:
@@ -186,7 +186,7 @@ def _as_shown(text: str) -> tuple[str, str]:
     return "\n".join(shown), whole[at:] + "\b" * (len(whole) - at)
 
 
-def _plain(text: bytes) -> bytes:
+def _plain_text(text: bytes) -> bytes:
     plain = PlainTextFilter()
     return plain.feed(text) + plain.flush()
 

@@ -107,13 +107,13 @@ class GpuView(NamedTuple):
     foreign: tuple[ForeignReservation, ...] = ()  # reservations of other users' schedulers
 
     @property
-    def ours(self) -> int | None:
+    def own_used_bytes(self) -> int | None:
         """Bytes that our jobs use, None if unknown."""
         used = [self.used_by(guest) for guest in self.jobs]
         return None if None in used else sum(filter(None, used))
 
     @property
-    def outstanding(self) -> int:
+    def unused_reserved_bytes(self) -> int:
         """Bytes that are reserved for our jobs and not in use yet."""
         return sum(
             max(0, (guest.reserved or guest.estimate or 0) - (self.used_by(guest) or 0))
@@ -124,11 +124,15 @@ class GpuView(NamedTuple):
     def amounts(self) -> tuple[int, int, int]:
         """Bytes used by our jobs, used by others, and reserved; 0 if unknown."""
         used = self.gpu.used or 0
-        ours = min(self.ours or 0, used)
-        return ours, used - ours, self.outstanding + sum(each.amount for each in self.foreign)
+        ours = min(self.own_used_bytes or 0, used)
+        return (
+            ours,
+            used - ours,
+            self.unused_reserved_bytes + sum(each.amount for each in self.foreign),
+        )
 
     @property
-    def idle(self) -> bool | None:
+    def is_idle(self) -> bool | None:
         """Whether no process uses it; None if unknown."""
         if self.gpu.used is None:
             return None
@@ -156,8 +160,8 @@ class GpuView(NamedTuple):
     def columns(self) -> tuple[str, ...]:
         """Return the GPU as a line for pipes: bytes, watts and shares, a dash for the unknown."""
         gpu = self.gpu
-        idle = {None: "-", True: "idle", False: "used"}[self.idle]
-        memory = (gpu.used, gpu.total or None, self.ours, self.outstanding)
+        idle = {None: "-", True: "idle", False: "used"}[self.is_idle]
+        memory = (gpu.used, gpu.total or None, self.own_used_bytes, self.unused_reserved_bytes)
         work = (gpu.utilisation, gpu.temperature_c, gpu.power_w, gpu.power_limit_w)
         return (
             gpu.number,
@@ -195,12 +199,12 @@ class GpuView(NamedTuple):
             **gpu_record(self.gpu),
             "processes": None if self.gpu.processes is None else listed,
             "jobs": guests,
-            "ours": self.ours,
-            "promised": self.outstanding,
+            "ours": self.own_used_bytes,
+            "promised": self.unused_reserved_bytes,
             "foreign": [
                 {"user": promise.user, "promised": promise.amount} for promise in self.foreign
             ],
-            "idle": self.idle,
+            "idle": self.is_idle,
             "health": self.health,
         }
 
@@ -317,7 +321,7 @@ def _cells(gauge: GpuView, busy: Sequence[float], *, wide: bool) -> tuple[Cell, 
         shorten(name, 20 if wide else 14),
         "",
         f"{gib(gpu.used)}/{gib(gpu.total or None)}",
-        "idle" if gauge.idle else _format_or_unknown(share, "{:.0f} %"),
+        "idle" if gauge.is_idle else _format_or_unknown(share, "{:.0f} %"),
         _format_or_unknown(gpu.temperature_c, "{} °C"),
         _format_or_unknown(gpu.power_w, f"{{:.0f}}{most} W"),
         TextSpan(gauge.health, _TONES[gauge.health]),

@@ -62,7 +62,7 @@ def headline(history: HistoryReport) -> str:
 def columns(history: HistoryReport, sections: Sequence[str] = ()) -> list[tuple[str, ...]]:
     """Return all as lines for a pipe: the section's name, then its values, a dash for the unknown."""
     return [
-        (section, *(_plain(value) for key, value in _values(row) if key != "reason_code"))
+        (section, *(_pipe_text(value) for key, value in _values(row) if key != "reason_code"))
         for section in sections or _default_sections(history)
         for row in _section_rows(history, section)
     ]
@@ -124,7 +124,7 @@ def _hours(seconds: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def _plain(value: Json) -> str:
+def _pipe_text(value: Json) -> str:
     """Return a value as a pipe gets it."""
     if value is None:
         return "-"
@@ -154,9 +154,9 @@ def _count_column(name: str, drop: int = 0, title: str = "") -> Column:
     return _number_column(title or name.upper(), cell, drop)
 
 
-def _hours_column(what: str, drop: int = 0) -> Column:
+def _hours_column(resource: str, drop: int = 0) -> Column:
     return _number_column(
-        f"{what.upper()}-HOURS", lambda row: _hours(getattr(row, f"{what}_seconds")), drop
+        f"{resource.upper()}-HOURS", lambda row: _hours(getattr(row, f"{resource}_seconds")), drop
     )
 
 

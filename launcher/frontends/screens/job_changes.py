@@ -113,17 +113,19 @@ def _restart_queue(home: Home) -> None:
     wake_or_start_scheduler(home)
 
 
-def skipped_text(dependents: int, need: str, whom: str, will: str = "will") -> str:
+def skipped_text(
+    dependents: int, plural_verb: str, cancelled_jobs: str, auxiliary: str = "will"
+) -> str:
     """Return the text on jobs that are skipped if others are cancelled: `3 jobs that need it will be skipped`.
 
     Args:
         dependents: Number of these jobs.
-        need: Verb of their dependence in the plural.
-        whom: The cancelled jobs.
-        will: "would" before the decision.
+        plural_verb: Verb of their dependence.
+        cancelled_jobs: The cancelled jobs.
+        auxiliary: "would" before the decision.
     """
-    verb = f"{need}s" if dependents == 1 else need
-    return f"{pluralize(dependents, 'job')} that {verb} {whom} {will} be skipped"
+    verb = f"{plural_verb}s" if dependents == 1 else plural_verb
+    return f"{pluralize(dependents, 'job')} that {verb} {cancelled_jobs} {auxiliary} be skipped"
 
 
 _RUNS, _WAITS = frozenset({State.RUNNING}), OPEN_STATES - {State.RUNNING}

@@ -152,10 +152,10 @@ def keys_of(columns: Sequence[JobColumn]) -> tuple[str, ...]:
 def pipe_cells(record: Record, keys: Sequence[str]) -> list[str]:
     """Return the cells of a job in a pipe: full values, absolute times, bytes and seconds as numbers."""
     values = map(record.__getitem__, keys)
-    return [value if type(value) is str else _plain(value) for value in values]
+    return [value if type(value) is str else _pipe_text(value) for value in values]
 
 
-def _plain(value: Json) -> str:
+def _pipe_text(value: Json) -> str:
     if not value and value != 0:
         return ""
     if isinstance(value, dict):

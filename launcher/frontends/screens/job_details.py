@@ -67,7 +67,10 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
             if value != default:
                 name = field.removesuffix("_s").removeprefix("min_").replace("_", " ")
                 uuid = record["gpu_uuid"] if field == "device" else None
-                yield name, _term(field, value) + (f" ({short_uuid(uuid)})" if uuid else "")
+                yield (
+                    name,
+                    _describe_term(field, value) + (f" ({short_uuid(uuid)})" if uuid else ""),
+                )
     for key, value in spec["settings"].items():
         if key in _SHOWN.get(spec["kind"], ()) or (spec["kind"] == PROGRAM and not value):
             continue
@@ -78,7 +81,7 @@ def _is_absent(place: str) -> bool:
     return not place.startswith(FOLDER_PLACEHOLDERS) and not Path(place).exists()
 
 
-def _term(name: str, value: Any) -> str:
+def _describe_term(name: str, value: Any) -> str:
     """Return one of a job's terms as people write it."""
     if name in {"ram", "vram"}:
         return format_bytes(value)

@@ -28,7 +28,7 @@ from launcher.queue.staging.earlier_stages import find_unaccepted_output
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import AttemptRow, JobRow
 from launcher.queue.store.usage import Usage
-from launcher.queue.store.usage_records import program_by, similar_key
+from launcher.queue.store.usage_records import program_of_signature, similar_key
 from launcher.queue.texts import folder_of, format_range, iso_time, iso_time_or_none
 from launcher.queue.workers.progress.attempt_progress import (
     NumberNotes,
@@ -319,7 +319,7 @@ def _expected_usage_texts(home: Home, store: Store, row: JobRow) -> dict[str, st
     store.database.invalidate_caches()  # the scheduler may have learned since this process began
     store.usage_records.set_local_machines(gpu.fingerprint for gpu in (look.gpus if look else ()))
     exact = is_exact_signature(spec.signature)
-    program = program_by(spec.signature, spec.argv)
+    program = program_of_signature(spec.signature, spec.argv)
     usage = store.usage_records.usage(spec.signature, program)
     live = _live_peaks(home, store, row.id, similar_key(spec.signature, program))
     usage = usage._replace(similar=usage.similar._replace(running_bytes=live))
@@ -357,7 +357,9 @@ def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, 
         for claim in store.claims.open_claims()
         if claim.key in settled
         and claim.job != job
-        and similar_key(claim.spec.signature, program_by(claim.spec.signature, claim.spec.argv))
+        and similar_key(
+            claim.spec.signature, program_of_signature(claim.spec.signature, claim.spec.argv)
+        )
         == similar
     )
 

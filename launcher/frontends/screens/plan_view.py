@@ -19,7 +19,7 @@ from launcher.frontends.screens.plan_kinds import kinds_table
 from launcher.provenance.git import WorkTree
 from launcher.queue.gpu.snapshot import GpuSnapshot
 from launcher.queue.jobs.job import CPU
-from launcher.queue.texts import first_few, format_time
+from launcher.queue.texts import format_time, list_first_texts
 from launcher.system.errors import pluralize
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.text import sanitize_terminal
@@ -236,7 +236,7 @@ def _describe_uncommitted(plan: Plan, tree: WorkTree | None) -> str:
     files = [*dict.fromkeys(chain.from_iterable(changed.values()))]
     if not files:
         return ""
-    named = sanitize_terminal(first_few(files, MOST_FILES))
+    named = sanitize_terminal(list_first_texts(files, MOST_FILES))
     return f"* not committed: {named} (part of {', '.join(filter(changed.get, changed))})"
 
 
@@ -330,7 +330,7 @@ def _dependency_forms(
     implied = {far for need in needs for far in _dependencies(jobs[need])}
     direct = [need for need in needs if need not in implied]
     mosts = range(min(len(direct), MOST_AFTER), 0, -1)
-    forms = [f"after {first_few(direct, most)}" for most in mosts]
+    forms = [f"after {list_first_texts(direct, most)}" for most in mosts]
     return (*forms, f"after {pluralize(len(direct), 'job')}") if direct else ()
 
 

@@ -3,7 +3,7 @@
 from launcher.frontends.screens.host import host_line
 from launcher.frontends.screens.snapshots import QueueSnapshot
 from launcher.queue.jobs.states import State
-from launcher.queue.texts import ORDER, first_few, format_time
+from launcher.queue.texts import ORDER, format_time, list_first_texts
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import (
     GAP,
@@ -79,7 +79,7 @@ def progress(screen: QueueSnapshot, width: int) -> list[TextLine]:
         # a run's own: what else is queued or runs does not take it away
         left_s, text = screen.remaining_of(names[0]), names[0]
     else:
-        text = first_few([_name_with_remaining(screen, name) for name in names], RUNS)
+        text = list_first_texts([_name_with_remaining(screen, name) for name in names], RUNS)
     left = _remaining_text(left_s, screen.at)
     if not names:
         return [line(left)] if left else []

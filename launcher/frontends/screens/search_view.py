@@ -43,7 +43,7 @@ def _unlisted_text(unlisted_rows: Sequence[SearchRow]) -> str:
     return f"… and {len(unlisted_rows):,} {what}{among}. List all: launcher status --json{also}"
 
 
-def in_order(searches: Iterable[SearchRow]) -> list[SearchRow]:
+def sort_searches(searches: Iterable[SearchRow]) -> list[SearchRow]:
     """Return searches as lists have them: open ones, failed ones and others, each with the newest first."""
     return sorted(searches, key=lambda each: (not each.is_open, not each.failed, -each.id))
 
@@ -52,10 +52,10 @@ def shown_searches(
     store: Store, jobs: Iterable[int]
 ) -> tuple[tuple[SearchRow, ...], tuple[SearchRow, ...]]:
     """Return the open searches with those to which some ended jobs belong, and the others."""
-    every = in_order(store.searches.all())
+    every = sort_searches(store.searches.all())
     if all(each.is_open for each in every):
         return tuple(every), ()
-    recent = {each.id for each in store.searches.of_jobs(jobs)}
+    recent = {each.id for each in store.searches.searches_of_jobs(jobs)}
     shown = tuple(each for each in every if each.is_open or each.id in recent)
     return shown, tuple(each for each in every if not (each.is_open or each.id in recent))
 

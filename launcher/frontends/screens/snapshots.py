@@ -58,7 +58,7 @@ from launcher.queue.store.recovery import describe_long_log, queue_database_erro
 from launcher.queue.store.rows import Claim, JobRow
 from launcher.queue.store.searches import SearchRow
 from launcher.queue.store.usage import NO_USAGE
-from launcher.queue.store.usage_records import program_by
+from launcher.queue.store.usage_records import program_of_signature
 from launcher.queue.workers.progress.steps import NO_PROGRESS, ProgressReport
 from launcher.system.files import describe_full_disk, read_json
 from launcher.system.mounts import read_mountinfo
@@ -364,7 +364,7 @@ class QueueSnapshotReader:
         usage = NO_USAGE
         if claim.gpus:
             signature = claim.spec.signature
-            program = program_by(signature, claim.spec.argv)
+            program = program_of_signature(signature, claim.spec.argv)
             usage = self.store.usage_records.usage(signature, program)
         now = self._clock()
         forecast = running_forecast(claim, usage, None if step is None else step.estimated_end(now))

@@ -18,11 +18,15 @@ _ESCAPES = str.maketrans({
 def markdown_text(table: TextTable) -> str:
     """Return a table of Markdown."""
     rule = ["--:" if column.right else "---" for column in table.columns]
-    lines = [map(_plain, table.titles), rule, *(map(_plain, row) for row in table.cells)]
+    lines = [
+        map(_escape_cell, table.titles),
+        rule,
+        *(map(_escape_cell, row) for row in table.cells),
+    ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _plain(cell: Cell) -> str:
+def _escape_cell(cell: Cell) -> str:
     return _SPECIAL.sub(r"\\\1", text_of(cell))
 
 

@@ -248,27 +248,30 @@ def _replay(replay_input: ReplayInput, policy: str) -> Replay:
     return tuple(span for span in happened if span.job < first), queue.out_of_memory
 
 
-def merge_jobs(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[TraceJob, ...]:
+def merge_jobs(
+    own_jobs: Sequence[TraceJob], other_jobs: Sequence[TraceJob]
+) -> tuple[TraceJob, ...]:
     """Return the jobs of both in the order of their submission; others' have the later numbers."""
-    first = 1 + max((job.index for job in ours), default=0)
+    first = 1 + max((job.index for job in own_jobs), default=0)
     theirs = [
-        replace(job, index=first + at, needs=(), group="", user="") for at, job in enumerate(others)
+        replace(job, index=first + at, needs=(), group="", user="")
+        for at, job in enumerate(other_jobs)
     ]
-    return tuple(sorted([*ours, *theirs], key=lambda job: job.submitted))
+    return tuple(sorted([*own_jobs, *theirs], key=lambda job: job.submitted))
 
 
 class ContendedQueue:
     """Our queue on GPUs of which others take the idle ones: first come, first served."""
 
-    def __init__(self, ours: PolicyQueue, cluster: SimulatedCluster, first: int) -> None:
+    def __init__(self, own_queue: PolicyQueue, cluster: SimulatedCluster, first: int) -> None:
         """Begin with idle GPUs.
 
         Args:
-            ours: our queue.
+            own_queue: our queue.
             cluster: the GPUs.
             first: the number of the first job of others; ours are before it.
         """
-        self._ours, self._first = ours, first
+        self._ours, self._first = own_queue, first
         self._room = cluster.room
         self._machines = [[gpu.index for gpu in machine] for machine in cluster.gpus()]
         self._others_waiting: deque[TraceJob] = deque()
@@ -292,7 +295,7 @@ class ContendedQueue:
 
     def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
         """Yield the jobs that start now; others' jobs come first, because they do not consider ours."""
-        while self._others_waiting and (cards := self._idle(self._others_waiting[0])):
+        while self._others_waiting and (cards := self._find_idle_gpus(self._others_waiting[0])):
             for card in cards:
                 self._ours.add_others_usage(card, self._room[card])
             job = self._others_waiting.popleft()
@@ -302,7 +305,7 @@ class ContendedQueue:
             self._held[job.index] = cards
             yield job, cards
 
-    def _idle(self, job: TraceJob) -> tuple[int, ...]:
+    def _find_idle_gpus(self, job: TraceJob) -> tuple[int, ...]:
         busy = {card for cards in self._held.values() for card in cards}
         for machine in self._machines:
             idle = [card for card in machine if card not in busy]

@@ -94,7 +94,7 @@ def parse_cluster(text: str) -> SimulatedCluster:
         gpus = tuple(total for some in each for total in _gpus(some, text))
         if not number:
             raise UsageError(f"{part.strip()!r} contains no machine: {_LIKE}")
-        _check(len(here) + sum(map(len, machines)) + number * len(gpus), text)
+        _check_gpu_count(len(here) + sum(map(len, machines)) + number * len(gpus), text)
         if match:
             machines += [gpus] * number
         else:
@@ -112,12 +112,12 @@ def _gpus(part: str, text: str) -> list[int]:
         raise UsageError(f"{part.strip()!r} contains no GPU: {_LIKE}")
     if size > LARGEST_BYTES:
         raise UsageError(f"no GPU has {format_bytes(size)} of memory: {_LIKE}")
-    _check(number, text)
+    _check_gpu_count(number, text)
     return [size] * number
 
 
-def _check(number: int, text: str) -> None:
-    if number > MOST_GPUS:
+def _check_gpu_count(gpu_count: int, text: str) -> None:
+    if gpu_count > MOST_GPUS:
         raise UsageError(f"at most {MOST_GPUS:,} GPUs can be simulated, got {text!r}")
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from launcher.experiments.planning.estimates import RuntimeHistory, estimate_job, seconds_on_cpu
 from launcher.experiments.planning.plan import Plan, PlannedJob
 from launcher.frontends.simulate.trace import TraceJob
-from launcher.queue.store.usage_records import program_by
+from launcher.queue.store.usage_records import program_of_signature
 from launcher.system.errors import pluralize
 from launcher.system.units import format_seconds, median
 
@@ -97,7 +97,7 @@ def _estimate_duration(job: PlannedJob, history: RuntimeHistory) -> DurationEsti
     expected, on_gpu = estimate_job(job, history), job.resources.works_on_gpu(machine_has_gpu=True)
     if expected.seconds is not None:
         return DurationEstimate(DurationSource.MEASURED, expected.seconds, expected.runs)
-    usage = history.usage(job.signature, program_by(job.signature, job.argv))
+    usage = history.usage(job.signature, program_of_signature(job.signature, job.argv))
     if on_gpu and usage.is_own and usage.seconds:
         return DurationEstimate(DurationSource.LEARNED, median(usage.seconds), len(usage.seconds))
     for source, known in (

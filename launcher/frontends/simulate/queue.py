@@ -200,7 +200,7 @@ class BackfillWindow:
         """Return until when others may pass a job; infinite if that is not decided."""
         return self._until.get(index, inf)
 
-    def overdue(self, now: float) -> int | None:
+    def first_overdue_job(self, now: float) -> int | None:
         """Return the job whose patience ended first, None if there is none."""
         while self._heap and self._until.get(self._heap[0][1]) != self._heap[0][0]:
             heappop(self._heap)  # it no longer waits, or was added again
@@ -240,11 +240,11 @@ class BackfillWindow:
             return forecast.mean(USUAL_S, count * now - began, count)
         return forecast.mean(USUAL_S)
 
-    def count_running(self, job: TraceJob, change: int, start_time: float) -> None:
+    def count_running(self, job: TraceJob, count_change: int, start_time: float) -> None:
         """Count a job among the running jobs, of its kind and of all; by -1 when it has ended."""
         for alike in (job.similarity_group, None):
             count, sum_s = self._running.get(alike, (0, 0.0))
-            self._running[alike] = (count + change, sum_s + change * start_time)
+            self._running[alike] = (count + count_change, sum_s + count_change * start_time)
 
 
 class UsageByUser:
@@ -460,7 +460,7 @@ class PolicyQueue:
         if self._policy.reserves_for is ReservationPolicy.FIRST:
             first = self._oldest_job()
             return None if first is None else first.index
-        index = self._backfill_window.overdue(now)
+        index = self._backfill_window.first_overdue_job(now)
         if index is None or not self._backfill_window.has_ties():
             return index
         # among jobs submitted at once, the one that the real queue considers first

@@ -153,11 +153,11 @@ def _column_positions(names: list[str], path: Path) -> dict[str, int]:
     return places
 
 
-def _job(number: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
+def _job(index: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
     """Return the job of a line, or its error.
 
     Args:
-        number: of the line.
+        index: of the line.
         cells: what the line says, by what that is.
         parts: of a GPU that are counted.
         both: one column says how many GPUs and which part of one (plan_gpu).
@@ -165,7 +165,7 @@ def _job(number: int, cells: Mapping[str, str], parts: int, *, both: bool) -> Tr
     try:
         gpus, share = _gpus_and_share(cells, parts, both=both)
         return TraceJob(
-            index=number,
+            index=index,
             submitted=_seconds(cells["submitted"], COLUMNS["submitted"][0]),
             seconds=_seconds(cells["seconds"], COLUMNS["seconds"][0]),
             gpus=gpus,

@@ -93,6 +93,6 @@ def refusal(headers: Mapping[str, str]) -> tuple[int, str] | None:
     return None
 
 
-def _equal_in_constant_time(given_text: str, ours: str) -> bool:
+def _equal_in_constant_time(given_text: str, expected_text: str) -> bool:
     """Compare in a time that does not depend on where they differ."""
-    return hmac.compare_digest(given_text.encode(errors="replace"), ours.encode())
+    return hmac.compare_digest(given_text.encode(errors="replace"), expected_text.encode())

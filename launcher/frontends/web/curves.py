@@ -7,7 +7,7 @@ from functools import partial
 
 from launcher.frontends.web.chart_library import missing_library
 from launcher.frontends.web.page import Address, PageContent
-from launcher.frontends.web.plots import Line, Plot, common_unit, in_order, one_line, title_of
+from launcher.frontends.web.plots import Line, Plot, common_unit, one_line, sort_metrics, title_of
 from launcher.frontends.web.view import QueueView
 from launcher.queue.jobs.params import format_params, varying_names
 from launcher.queue.store.rows import JobRow
@@ -54,7 +54,7 @@ def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> 
     steps = {job.id: _steps_of(view, job) for job in jobs}
     unit = common_unit([unit_of(own) for own in steps.values() if own])
     names = varying_names([job.params for job in jobs]) if jobs else []
-    log = is_log(address)
+    log = is_log_axis(address)
     draw = partial(one_line, log=log, smoothing=smoothing_of(address))
     for colour, job in enumerate(jobs):
         called = " ".join(filter(None, (str(job.id), format_params(job.params, names))))
@@ -64,7 +64,7 @@ def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> 
     return {
         "plots_list": [
             Plot(title=title_of(stem), lines=lines, log=log, unit=unit)
-            for stem, lines in in_order(by_stem).items()
+            for stem, lines in sort_metrics(by_stem).items()
         ],
         **scale_values(address),
     }
@@ -73,14 +73,14 @@ def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> 
 def scale_values(address: Address) -> dict[str, object]:
     """Return the values of a template's choice of scale and smoothing."""
     return {
-        "log_scale": is_log(address),
+        "log_scale": is_log_axis(address),
         "smoothing": smoothing_of(address),
         "smoothings": SMOOTHINGS,
         "missing_library": missing_library(),
     }
 
 
-def is_log(address: Address) -> bool:
+def is_log_axis(address: Address) -> bool:
     """Return whether an address requests a logarithmic axis."""
     return address.text("scale") == "log"
 

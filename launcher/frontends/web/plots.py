@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from launcher.frontends.screens.chart import finite, number
+from launcher.frontends.screens.chart import drawable_points, number
 from launcher.queue.workers.progress.steps import RATE, STEP, Point
 from launcher.system.text import sanitize_terminal
 
@@ -129,7 +129,7 @@ class Plot(NamedTuple):
         return [(f"{x:.15g}", [line.text_at(x) for line in self.lines]) for x in chosen]
 
 
-def in_order(by_metric: Mapping[str, T]) -> dict[str, T]:
+def sort_metrics(by_metric: Mapping[str, T]) -> dict[str, T]:
     """Return the metrics with those last that are about the course of a program and not about its quality."""
     return dict(sorted(by_metric.items(), key=lambda item: _is_of_the_course(item[0])))
 
@@ -167,7 +167,7 @@ def one_line(
         colour: its number.
         is_dashed: whether it is dashed.
     """
-    shown = finite(points, above_zero=log)
+    shown = drawable_points(points, above_zero=log)
     behind: Sequence[Point] = ()
     if smoothing:
         shown, behind = smooth(shown, smoothing), thin(shown, MOST_POINTS)

@@ -113,7 +113,7 @@ def result_table(
     directions = {
         name: comparison.searches.directions[name]
         if name in comparison.searches.directions
-        else direction_of(name, comparison.kinds.values(), is_of_table=name not in returned)
+        else direction_of(name, comparison.kinds.values(), is_table_column=name not in returned)
         for name in shown
     }
     marked = _best(rows, directions)

@@ -16,15 +16,15 @@ from launcher.experiments.results.averages import mean_with_interval
 from launcher.experiments.results.model_columns import settings_of, swept_settings
 from launcher.experiments.results.result_jobs import ResultJob, result_jobs
 from launcher.experiments.results.rows import kinds_of
-from launcher.frontends.screens.chart import finite
+from launcher.frontends.screens.chart import drawable_points
 from launcher.frontends.web.plots import (
     COLOURS,
     Line,
     Plot,
     Statistic,
     common_unit,
-    in_order,
     smooth,
+    sort_metrics,
     title_of,
 )
 from launcher.frontends.web.run_data import MOST_JOBS
@@ -190,7 +190,7 @@ def _read_curves(home: Home, row: JobRow, last_read: _Read | None, most: int) ->
     of_each = most // max(_FULL_METRICS, len(reported))
     of_each = min(_MOST_OF_A_JOB, max(_LEAST_POINTS, of_each))
     found = {
-        name: _pool(shown, of_each) if (shown := finite(points)) else _NOTHING
+        name: _pool(shown, of_each) if (shown := drawable_points(points)) else _NOTHING
         for name, points in reported.items()
     }
     progress, *logs = (size for size, _ in (each or (0, 0) for each in stamps))
@@ -244,7 +244,7 @@ def run_curves(jobs: Sequence[_Job], choice: CurveChoice) -> RunCurves:
         unknown = unknown_settings(RunFilter(settings=((wanted, ""),)), known)
         notes = [*notes, *(f"{line}. The default is shown" for line in unknown)]
     groups = _group_jobs(shown, group)
-    metrics = list(in_order(dict.fromkeys(name for job in shown for name in job.curves)))
+    metrics = list(sort_metrics(dict.fromkeys(name for job in shown for name in job.curves)))
     plotted = metrics if choice.everything else metrics[:MOST_PLOTS]
     settings = dict.fromkeys((*names, *({group} - {ALL, EACH})))
     return RunCurves(
@@ -390,7 +390,7 @@ def _plot(
         )
     ]
     drawn = having[:MOST_LINES]
-    pooled = _common_pooling([own for _, _, own in drawn])
+    pooled = _common_steps_per_point([own for _, _, own in drawn])
     lines = [_line(name, own, pooled, place, choice) for place, name, own in drawn]
     return Plot(
         title=title_of(metric),
@@ -417,12 +417,12 @@ def _drawable_part(job: _Job, metric: str, choice: CurveChoice) -> _Curve:
     curve = job.curves.get(metric, _NOTHING)
     if not choice.log or all(value > 0 for value in curve.values):
         return curve
-    points = finite([*zip(curve.steps, curve.values, strict=True)], above_zero=True)
+    points = drawable_points([*zip(curve.steps, curve.values, strict=True)], above_zero=True)
     steps, values = array("d", (x for x, _ in points)), array("d", (y for _, y in points))
     return _Curve(curve.pooled, steps, values)
 
 
-def _common_pooling(groups: Sequence[Sequence[_Curve]]) -> int:
+def _common_steps_per_point(groups: Sequence[Sequence[_Curve]]) -> int:
     """Return how many steps a point stands for: as few as give each job most points of its group."""
     pooled = max((curve.pooled for own in groups for curve in own), default=1)
     while not _is_covered(groups, pooled):

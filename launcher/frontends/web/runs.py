@@ -5,7 +5,7 @@ from pathlib import Path
 
 from launcher.frontends.screens.job_view import job_views
 from launcher.frontends.screens.queue_view import job_table
-from launcher.frontends.web.curves import is_log, scale_values, smoothing_of
+from launcher.frontends.web.curves import is_log_axis, scale_values, smoothing_of
 from launcher.frontends.web.page import Address, PageContent
 from launcher.frontends.web.results import result_table
 from launcher.frontends.web.run_curves import BANDS, RANGE, CurveChoice, RunCurves
@@ -95,7 +95,7 @@ def run_context(view: QueueView, address: Address) -> PageContent:
                 f"run {address.number} does not exist. It may have been deleted by `launcher clean`."
             )
         listed = {
-            state: listing.in_state(address.number, state, LISTED)
+            state: listing.job_numbers_in_state(address.number, state, LISTED)
             for state in (State.RUNNING, State.FAILED)
         }
         rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
@@ -135,7 +135,7 @@ def curve_choice(address: Address) -> CurveChoice:
         group=address.text("group"),
         filter=address.text("filter").strip()[:LONGEST],
         band=band if band in BANDS else RANGE,
-        log=is_log(address),
+        log=is_log_axis(address),
         smoothing=smoothing_of(address),
         everything=address.text("metrics") == "all",
     )

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from launcher.experiments.search.definition import Objective, SearchDefinition, read_definition
 from launcher.experiments.search.trials import (
     TrialOutcome,
-    by_number,
     end_of,
+    group_by_number,
     is_complete,
     read_result,
 )
@@ -112,7 +112,7 @@ def _empty(search: SearchRow, reason: str) -> SearchCharts:
 
 def _results(store: Store, search: SearchRow, definition: SearchDefinition) -> list[Result]:
     """Return the complete trials of a search, in their order."""
-    every = by_number(store.searches.trials(search.id)).values()
+    every = group_by_number(store.searches.trials(search.id)).values()
     trials = [rows for rows in every if is_complete(rows, definition)][-MOST_TRIALS:]
     stored = store.read.results(row.job for trial in trials for row in trial)
     found = []

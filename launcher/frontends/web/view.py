@@ -166,15 +166,17 @@ class QueueView(NamedTuple):
         return tuple(job.attempt_in(self.home).progress for job in jobs)
 
 
-def job_of(store: Store, number: int) -> JobRow:
+def job_of(store: Store, job_number: int) -> JobRow:
     """Return a job.
 
     Raises:
         NotFound: no job has this number.
     """
-    for row in store.read.jobs_by_id([number]):
+    for row in store.read.jobs_by_id([job_number]):
         return row
-    raise NotFound(f"job {number} does not exist. It may have been deleted by `launcher clean`.")
+    raise NotFound(
+        f"job {job_number} does not exist. It may have been deleted by `launcher clean`."
+    )
 
 
 class QueueReader:

@@ -132,14 +132,14 @@ class CodeGraph:
             if name == ""
         )
 
-    def _places(self, name: str, own: Collection[str]) -> Iterator[tuple[str, str | None]]:
+    def _places(self, name: str, own_names: Collection[str]) -> Iterator[tuple[str, str | None]]:
         """Yield the modules that may bind a dotted name, and the name there.
 
         The name is empty if the module itself may be meant, and None if the module is only on the way.
         """
         waiting = [name]
         for dotted in waiting:  # grows with the imports of names
-            for module in _prefixes(dotted) if top_package(dotted) in own else ():
+            for module in _prefixes(dotted) if top_package(dotted) in own_names else ():
                 text, rest = self._modules.text(module), dotted[len(module) + 1 :]
                 first = rest.partition(".")[0]
                 if text is None:
@@ -188,7 +188,7 @@ class CodeGraph:
         return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
 
     def _needed_modules(
-        self, module: str, own: Collection[str]
+        self, module: str, own_names: Collection[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the modules that a module needs, including its packages, and those through which it iterates."""
         # modules of the launcher count only if they are named
@@ -200,7 +200,7 @@ class CodeGraph:
             imported = name.removesuffix(BELOW)
             if top_package(imported) == LAUNCHER:
                 needed += self._launcher_module(imported)
-            elif top_package(imported) in own and self._modules.exists(imported):
+            elif top_package(imported) in own_names and self._modules.exists(imported):
                 needed.append(imported)
                 below += self._modules.modules_below(imported) if name.endswith(BELOW) else ()
         return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(below))

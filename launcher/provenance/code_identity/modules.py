@@ -95,7 +95,7 @@ class DiskModules:
         for place in self._places(top) if top else ():
             if not place.is_dir():  # a module without a package
                 return None if rest else place
-            found = [self._files.in_folder(str(place), "__init__")]
+            found = [self._files.find_in_folder(str(place), "__init__")]
             if rest:
                 found = [*self._files.find(str(place), rest)]
             file = found[-1] if len(found) == max(1, len(rest)) else None

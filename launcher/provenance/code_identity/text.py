@@ -213,7 +213,7 @@ class _TextReader(ast.NodeVisitor):
 
     # --- the tokens of nodes
 
-    def _emit(self, *parts: str | ast.AST | Sequence[ast.AST] | None) -> None:
+    def _add_tokens(self, *parts: str | ast.AST | Sequence[ast.AST] | None) -> None:
         """Add tokens, and those of nodes."""
         for part in parts:
             if isinstance(part, str):
@@ -262,7 +262,7 @@ class _TextReader(ast.NodeVisitor):
         if not _is_constant(node):
             self._read_fields(node)
         elif isinstance(node.value.value, str):  # type: ignore[attr-defined]  # a constant
-            self._emit(f"{_DOCUMENTATION}{node.value.value!r}")  # type: ignore[attr-defined]
+            self._add_tokens(f"{_DOCUMENTATION}{node.value.value!r}")  # type: ignore[attr-defined]
 
     def visit_Name(self, node: ast.Name) -> None:
         if not isinstance(node.ctx, ast.Load):
@@ -277,11 +277,11 @@ class _TextReader(ast.NodeVisitor):
         if isinstance(base, ast.Name):
             self._note_chain(f"{base.id}{attributes}")
         else:
-            self._emit(base, attributes)
+            self._add_tokens(base, attributes)
 
     def _note_chain(self, chain: str) -> None:
         name = chain.partition(".")[0]
-        self._emit(f"name {chain}")
+        self._add_tokens(f"name {chain}")
         self._chains[chain] = None
         self._words.add(name)
         self._itself |= {name} & _SELF
@@ -293,18 +293,18 @@ class _TextReader(ast.NodeVisitor):
             self._is_whole = True
         self._acts = self._acts or not self._is_late
         itself = set(self._itself)
-        self._emit("(Call", node.func)
+        self._add_tokens("(Call", node.func)
         if attributes == ".format":
             self._note_beginning(base)
-        self._emit(node.args)
+        self._add_tokens(node.args)
         if attributes.endswith("getLogger"):
             self._itself = itself
         for keyword in node.keywords:
-            self._emit(f"{keyword.arg}=")
+            self._add_tokens(f"{keyword.arg}=")
             self._words.update(filter(None, [keyword.arg]))
             is_sentence = keyword.arg in _FOR_PEOPLE and self._is_described(name)
             self._read_sentence(keyword.value, is_sentence=is_sentence)
-        self._emit(")")
+        self._add_tokens(")")
 
     def _is_described(self, function: str) -> bool:
         """Return whether texts in the arguments of a function are sentences for people."""
@@ -319,22 +319,22 @@ class _TextReader(ast.NodeVisitor):
         self._itself = itself
 
     def visit_Raise(self, node: ast.Raise) -> None:
-        self._emit("(Raise")
+        self._add_tokens("(Raise")
         self._read_sentence(node.exc, is_sentence=True)
-        self._emit(node.cause, ")")
+        self._add_tokens(node.cause, ")")
 
     def _read_sentence(self, node: ast.AST | None, *, is_sentence: bool) -> None:
         """Read a node; if it is a message or a description, its texts are left out."""
         was, self._is_sentence = self._is_sentence, self._is_sentence or is_sentence
-        self._emit(node)
+        self._add_tokens(node)
         self._is_sentence = was
 
     def visit_Constant(self, node: ast.Constant) -> None:
         value = node.value
         if self._is_sentence and isinstance(value, str) and " " in value:
-            self._emit("(sentence)")
+            self._add_tokens("(sentence)")
             return
-        self._emit(f"constant {value!r}")
+        self._add_tokens(f"constant {value!r}")
         if isinstance(value, str):
             self._note_module(value)
         text = value.decode("latin-1") if isinstance(value, bytes) else value
@@ -364,7 +364,7 @@ class _TextReader(ast.NodeVisitor):
         self._read_fields(node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        self._emit("(JoinedStr")
+        self._add_tokens("(JoinedStr")
         if node.values:
             self._note_beginning(node.values[0])
         for part in node.values:
@@ -372,16 +372,16 @@ class _TextReader(ast.NodeVisitor):
                 self.visit(part)
             # Python 3.12.1 adds an empty text after `{width}` in `{value:{width}}`
             elif part.value and not self._is_sentence:
-                self._emit(f"constant {part.value!r}")
+                self._add_tokens(f"constant {part.value!r}")
                 self._words.update(_WORD.findall(str(part.value)))
-        self._emit(")")
+        self._add_tokens(")")
 
     # --- imports and their absolute names
 
     def visit_Import(self, node: _Import) -> None:
         for name, target in self._aliases(node):
             self._bind(name)
-            self._emit(f"import {target} {name}")
+            self._add_tokens(f"import {target} {name}")
 
     visit_ImportFrom = visit_Import  # noqa: N815  # as `NodeVisitor` asks for it
 
@@ -416,28 +416,28 @@ class _TextReader(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         was = self._is_typing
-        self._emit("(If", node.test)
+        self._add_tokens("(If", node.test)
         self._is_typing = was or _is_type_checking(node.test)
-        self._emit("body", node.body)
+        self._add_tokens("body", node.body)
         self._is_typing = was
-        self._emit("orelse", node.orelse, ")")
+        self._add_tokens("orelse", node.orelse, ")")
 
     def visit_FunctionDef(self, node: _Definition | ast.Lambda) -> None:
         """Read a definition: its header is executed now, the body of a function when it is called."""
         acts, is_inner, is_late = self._acts, self._is_inner, self._is_late
-        self._emit(f"({node.__class__.__name__}")
+        self._add_tokens(f"({node.__class__.__name__}")
         if isinstance(node, _Definition):
             self._bind(node.name)
-            self._emit(node.name, "decorators", node.decorator_list)
+            self._add_tokens(node.name, "decorators", node.decorator_list)
             self._acts = acts  # see `_is_harmless`
-            self._emit("type_params", getattr(node, "type_params", []))
+            self._add_tokens("type_params", getattr(node, "type_params", []))
         if isinstance(node, ast.ClassDef):
-            self._emit("bases", node.bases, "keywords", node.keywords)
+            self._add_tokens("bases", node.bases, "keywords", node.keywords)
         else:
-            self._emit(node.args, "returns", getattr(node, "returns", None))
+            self._add_tokens(node.args, "returns", getattr(node, "returns", None))
             self._is_late = True
         self._is_inner = True
-        self._emit("body", node.body, ")")
+        self._add_tokens("body", node.body, ")")
         self._is_inner, self._is_late = is_inner, is_late
 
     visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it

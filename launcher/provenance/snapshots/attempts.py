@@ -75,7 +75,7 @@ class CodeCopy:
         names = {*self._uncommitted}
         return [path for path in paths if relative_name(path, self.top) in names]
 
-    def in_copy(self, path: str) -> str:
+    def path_in_copy(self, path: str) -> str:
         """Return the path of a folder or file in the copy; '' if it is outside of the tree, or is not there."""
         name = relative_name(path, self.top)
         place = f"{self.path}/{name}".rstrip("/")

@@ -196,7 +196,7 @@ def take_snapshot(folder: Path, source: Source) -> Snapshot:
                 cache.save()
                 return found
             number += 1  # a program has changed it
-        elif _make(place, manifest, files):
+        elif _make_copy(place, manifest, files):
             cache.save()
             return Snapshot(place, manifest)
 
@@ -395,7 +395,7 @@ def _read_digest(path: str) -> str:
         return hashlib.sha256(read_all(descriptor)).hexdigest()
 
 
-def _make(place: Path, manifest: Manifest, source: Mapping[str, ProjectFile]) -> bool:
+def _make_copy(place: Path, manifest: Manifest, source: Mapping[str, ProjectFile]) -> bool:
     """Make a copy; return False if another process has made it first.
 
     Raises:

@@ -397,11 +397,11 @@ class BackendPilots:
             single=not self.settings.pilot,
         )
 
-    def _submit(self, number: int, now: float) -> None:
+    def _submit(self, pilot_count: int, now: float) -> None:
         root = self.root
         pilots: list[Pilot] = []
         together = not self.settings.pilot
-        tokens = new_tokens(number) if together else [new_token() for _ in range(number)]
+        tokens = new_tokens(pilot_count) if together else [new_token() for _ in range(pilot_count)]
         for token in tokens:
             spec = make_pilot_spec(self.settings, token, self.demand.paths)
             record = PilotRecord(

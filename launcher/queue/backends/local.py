@@ -202,12 +202,15 @@ def _used_gpus(root: Path) -> Iterator[str]:
 
 
 def _end_cause(
-    folder: PilotFolder, record: Mapping[str, Json], who: Identity | None, status: int | None
+    folder: PilotFolder,
+    record: Mapping[str, Json],
+    process_identity: Identity | None,
+    status: int | None,
 ) -> tuple[AllocationEndCause, str]:
     """Return why a pilot ended, with the known details."""
     if record.get("cancelled"):
         return AllocationEndCause.CANCELLED, "cancelled"
-    if who is not None and who.boot != boot_id():
+    if process_identity is not None and process_identity.boot != boot_id():
         return AllocationEndCause.NODE_FAILED, "the machine was restarted"
     if status is not None and status < 0:
         return AllocationEndCause.FAILED, f"ended by {signal.Signals(-status).name}"

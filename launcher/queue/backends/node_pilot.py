@@ -169,13 +169,13 @@ class NodePilot:
                 if at_once:
                     self._queue_messages(self._attempts.stop_all(), now)
 
-    def _renew_lease(self, number: int) -> None:
+    def _renew_lease(self, heartbeat_number: int) -> None:
         """Start the lease at the time of the acknowledged heartbeat, not now, as the message may be old."""
-        sent = self._sent_heartbeats.get(number)
+        sent = self._sent_heartbeats.get(heartbeat_number)
         if sent is not None:
             self._lease.run_until(sent + self._lease_s)
             self._sent_heartbeats = {
-                beat: at for beat, at in self._sent_heartbeats.items() if beat > number
+                beat: at for beat, at in self._sent_heartbeats.items() if beat > heartbeat_number
             }
 
     def _poll_last_commands(self) -> bool:

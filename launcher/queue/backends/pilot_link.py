@@ -187,7 +187,7 @@ class PilotLink:
 
     def _write(self, lines: Iterable[bytes]) -> set[str]:
         """Append commands. Return the attempts that were sent before. After a timeout, commands may be sent twice."""
-        sent = self._read_sent()
+        sent = self._read_sent_names()
         self._writer.append(*lines)
         return sent
 
@@ -240,10 +240,10 @@ class PilotLink:
         return (
             self._sent_attempts
             if self._sent_attempts is not None
-            else run_with_timeout(self.root, self._read_sent)
+            else run_with_timeout(self.root, self._read_sent_names)
         )
 
-    def _read_sent(self) -> set[str]:
+    def _read_sent_names(self) -> set[str]:
         if self._sent_attempts is not None:
             return self._sent_attempts
         orders = MessageReader(self.folder.commands_file)

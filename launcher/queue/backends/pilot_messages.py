@@ -158,7 +158,7 @@ def encode_message(message: PilotMessage) -> bytes:
         case AttemptFinished(attempt=attempt):
             return _line(message, {"attempt": attempt})
         case Registered() | Heartbeat():
-            gpus = [_short_gpu_record(gpu) for gpu in message.gpus]
+            gpus = [_gpu_record_without_defaults(gpu) for gpu in message.gpus]
             return _line(message, {**message._replace(gpus=())._asdict(), "gpus": gpus})
     return _line(message, message._asdict())
 
@@ -180,7 +180,7 @@ def _line(message: PilotCommand | PilotMessage, record: Mapping[str, Any]) -> by
     return json.dumps(said, separators=(",", ":")).encode() + b"\n"
 
 
-def _short_gpu_record(gpu: GpuSnapshot) -> dict[str, Any]:
+def _gpu_record_without_defaults(gpu: GpuSnapshot) -> dict[str, Any]:
     """Return a GPU without what has its default, and without its processes: a line is to be short."""
     record = gpu_record(replace(gpu, processes=None))
     return {name: value for name, value in record.items() if value != _NO_GPU[name]}

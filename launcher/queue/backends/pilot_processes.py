@@ -76,8 +76,8 @@ def _pids() -> Iterable[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def _read_words(pid: int, what: str) -> list[bytes]:
+def _read_words(pid: int, file_name: str) -> list[bytes]:
     try:
-        return read_bytes(f"/proc/{pid}/{what}").split(b"\0")
+        return read_bytes(f"/proc/{pid}/{file_name}").split(b"\0")
     except OSError:
         return []

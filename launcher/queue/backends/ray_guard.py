@@ -68,7 +68,7 @@ def _run_guard(folder: PilotFolder) -> int:
 
 
 def _await_pilot(
-    folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None
+    folder: PilotFolder, pilot: "subprocess.Popen[bytes]", process_identity: Identity | None
 ) -> bool:
     """Wait until no process of a pilot lives. Return False if the actor ends before."""
     poll = select.poll()
@@ -76,16 +76,19 @@ def _await_pilot(
     while True:
         if poll.poll(POLL_S * 1000):
             return False
-        if pilot.poll() is not None and not find_pids(folder, who):
+        if pilot.poll() is not None and not find_pids(folder, process_identity):
             return True
 
 
 def _ends_within(
-    time_s: float, folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None
+    time_s: float,
+    folder: PilotFolder,
+    pilot: "subprocess.Popen[bytes]",
+    process_identity: Identity | None,
 ) -> bool:
     """Wait for the end of all of a pilot for some time."""
     return wait_until(
-        lambda: pilot.poll() is not None and not find_pids(folder, who), time_s, POLL_S
+        lambda: pilot.poll() is not None and not find_pids(folder, process_identity), time_s, POLL_S
     )
 
 

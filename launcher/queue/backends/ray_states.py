@@ -133,8 +133,8 @@ def could_ever_fit(nodes: Iterable[RayNode], requested_resources: Mapping[str, f
     return any(_fits(node.total, requested_resources) for node in nodes if node.alive)
 
 
-def _not_understood(what: str) -> EngineError:
-    return EngineError(f"cannot parse Ray's answer: {what}")
+def _not_understood(subject: str) -> EngineError:
+    return EngineError(f"cannot parse Ray's answer: {subject}")
 
 
 def _observation(

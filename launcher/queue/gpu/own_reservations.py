@@ -102,11 +102,11 @@ def differ_notably(
     reservations: Sequence[Reservation], old_reservations: Sequence[Reservation]
 ) -> bool:
     """Whether the usage of a GPU by reservations differs notably from that of earlier ones."""
-    now, then = _unused_by_gpu(reservations), _unused_by_gpu(old_reservations)
+    now, then = _unused_bytes_by_gpu(reservations), _unused_bytes_by_gpu(old_reservations)
     return any(abs(now[key] - then[key]) >= NOTABLE_BYTES for key in now.keys() & then.keys())
 
 
-def _unused_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
+def _unused_bytes_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
     """Return the bytes per GPU that are reserved and not in use, if usage is measured."""
     pending = Counter[str]()
     for reservation in reservations:

@@ -112,7 +112,7 @@ class OwnFile:
         self.name = new_file_name(self._uid)
         self._names.append(self.name)
 
-    def find_own(self, publications: Mapping[str, Publication]) -> set[str]:
+    def find_own_files(self, publications: Mapping[str, Publication]) -> set[str]:
         """Return the files of our queue. All except our own are left from earlier schedulers."""
         own = {
             name for name, publication in publications.items() if self._is_own(name, publication)
@@ -395,7 +395,7 @@ class ReservationBoard:
             return {}
         newest = publications.get(self._file.name)
         self._is_in_place = newest is not None and newest.serial == self._serial
-        for name in self._file.find_own(publications):
+        for name in self._file.find_own_files(publications):
             del publications[name]
         now = self._clock()
         for name, publication in publications.items():
@@ -420,12 +420,12 @@ class ReservationBoard:
         )
         return False
 
-    def _complain(self, what: str, why: str) -> None:
-        if (what, why) in self.complaints or len(self.complaints) >= _MOST_COMPLAINTS:
+    def _complain(self, subject: str, why: str) -> None:
+        if (subject, why) in self.complaints or len(self.complaints) >= _MOST_COMPLAINTS:
             return
-        self.complaints.add((what, why))
+        self.complaints.add((subject, why))
         if self._logs:
-            logger.warning("claims file=%s reason=%r", what, why)
+            logger.warning("claims file=%s reason=%r", subject, why)
 
 
 def quiet_board(home: Path) -> ReservationBoard:

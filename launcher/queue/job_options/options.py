@@ -16,7 +16,7 @@ from launcher.queue.job_options.value_types import (
     choice,
     size,
     span,
-    whole,
+    whole_number,
     whole_or_none,
 )
 from launcher.queue.jobs.job import (
@@ -49,7 +49,7 @@ def _with_gpus(request: JobRequest, number: int) -> JobRequest:
 register_options(
     JobOption(
         name="cpus",
-        takes=whole(1, MOST_CPUS),
+        takes=whole_number(1, MOST_CPUS),
         field="resources.cpus",
         default="1",
         help="CPU cores to reserve",
@@ -70,7 +70,7 @@ register_options(
     ),
     JobOption(
         name="gpus",
-        takes=whole(0, MOST_GPUS),
+        takes=whole_number(0, MOST_GPUS),
         field="resources.gpus",
         change=_with_gpus,
         help="Number of GPUs. The job waits until all are free",
@@ -129,7 +129,7 @@ register_options(
     ),
     JobOption(
         name="retries",
-        takes=whole(0, MOST_RETRIES),
+        takes=whole_number(0, MOST_RETRIES),
         field="terms.retries",
         default="0",
         help="Run again after a failure, up to this many times",

@@ -60,7 +60,7 @@ class ValueType(NamedTuple):
         return value
 
 
-def whole(least: int, most: int | None = None) -> ValueType:
+def whole_number(least: int, most: int | None = None) -> ValueType:
     """Return the type of an integer within limits; None for `most` means no upper limit."""
     limits = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
 
@@ -76,7 +76,7 @@ def whole(least: int, most: int | None = None) -> ValueType:
 
 def whole_or_none(most: int) -> ValueType:
     """Return the type of an integer from 1, or the word none, which is read as 0."""
-    number = whole(1, most)
+    number = whole_number(1, most)
     return number._replace(
         expected=f"{number.expected}, or {NONE}",
         value_of=lambda text, now: 0 if text.strip() == NONE else number.value_of(text, now),
@@ -85,7 +85,7 @@ def whole_or_none(most: int) -> ValueType:
     )
 
 
-def real(least: float, most: float) -> ValueType:
+def real_number(least: float, most: float) -> ValueType:
     """Return the type of a number within limits."""
 
     def value_of(text: str, _: float) -> float | None:
@@ -232,8 +232,8 @@ def _span_text(span_s: float) -> str:
 
 _TEXT = {"type": "string"}
 
-PRIORITY = whole(-(2**31) + 1, 2**31 - 1)
-SHARE = real(0.001, 1000.0)  # share of a run; the default is 1
+PRIORITY = whole_number(-(2**31) + 1, 2**31 - 1)
+SHARE = real_number(0.001, 1000.0)  # share of a run; the default is 1
 # on a command line, the option without a value means true
 TRUTH = ValueType(
     "",

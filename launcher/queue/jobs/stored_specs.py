@@ -193,10 +193,10 @@ def _decode_names(record: object) -> object:
     return record | {name: read_texts(value, f"{name!r} of terms") for name, value in lists.items()}
 
 
-def _refuse_out_of_range(part: object, fits: Mapping[str, bool], what: str) -> None:
+def _refuse_out_of_range(part: object, fits: Mapping[str, bool], subject: str) -> None:
     for name, fitting in fits.items():
         if not fitting:
-            raise Unreadable(f"{name!r} of {what} is {str(getattr(part, name))[:40]!r}")
+            raise Unreadable(f"{name!r} of {subject} is {str(getattr(part, name))[:40]!r}")
 
 
 def read_part_of_spec(record: Mapping[str, Any]) -> Spec:

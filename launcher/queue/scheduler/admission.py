@@ -135,7 +135,7 @@ class Admission:
         """
         now = self._clock()
         self.pauses.end_due(now, result)
-        ready = self._ready(control, now)
+        ready = self._read_ready_jobs(control, now)
         named = {job.lane.group for job in ready} - {""}
         if not named <= control.group_limits.keys():  # its limit may be as new as the job
             control = control._replace(group_limits=self._ready_jobs.slots_by_group())
@@ -244,7 +244,7 @@ class Admission:
         self._explained_at = time.monotonic()
         self._ready_jobs.record_lane_reasons(reasons)
 
-    def _ready(self, control: ControlState, now: float) -> list[ReadyJob]:
+    def _read_ready_jobs(self, control: ControlState, now: float) -> list[ReadyJob]:
         self._launches.retry_s = None
         most = self._cpus + self._partitions.slots + self._launches.unclear_jobs
         ready = [] if control.stop else self._ready_jobs.read_ready(most)

@@ -101,7 +101,7 @@ def make_attempt_spec(
     goes_on = claim.number > 1 and (claim.spec.entry or uses_job_folder(claim.spec))
     return attempt_spec_text(
         job=claim.job,
-        number=claim.number,
+        attempt_number=claim.number,
         device=claim.device,
         cpus=claim.cpus,
         vram=claim.vram,

@@ -39,7 +39,7 @@ class BackfillHolds:
             chosen[job] = token, since
         self._chosen, self._held_until = chosen, {}
 
-    def for_pilot(self, token: str, candidates: Iterable[Candidate]) -> list[Candidate]:
+    def mark_held_elsewhere(self, token: str, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return jobs with the word for which of them a place is kept on another pilot."""
         return [
             each

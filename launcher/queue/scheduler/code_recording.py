@@ -153,7 +153,7 @@ class CodeHelper:
         for record, queued in self._recording.records_of(started_jobs).items():
             self._compare(record, queued)
 
-    def _record(self, number: int, code: QueuedCode) -> None:
+    def _record(self, code_number: int, code: QueuedCode) -> None:
         places = project_folders(code.folder, code.python_path, code.program)
         reference = read_reference(code.snapshot)
         if reference is None:
@@ -168,7 +168,7 @@ class CodeHelper:
             }
         if code.commit is None:
             code = code._replace(commit=commit_of(code.folder, code.snapshot))
-        for record in self._recording.add_records(number, code, records):
+        for record in self._recording.add_records(code_number, code, records):
             self._compare(record, code.at)
 
     def _make_record(
@@ -193,8 +193,10 @@ class CodeHelper:
         Declared inputs are read there, and scripts that another program than Python reads.
         """
         mapped = ProjectFolders(
-            tuple(copy.in_copy(folder) or folder for folder in places.folders),
-            tuple((package, copy.in_copy(place) or place) for package, place in places.packages),
+            tuple(copy.path_in_copy(folder) or folder for folder in places.folders),
+            tuple(
+                (package, copy.path_in_copy(place) or place) for package, place in places.packages
+            ),
         )
         found, is_complete = self._files([_start_in_copy(start, copy) for start in starts], mapped)
         in_copy = {

@@ -39,7 +39,7 @@ class TerminationRecorder:
         self._attempts, self._clock = attempts, clock
         self._recorded: set[tuple[int, int]] = set()  # attempts whose end at the limit is recorded
 
-    def stop_jobs(
+    def stop_and_record_jobs(
         self, control: ControlState, evictions: Mapping[int, Eviction], result: CycleResult
     ) -> None:
         """End what is to be ended.

@@ -25,7 +25,7 @@ from launcher.queue.workers.attempt_handles import (
     record_kill,
 )
 from launcher.queue.workers.attempt_journal import outcome_line, read_program, record_outcome
-from launcher.queue.workers.exit_outcome import over_time_limit
+from launcher.queue.workers.exit_outcome import time_limit_outcome
 from launcher.system.answering import run_with_timeout
 from launcher.system.frozen_processes import why_frozen
 from launcher.system.process_trees import send_signal, terminate
@@ -77,7 +77,7 @@ class FrozenSupervisors:
             found = dict[tuple[int, int], _Frozen]()
             for claim, watch in self._attempts.local():
                 with contextlib.suppress(*TRANSIENT_ERRORS):
-                    if frozen := self._check_one(claim, watch, control, now):
+                    if frozen := self._check_supervisor(claim, watch, control, now):
                         found[claim.key] = frozen
             for job in self._running_jobs.frozen_jobs() - {job for job, _ in found}:
                 self._running_jobs.record_continued(job, self._clock())
@@ -87,7 +87,7 @@ class FrozenSupervisors:
         if any(True for _ in self._attempts.local()):
             result.wake_within(self._next_at - now)
 
-    def _check_one(
+    def _check_supervisor(
         self, claim: Claim, watch: _Watch, control: ControlState, now: float
     ) -> _Frozen | None:
         """Return how a supervisor stands still, None if it does not; name it and end its attempt if that is due."""
@@ -121,7 +121,9 @@ class FrozenSupervisors:
                 return frozen
         elif self._is_over_limit(claim, watch, claim.spec.terms.grace_s):
             limit_s = claim.spec.terms.time_limit_s or 0.0
-            outcome = over_time_limit(limit_s, self._clock(), was_killed=True, code=-signal.SIGKILL)
+            outcome = time_limit_outcome(
+                limit_s, self._clock(), was_killed=True, code=-signal.SIGKILL
+            )
             self._end(watch, supervisor, outcome)
             return frozen
         if program := read_program(attempt):

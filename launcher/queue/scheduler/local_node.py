@@ -142,8 +142,8 @@ class LocalNode(Node):
     def decide(
         self,
         candidates: Sequence[Candidate],
-        own: Sequence[Running],
-        others: Sequence[Running],
+        own_jobs: Sequence[Running],
+        other_jobs: Sequence[Running],
         *,
         limits: Mapping[str, int],
         now: float,
@@ -153,8 +153,8 @@ class LocalNode(Node):
 
         Args:
             candidates: In the order in which they are examined.
-            own: Attempts on this machine.
-            others: Attempts on other nodes, from `as_remote`.
+            own_jobs: Attempts on this machine.
+            other_jobs: Attempts on other nodes, from `as_remote`.
             limits: Limits of groups.
             now: Seconds since 1970.
             policy: The policy.
@@ -168,15 +168,15 @@ class LocalNode(Node):
             ram_free=memory.available_bytes() if self.ram_wanted else 0,
         )
         machine = self._yield_policy.with_eligible_peers(machine, time.monotonic())
-        starves = starving_resource(state.demand, own, machine, time.monotonic())
+        starves = starving_resource(state.demand, own_jobs, machine, time.monotonic())
         machine = machine._replace(starving_resource=starves)
-        running = [*others, *own]
+        running = [*other_jobs, *own_jobs]
         waiting = self._aging.with_held_reservations(
             [candidate.waiting for candidate in candidates], time.monotonic()
         )
         decisions = decide(waiting, running, machine, now, policy)
         self._aging.record_decisions(decisions, time.monotonic())
-        verdict = self.watchdog.review(waiting, decisions, own, machine, time.monotonic())
+        verdict = self.watchdog.review(waiting, decisions, own_jobs, machine, time.monotonic())
         for sentence in verdict.messages:
             logger.warning("unexplained wait: %s", sentence)
         decisions = verdict.decisions

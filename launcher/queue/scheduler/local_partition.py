@@ -59,7 +59,7 @@ class LocalPartition(Partition):
         node.ram_wanted = any(job.lane.resources.ram is not None for job in ready)
         if node.gpus_wanted and not self._gpus.has_recent_sample:
             self._gpus.evict(node.poll(result))
-        ready, unsampled = self.startable.without_unsampled(ready)
+        ready, unsampled = self.startable.hold_unsampled_gpu_jobs(ready)
         excluded = unclear | postponed | unsampled
         if ready and not excluded:
             self.only_job_class = find_only_job_class(ready, self._gpus.foreign)

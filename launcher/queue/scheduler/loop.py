@@ -299,7 +299,7 @@ class Scheduler:
         self._partitions.request_pilots(self._control, result)
         if self._finished_attempts.has_due:
             result.wake_within(0)
-        self._terminations.stop_jobs(self._control, self._gpus.evictions, result)
+        self._terminations.stop_and_record_jobs(self._control, self._gpus.evictions, result)
         self._attempts.pause(self._control.paused_jobs, result)
         self._frozen_supervisors.check(self._control, result)
         if claims := self._local.claims:

@@ -123,8 +123,8 @@ class Node(AttemptHost, Protocol):
     def decide(
         self,
         candidates: Sequence[Candidate],
-        own: Sequence[Running],
-        others: Sequence[Running],
+        own_jobs: Sequence[Running],
+        other_jobs: Sequence[Running],
         *,
         limits: Mapping[str, int],
         now: float,
@@ -134,8 +134,8 @@ class Node(AttemptHost, Protocol):
 
         Args:
             candidates: In the order in which they are examined.
-            own: Attempts there.
-            others: Attempts on other nodes, from `as_remote`.
+            own_jobs: Attempts there.
+            other_jobs: Attempts on other nodes, from `as_remote`.
             limits: Limits of groups.
             now: Seconds since 1970.
             policy: The policy.

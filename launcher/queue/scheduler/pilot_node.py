@@ -228,8 +228,8 @@ class PilotNode(Node):
     def decide(
         self,
         candidates: Sequence[Candidate],
-        own: Sequence[Running],
-        others: Sequence[Running],
+        own_jobs: Sequence[Running],
+        other_jobs: Sequence[Running],
         *,
         limits: Mapping[str, int],
         now: float,
@@ -239,8 +239,8 @@ class PilotNode(Node):
 
         Args:
             candidates: In the order in which they are examined.
-            own: Attempts there.
-            others: Attempts on other nodes, from `as_remote`.
+            own_jobs: Attempts there.
+            other_jobs: Attempts on other nodes, from `as_remote`.
             limits: Limits of groups.
             now: Seconds since 1970.
             policy: The policy.
@@ -249,7 +249,7 @@ class PilotNode(Node):
             return []
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
-        for ready, seen in self._holds.for_pilot(self.link.token, candidates):
+        for ready, seen in self._holds.mark_held_elsewhere(self.link.token, candidates):
             job = make_waiting(ready, self.usage(ready.lane.signature, ready.program))._replace(
                 since=seen.since,
                 backfill_until=seen.backfill_until,
@@ -260,7 +260,7 @@ class PilotNode(Node):
                 decided[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
             else:
                 asked.append(job)
-        for decision in decide(asked, [*others, *own], self.machine(limits), now, policy):
+        for decision in decide(asked, [*other_jobs, *own_jobs], self.machine(limits), now, policy):
             decided[decision.job] = decision
         decisions = [decided[candidate.ready.id] for candidate in candidates]
         self._holds.record_decisions(self.link.token, decisions)

@@ -67,13 +67,13 @@ class SearchProcesses:
                 os.waitpid(child.pid, os.WNOHANG)
         self._children.clear()
 
-    def _start(self, number: int) -> None:
+    def _start(self, search_number: int) -> None:
         now = time.monotonic()
-        if now < self._next_start_at.get(number, 0.0):
+        if now < self._next_start_at.get(search_number, 0.0):
             return
-        self._next_start_at[number] = now + RESTART_S
+        self._next_start_at[search_number] = now + RESTART_S
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        words = (str(self._home.folder), str(number), str(reading))
+        words = (str(self._home.folder), str(search_number), str(reading))
         argv = [sys.executable, "-P", "-m", self._module, *words]
         try:
             pid = spawn_daemon(
@@ -83,10 +83,10 @@ class SearchProcesses:
                 environment=ONE_THREAD,
             )
         except OSError as error:
-            logger.warning("search=%d trouble=%r", number, str(error))
+            logger.warning("search=%d trouble=%r", search_number, str(error))
             os.close(writing)
         else:
-            self._children[number] = SearchChild(pid, writing)
+            self._children[search_number] = SearchChild(pid, writing)
         finally:
             os.close(reading)
 

@@ -229,7 +229,7 @@ class LaunchBatch:
         ready: ReadyJob,
         placement: ClaimPlacement,
         reason: str,
-        number: int,
+        attempt_number: int,
         prepare_folder: Callable[[Claim], None],
     ) -> Claim | None:
         """Claim a job; return None if it was cancelled or set aside, or if another job writes the same path.
@@ -242,7 +242,7 @@ class LaunchBatch:
             placement,
             reason=reason,
             now=self._clock(),
-            number=number,
+            least_attempt_number=attempt_number,
             prepare_folder=prepare_folder,
         )
         if claim is None:
@@ -270,14 +270,14 @@ def _unclear_reason(unclear: str) -> Reason:
     return Reason(code=ReasonCode.ATTEMPT_UNCLEAR, text=UNCLEAR_BEFORE.format(unclear))
 
 
-def claim_placement(start: Start, who: Identity) -> ClaimPlacement:
+def claim_placement(start: Start, process_identity: Identity) -> ClaimPlacement:
     """Return the reservations of an attempt and its supervisor."""
     return ClaimPlacement(
         device=",".join(start.devices) or CPU,
         cpus=start.cpus,
         vram=start.vram,
         exclusive=start.exclusive,
-        boot=who.boot,
-        pid=who.pid,
-        start_ticks=who.start_ticks,
+        boot=process_identity.boot,
+        pid=process_identity.pid,
+        start_ticks=process_identity.start_ticks,
     )

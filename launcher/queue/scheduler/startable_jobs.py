@@ -58,7 +58,9 @@ class StartableJobs:
                 free.append(job)
         return free, reasons
 
-    def without_unsampled(self, ready: list[ReadyJob]) -> tuple[list[ReadyJob], dict[int, Reason]]:
+    def hold_unsampled_gpu_jobs(
+        self, ready: list[ReadyJob]
+    ) -> tuple[list[ReadyJob], dict[int, Reason]]:
         """Return what can be decided now, and why jobs wait that need a GPU while none was seen."""
         if self._gpus.has_recent_sample:
             return ready, {}

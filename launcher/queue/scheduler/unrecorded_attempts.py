@@ -20,7 +20,7 @@ class UnrecordedAttempts(NamedTuple):
     unclear: str = ""  # folder whose content cannot be read, and why
 
 
-def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:
+def find_unrecorded(home: Home, job: int, attempt_number: int) -> UnrecordedAttempts:
     """Return the attempts of a job that are not on record in the queue.
 
     They do not affect the next attempt, which gets a folder of its own. After this call, an
@@ -29,11 +29,11 @@ def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:
     Args:
         home: The queue folder.
         job: Number of the job.
-        number: Number of the next attempt, as far as the queue knows.
+        attempt_number: Number of the next attempt, as far as the queue knows.
     """
     began: list[Attempt] = []
     living: list[Attempt] = []
-    attempt = home.attempt(job, number)
+    attempt = home.attempt(job, attempt_number)
     try:
         while not _is_free(attempt):
             if attempt.folder.is_dir():
@@ -42,12 +42,14 @@ def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:
                     os.close(end.descriptor)
                     living.append(attempt)
                 began += [] if isinstance(end, NeverStarted) else [attempt]
-            number += 1
-            attempt = home.attempt(job, number)
+            attempt_number += 1
+            attempt = home.attempt(job, attempt_number)
     except TRANSIENT_ERRORS as error:
         why = error.strerror if isinstance(error, OSError) else None
-        return UnrecordedAttempts(number=number, unclear=f"{attempt.folder} ({why or error})")
-    return UnrecordedAttempts(number=number, began=tuple(began), living=tuple(living))
+        return UnrecordedAttempts(
+            number=attempt_number, unclear=f"{attempt.folder} ({why or error})"
+        )
+    return UnrecordedAttempts(number=attempt_number, began=tuple(began), living=tuple(living))
 
 
 def _is_free(attempt: Attempt) -> bool:

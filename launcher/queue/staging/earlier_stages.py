@@ -19,7 +19,7 @@ from launcher.queue.staging.stages import (
 )
 
 
-def take_earlier_stage(home: Home, job: int, number: int, run_folder: Path) -> str:
+def take_earlier_stage(home: Home, job: int, attempt_number: int, run_folder: Path) -> str:
     """Take the staging folders from earlier attempts. Return the one from which the next attempt continues.
 
     After this call no process of the earlier attempts can change the contents. Call it when all of
@@ -28,12 +28,12 @@ def take_earlier_stage(home: Home, job: int, number: int, run_folder: Path) -> s
     Args:
         home: the queue folder.
         job: its number.
-        number: of the next attempt.
+        attempt_number: of the next attempt.
         run_folder: of the job.
 
     Returns the name of a staging folder, or "" if there is none.
     """
-    for stage in _earlier_stages(home, job, number, run_folder):
+    for stage in _earlier_stages(home, job, attempt_number, run_folder):
         with contextlib.suppress(OSError):  # its next attempt tries it again, and fails
             if not detach_stage(stage):
                 # not begun, empty, or accepted, and then those before it are gone
@@ -67,9 +67,9 @@ def find_unaccepted_output(attempt: Attempt, run_folder: Path) -> str:
     return ""
 
 
-def remove_earlier_stages(home: Home, job: int, number: int, run_folder: Path) -> None:
+def remove_earlier_stages(home: Home, job: int, attempt_number: int, run_folder: Path) -> None:
     """Remove the staging folders of the attempts before an accepted one."""
-    for stage in _earlier_stages(home, job, number, run_folder):
+    for stage in _earlier_stages(home, job, attempt_number, run_folder):
         remove_stage(stage)
 
 
@@ -88,8 +88,10 @@ def remove_stage(stage: StagingFolder) -> None:
     remove_stages_folder(stage)
 
 
-def _earlier_stages(home: Home, job: int, number: int, run_folder: Path) -> Iterator[StagingFolder]:
-    for before in range(number - 1, 0, -1):
+def _earlier_stages(
+    home: Home, job: int, attempt_number: int, run_folder: Path
+) -> Iterator[StagingFolder]:
+    for before in range(attempt_number - 1, 0, -1):
         stage = stage_of(home.attempt(job, before), run_folder)
         if stage is not None:
             yield stage

@@ -63,9 +63,9 @@ class StagingFolder(NamedTuple):
         return self._replace(suffix=suffix)
 
 
-def new_stage(run_folder: Path, job: int, number: int) -> StagingFolder:
+def new_stage(run_folder: Path, job: int, attempt_number: int) -> StagingFolder:
     """Return a staging folder with a unique name: queue folders that share a project use the same job numbers."""
-    return StagingFolder(run_folder, f"{job}-{number}-{os.urandom(4).hex()}")
+    return StagingFolder(run_folder, f"{job}-{attempt_number}-{os.urandom(4).hex()}")
 
 
 def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> StagingFolder | None:

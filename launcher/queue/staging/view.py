@@ -70,7 +70,7 @@ def make_stage(
     declared_outputs: DeclaredOutputs,
     *,
     job: int,
-    number: int,
+    attempt_number: int,
     earlier: str = "",
 ) -> RunFolderView:
     """Make the staging folder of an attempt. Return the paths by which the attempt reaches it.
@@ -80,14 +80,14 @@ def make_stage(
         run_folder: the run's folder, with the accepted outputs.
         declared_outputs: where the job writes.
         job: its number.
-        number: of the attempt.
+        attempt_number: of the attempt.
         earlier: name of the staging folder of an earlier attempt, from which this one continues. "" if none.
 
     Raises:
         NotWritable: no staging folder can be made there by anybody.
         OSError: the disk is full, or the staging folder was taken away as the attempt was abandoned.
     """
-    stage, view = new_stage(run_folder, job, number), attempt.path_text(VIEW_LINK)
+    stage, view = new_stage(run_folder, job, attempt_number), attempt.path_text(VIEW_LINK)
     # first: if the worker is killed, the link identifies the incomplete staging folder
     os.symlink(stage.folder, view)  # noqa: PTH211  # done for every attempt
     making = stage.with_suffix(MAKING_SUFFIX)
@@ -122,12 +122,12 @@ def _make_folder(stage: StagingFolder) -> None:
         try:
             os.mkdir(stage.folder)  # noqa: PTH102  # done for every attempt
         except FileNotFoundError:
-            _make_first(missing)
+            _make_with_parents(missing)
         else:
             return
 
 
-def _make_first(folders: Sequence[str]) -> None:
+def _make_with_parents(folders: Sequence[str]) -> None:
     """Make the first of some folders, with those of the others that it is in; the project is there."""
     folder, *above = folders
     try:
@@ -137,7 +137,7 @@ def _make_first(folders: Sequence[str]) -> None:
     except FileNotFoundError:
         if not above:
             raise
-        _make_first(above)
+        _make_with_parents(above)
 
 
 class _ViewBuilder:
@@ -182,12 +182,12 @@ class _ViewBuilder:
         elif is_listed:
             self._link(name)
         else:
-            self._make(name)
+            self._make_folder(name)
             for way in self._output_paths[name]:
                 self.add_name(way)
 
     def _list(self, folder: str, levels: int) -> None:
-        self._make(folder)
+        self._make_folder(folder)
         with os.scandir(f"{self._stage.run_folder}/{folder}") as entries:
             for entry in entries:
                 name = f"{folder}/{entry.name}"
@@ -197,7 +197,7 @@ class _ViewBuilder:
                 else:
                     self._link(name)
 
-    def _make(self, name: str) -> None:
+    def _make_folder(self, name: str) -> None:
         os.mkdir(f"{self._stage.output_folder}/{name}")  # noqa: PTH102  # likewise
         self._links.folders.append(name)
 

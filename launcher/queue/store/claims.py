@@ -93,7 +93,7 @@ class Claims:
         *,
         reason: str,
         now: float,
-        number: int = 0,
+        least_attempt_number: int = 0,
         prepare_folder: Callable[[Claim], None] = lambda _: None,
     ) -> Claim | None:
         """Claim a queued job for a new attempt. None if it is no longer queued.
@@ -105,13 +105,13 @@ class Claims:
             placement: The place.
             reason: Why it starts there.
             now: Seconds since 1970.
-            number: Lowest number of the attempt. Higher than the next one if folders are in the
+            least_attempt_number: Lowest number of the attempt. Higher than the next one if folders are in the
                 way.
             prepare_folder: Creates the attempt's folder. If it raises, nothing is claimed. Without
                 the folder nothing is claimed either.
         """
         with self._db.writing():
-            claim = self._next_claim(job, placement, number, now)
+            claim = self._next_claim(job, placement, least_attempt_number, now)
             if claim is not None and (writer := find_writer(self._db, {job: claim.spec})):
                 wait_for_writer(self._db, job, writer, now)
                 return None
@@ -123,20 +123,22 @@ class Claims:
         return claim
 
     def _next_claim(
-        self, job: int, placement: ClaimPlacement, number: int, now: float
+        self, job: int, placement: ClaimPlacement, least_attempt_number: int, now: float
     ) -> Claim | None:
         """Return the claim of a queued job's next attempt; set a job aside that cannot be understood."""
         row = self._db.execute(
             "SELECT max(attempts + 1, ?), run, spec, sources, code, context FROM jobs"
             " WHERE id = ? AND state = 'queued' AND waits = 0",
-            (number, job),
+            (least_attempt_number, job),
         ).fetchone()
         if row is None:
             return None
-        number, run, own, sources, code, context = row
+        least_attempt_number, run, own, sources, code, context = row
         context_text, why = self._read_context_text(context)
         spec = add_sources(own, self._read_sources(sources))
-        claim = _build_claim(job, number, run, placement, spec, context_text, now, code)
+        claim = _build_claim(
+            job, least_attempt_number, run, placement, spec, context_text, now, code
+        )
         if why := claim.spec_error or why:
             fail_unreadable(self._db, job, why, now)
             return None
@@ -160,32 +162,34 @@ class Claims:
         """Return the attempts on this machine whose end is not known yet."""
         return [claim for claim in self.open_claims() if not claim.pilot]
 
-    def _read_context_text(self, number: int) -> tuple[str, str]:
+    def _read_context_text(self, context_number: int) -> tuple[str, str]:
         """Return a context's text, and what of it cannot be understood."""
-        if number not in self._contexts:
+        if context_number not in self._contexts:
             if len(self._contexts) >= MOST_CONTEXTS:
                 self._contexts.clear()
-            row = self._db.execute("SELECT body FROM contexts WHERE id = ?", (number,)).fetchone()
+            row = self._db.execute(
+                "SELECT body FROM contexts WHERE id = ?", (context_number,)
+            ).fetchone()
             text, why = (row[0] if row else ""), ""
             try:
                 read_context(parse_record(text, "the record of its surroundings"))
             except Unreadable as error:
                 why = str(error)
-            self._contexts[number] = text, why
-        return self._contexts[number]
+            self._contexts[context_number] = text, why
+        return self._contexts[context_number]
 
-    def _read_sources(self, number: int | None) -> str | None:
+    def _read_sources(self, sources_number: int | None) -> str | None:
         """Return the stored digests of shared modules, None if there are none."""
-        if number not in self._sources_by_number:
+        if sources_number not in self._sources_by_number:
             if len(self._sources_by_number) >= MOST_CONTEXTS:
                 self._sources_by_number.clear()
-            self._sources_by_number[number] = read_sources(self._db.execute, number)
-        return self._sources_by_number[number]
+            self._sources_by_number[sources_number] = read_sources(self._db.execute, sources_number)
+        return self._sources_by_number[sources_number]
 
 
 def _build_claim(
     job: int,
-    number: int,
+    attempt_number: int,
     run: int,
     placement: ClaimPlacement,
     spec_text: str,
@@ -195,7 +199,7 @@ def _build_claim(
 ) -> Claim:
     return Claim(
         job=job,
-        number=number,
+        number=attempt_number,
         run=run,
         boot=placement.boot,
         device=placement.device,

@@ -178,7 +178,7 @@ def find_run_jobs(store: Store, name: str) -> list[JobRow]:
 def missing_run_text(store: Store, name: str, prefix: str = "") -> str:
     """Return what is said where no job is of a run of that name, which was typed behind a prefix."""
     names = sorted(store.read.runs())
-    if store.searches.open_in_runs(name):
+    if store.searches.open_searches_in_runs(name):
         return f"the search of run {name!r} has not queued its first trial yet. Run this command again."
     if name in names:
         return f"the jobs of run {name!r} were deleted by launcher clean"

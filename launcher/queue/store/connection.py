@@ -302,16 +302,16 @@ class Connection(sqlite3.Connection):
         return sorted(seen.difference(jobs))
 
 
-def read_sources(execute: Callable[..., sqlite3.Cursor], number: int | None) -> str | None:
+def read_sources(execute: Callable[..., sqlite3.Cursor], sources_number: int | None) -> str | None:
     """Return the digests of shared modules as JSON, None if a job has none there.
 
     Args:
         execute: Method of a database.
-        number: Number of the row.
+        sources_number: Number of the row.
     """
-    if number is None:
+    if sources_number is None:
         return None
-    row = execute("SELECT body FROM sources WHERE id = ?", (number,)).fetchone()
+    row = execute("SELECT body FROM sources WHERE id = ?", (sources_number,)).fetchone()
     return str(row[0]) if row else "null"  # a spec of which that cannot be read is set aside
 
 

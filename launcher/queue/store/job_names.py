@@ -50,20 +50,20 @@ class HasRunAndName(Protocol):
         ...
 
 
-def superseded_name(name: str, number: int) -> str:
+def superseded_name(name: str, job_number: int) -> str:
     """Return the name of a job after a newer one took its name."""
-    return f"{name}@{number}"
+    return f"{name}@{job_number}"
 
 
-def queued_name(name: str, number: int) -> str:
+def queued_name(name: str, job_number: int) -> str:
     """Return the name under which a job was queued.
 
     Args:
         name: its name now.
-        number: of the job.
+        job_number: of the job.
     """
     before, at, digits = name.rstrip(_SEPARATOR).rpartition("@")
-    return before if at and digits == str(number) else name
+    return before if at and digits == str(job_number) else name
 
 
 def newest_by_superseded(

@@ -57,7 +57,7 @@ _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end
 JobOrder = Callable[[Iterable[JobClass]], list[int]]
 
 
-def by_rank(job_classes: Iterable[JobClass]) -> list[int]:
+def order_by_rank(job_classes: Iterable[JobClass]) -> list[int]:
     """Return the numbers of jobs by priority and age, as those of one run start."""
     return [job for _, job in sorted(entry for flow in job_classes for entry in flow.jobs)]
 
@@ -149,7 +149,7 @@ class JobQueries:
         """Return all jobs that have not ended."""
         return self._select_jobs("jobs.state IN ('queued', 'held', 'running')")
 
-    def in_state(self, state: State, *, current: bool = False) -> list[JobRow]:
+    def jobs_in_state(self, state: State, *, current: bool = False) -> list[JobRow]:
         """Return all jobs in a state; `current` leaves out failures and skips that a newer job replaced."""
         condition = f" AND NOT {IS_REPLACED_SQL}" if current else ""
         return self._select_jobs(f"jobs.state = ?{condition}", state)
@@ -270,7 +270,7 @@ class JobQueries:
         )
         return self._select_jobs(f"jobs.id IN ({both})", _json_list(runs))
 
-    def waiting_jobs(self, limit: int, job_order: JobOrder = by_rank) -> list[JobRow]:
+    def waiting_jobs(self, limit: int, job_order: JobOrder = order_by_rank) -> list[JobRow]:
         """Return the first queued jobs in the order in which they would start, then held ones.
 
         Args:

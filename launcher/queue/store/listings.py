@@ -136,15 +136,15 @@ class ListingQueries:
         limit: int,
         ends: tuple[int | None, int | None],
     ) -> ListedPage:
-        def numbers(operator: str, number: int | None, most: int) -> list[int]:
+        def numbers(operator: str, limit_number: int | None, most: int) -> list[int]:
             where = " AND ".join(
-                [*conditions, f"id {operator} :number" if number is not None else "1"]
+                [*conditions, f"id {operator} :number" if limit_number is not None else "1"]
             )
             query = (
                 f"SELECT id FROM {table} WHERE {where}"
                 f" ORDER BY id {'ASC' if operator == '>' else 'DESC'} LIMIT :limit"
             )
-            rows = self._db.execute(query, {**values, "number": number, "limit": most})
+            rows = self._db.execute(query, {**values, "number": limit_number, "limit": most})
             return [row["id"] for row in rows]
 
         before, after = ends
@@ -239,7 +239,7 @@ class ListingQueries:
         rows = self._db.execute("SELECT id FROM jobs WHERE run = ? ORDER BY id", (run,))
         return [row["id"] for row in rows]
 
-    def in_state(self, run: int, state: State, limit: int) -> list[int]:
+    def job_numbers_in_state(self, run: int, state: State, limit: int) -> list[int]:
         """Return the numbers of the newest jobs of a run in a state, the newest first.
 
         Jobs that a newer job of the same name replaced are left out.
@@ -250,9 +250,9 @@ class ListingQueries:
         current = (number for (number,) in numbers if not self._is_superseded(number))
         return [*islice(current, limit)]
 
-    def _is_superseded(self, number: int) -> bool:
+    def _is_superseded(self, job_number: int) -> bool:
         """Return whether a newer job of the same name replaced a job."""
-        row = self._db.execute("SELECT id, run, name, state FROM jobs WHERE id = ?", (number,))
+        row = self._db.execute("SELECT id, run, name, state FROM jobs WHERE id = ?", (job_number,))
         return bool(newest_by_superseded(self._db.execute, [_NamedJob(*row.fetchone())]))
 
     def first_job(self, run: int) -> int | None:

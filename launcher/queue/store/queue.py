@@ -80,7 +80,7 @@ class JobRowWriter:
         connection: Connection,
         run: int,
         context: Context,
-        number: int,
+        context_number: int,
         code: QueuedCode | None,
     ) -> None:
         """Start without cached rows.
@@ -89,11 +89,11 @@ class JobRowWriter:
             connection: Connection to the queue.
             run: Number of their run.
             context: Context in which they run.
-            number: Number of the context.
+            context_number: Number of the context.
             code: What is noted of their code.
         """
         self._db, self._run = connection, run
-        self._context, self._context_number = context, number
+        self._context, self._context_number = context, context_number
         self._code_number = ensure_code(connection, code)
         self._writer = SpecWriter()
         self._lanes: dict[tuple[object, ...], int] = {}

@@ -234,9 +234,9 @@ def renew_code(db: Connection, jobs: Sequence[int], now: float) -> None:
         )
 
 
-def renewed_code(db: Connection, number: int | None, now: float) -> QueuedCode | None:
+def renewed_code(db: Connection, code_number: int | None, now: float) -> QueuedCode | None:
     """Return the code of jobs that are queued again; None if it is unknown."""
-    row = db.execute("SELECT body FROM queued_code WHERE id = ?", (number,)).fetchone()
+    row = db.execute("SELECT body FROM queued_code WHERE id = ?", (code_number,)).fetchone()
     code = None if row is None else _read_code(row[0])
     return None if code is None else code.renew(now)
 
@@ -287,7 +287,7 @@ class CodeRecording:
         return found
 
     def add_records(
-        self, number: int, code: QueuedCode, records: Mapping[str, CodeRecord]
+        self, code_number: int, code: QueuedCode, records: Mapping[str, CodeRecord]
     ) -> list[int]:
         """Store the records of queued code, by the names of its code, and its commit. Return their numbers."""
         numbers: dict[str, int] = {}
@@ -305,14 +305,15 @@ class CodeRecording:
                 numbers[name] = stored[0]
             self._db.execute(
                 "UPDATE queued_code SET body = ? WHERE id = ?",
-                (json.dumps(code._asdict()), number),
+                (json.dumps(code._asdict()), code_number),
             )
-            self._set_records(number, numbers)
+            self._set_records(code_number, numbers)
         return [*numbers.values()]
 
-    def _set_records(self, number: int, records: Mapping[str, int]) -> None:
+    def _set_records(self, code_number: int, records: Mapping[str, int]) -> None:
         self._db.execute(
-            "UPDATE queued_code SET records = ? WHERE id = ?", (json.dumps(dict(records)), number)
+            "UPDATE queued_code SET records = ? WHERE id = ?",
+            (json.dumps(dict(records)), code_number),
         )
 
     def records_of(self, codes: Iterable[int]) -> dict[int, float]:
@@ -360,14 +361,18 @@ class CodeQueries:
         )
         return {number: (at, _parse(records) or {}) for number, at, records in rows.fetchall()}
 
-    def queued_code(self, number: int | None) -> QueuedCode | None:
+    def queued_code(self, code_number: int | None) -> QueuedCode | None:
         """Return queued code; None if there is none."""
-        row = self._db.execute("SELECT body FROM queued_code WHERE id = ?", (number,)).fetchone()
+        row = self._db.execute(
+            "SELECT body FROM queued_code WHERE id = ?", (code_number,)
+        ).fetchone()
         return None if row is None else _read_code(row[0])
 
-    def record(self, number: int) -> CodeRecord | None:
+    def record(self, record_number: int) -> CodeRecord | None:
         """Return a record; None if it is gone or damaged."""
-        row = self._db.execute("SELECT body FROM code_records WHERE id = ?", (number,)).fetchone()
+        row = self._db.execute(
+            "SELECT body FROM code_records WHERE id = ?", (record_number,)
+        ).fetchone()
         return None if row is None else _read_record(row[0])
 
     def changes(self, records: Iterable[int]) -> dict[int, list[CodeChange]]:

@@ -174,13 +174,13 @@ class ReadyJobs:
         (soonest,) = self._db.execute("SELECT min(at) FROM timers").fetchone()
         return None if soonest is None else float(soonest)
 
-    def _read_lane_number(self, number: int) -> Lane:
-        if number not in self._lanes:
-            row = self._db.execute("SELECT key FROM lanes WHERE id = ?", (number,)).fetchone()
+    def _read_lane_number(self, lane_number: int) -> Lane:
+        if lane_number not in self._lanes:
+            row = self._db.execute("SELECT key FROM lanes WHERE id = ?", (lane_number,)).fetchone()
             if row is None:
                 raise Unreadable("it has no lane")
-            self._lanes[number] = read_lane(row[0])
-        return self._lanes[number]
+            self._lanes[lane_number] = read_lane(row[0])
+        return self._lanes[lane_number]
 
 
 def _read_argv(text: str) -> tuple[str, ...]:

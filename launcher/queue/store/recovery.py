@@ -36,9 +36,9 @@ MOST_LOG_BYTES = 64 << 20  # a log is longer only while somebody reads the queue
 _READ_LOCKS = range(123, 128)
 
 
-def corruption_error(what: str) -> sqlite3.DatabaseError:
-    """Return the error that SQLite would raise for a database of which `what` is wrong."""
-    error = sqlite3.DatabaseError(what)
+def corruption_error(subject: str) -> sqlite3.DatabaseError:
+    """Return the error that SQLite would raise for a database of which `subject` is wrong."""
+    error = sqlite3.DatabaseError(subject)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
 

@@ -204,7 +204,9 @@ def open_runs(execute: Callable[..., Cursor]) -> list[tuple[FairShareAccount, in
     return [(read_account(*row[:6]), int(row[6]), int(row[7])) for row in rows]
 
 
-def find_account(execute: Callable[..., Cursor], root: Path, name: str) -> FairShareAccount:
+def read_fair_share_account(
+    execute: Callable[..., Cursor], root: Path, name: str
+) -> FairShareAccount:
     """Return the account of a run, one without use where there is no such run yet."""
     row = execute(f"{_ACCOUNT} WHERE root = ? AND name = ?", (str(root), name)).fetchone()
     return FairShareAccount(name=name) if row is None else read_account(*row)

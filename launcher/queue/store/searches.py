@@ -132,9 +132,11 @@ class Searches:
         )
         return [_search(row) for row in rows]
 
-    def read(self, number: int) -> SearchRow | None:
+    def read(self, search_number: int) -> SearchRow | None:
         """Return a search, None if it was deleted."""
-        rows = self._db.execute(f"SELECT {_COLUMNS} {_FROM} WHERE searches.id = ?", (number,))
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} {_FROM} WHERE searches.id = ?", (search_number,)
+        )
         row = rows.fetchone()
         return None if row is None else _search(row)
 
@@ -146,7 +148,7 @@ class Searches:
         row = rows.fetchone()
         return None if row is None else _search(row)
 
-    def context(self, number: int) -> Context:
+    def context(self, search_number: int) -> Context:
         """Return the context in which the jobs of a search run.
 
         Raises:
@@ -154,7 +156,7 @@ class Searches:
         """
         (body,) = self._db.execute(
             "SELECT contexts.body FROM searches JOIN contexts ON contexts.id = context WHERE searches.id = ?",
-            (number,),
+            (search_number,),
         ).fetchone()
         return read_context(parse_record(body, "the record of its surroundings"))
 
@@ -188,7 +190,7 @@ class Searches:
         query = f"SELECT job FROM trials WHERE search {among} AND job > ? ORDER BY job"
         return {*still}, self._db.query_numbers(query, numbers, last_job)
 
-    def in_runs(self, pattern: str) -> list[SearchRow]:
+    def searches_in_runs(self, pattern: str) -> list[SearchRow]:
         """Return the searches of the runs whose names match a pattern."""
         rows = self._db.execute(
             f"SELECT {_COLUMNS} {_FROM} WHERE runs.name = ?1 OR runs.name GLOB ?1 ORDER BY searches.id",
@@ -196,7 +198,7 @@ class Searches:
         )
         return [_search(row) for row in rows]
 
-    def of_jobs(self, jobs: Iterable[int]) -> list[SearchRow]:
+    def searches_of_jobs(self, jobs: Iterable[int]) -> list[SearchRow]:
         """Return the searches to which some jobs belong."""
         rows = self._db.execute(
             f"SELECT {_COLUMNS} {_FROM} WHERE searches.id IN (SELECT search FROM trials"
@@ -205,7 +207,7 @@ class Searches:
         )
         return [_search(row) for row in rows]
 
-    def open_in_runs(self, pattern: str) -> list[SearchRow]:
+    def open_searches_in_runs(self, pattern: str) -> list[SearchRow]:
         """Return the open searches of the runs whose names match a pattern."""
         rows = self._db.execute(
             f"SELECT {_COLUMNS} {_FROM} WHERE state <> 'ended' AND (runs.name = ?1 OR runs.name GLOB ?1)"
@@ -214,7 +216,7 @@ class Searches:
         )
         return [_search(row) for row in rows]
 
-    def open_of_jobs(self, jobs: Iterable[int]) -> list[int]:
+    def open_searches_of_jobs(self, jobs: Iterable[int]) -> list[int]:
         """Return the open searches to which some jobs belong."""
         return self._db.query_numbers(
             "SELECT DISTINCT search FROM trials JOIN searches ON searches.id = search"

@@ -200,7 +200,7 @@ def similar_key(signature: str, program: str) -> str:
     return f"{_kind_of(signature)} {program}" if program else signature
 
 
-def program_by(signature: str, argv: Sequence[str]) -> str:
+def program_of_signature(signature: str, argv: Sequence[str]) -> str:
     """Return the program by which a job is similar to others, '' if its signature is sufficient.
 
     Args:

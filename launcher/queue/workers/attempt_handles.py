@@ -451,12 +451,12 @@ def end_leftovers(identity: Identity, attempt: Attempt) -> None:
     _end_group(identity, attempt)
 
 
-def kill_process(who: Identity) -> None:
+def kill_process(process_identity: Identity) -> None:
     """Kill a process, and wait for a moment until it is gone."""
-    descriptor = open_pidfd(who)
+    descriptor = open_pidfd(process_identity)
     if descriptor is None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     os.close(descriptor)
-    wait_until(lambda: not is_alive(who), KILL_TIMEOUT_S, 0.002)
+    wait_until(lambda: not is_alive(process_identity), KILL_TIMEOUT_S, 0.002)

@@ -33,9 +33,9 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # and by no program
 class CannotStart(Exception):
     """A program cannot be run; `code` is the exit code that a shell would give it."""
 
-    def __init__(self, code: int, why: str, number: int | None = None) -> None:
+    def __init__(self, code: int, why: str, error_number: int | None = None) -> None:
         super().__init__(why)
-        self.code, self.errno = code, number
+        self.code, self.errno = code, error_number
 
 
 def spawn(order: AttemptSpec, environment: Mapping[str, str], logs: Descriptors) -> int:
@@ -56,7 +56,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], logs: Descriptors)
     """
     argv = order.spec.argv
     try:
-        with _in_context(order.context):
+        with _enter_context(order.context):
             changes = changes_for(order.context.limits, order.context.niceness)
             start = partial(_start_limited, changes) if changes else _spawn
             candidates = _candidates(argv[0], environment)
@@ -95,7 +95,7 @@ def _interpreter_fault(order: AttemptSpec) -> str:
 
 
 @contextlib.contextmanager
-def _in_context(context: Context) -> Iterator[None]:
+def _enter_context(context: Context) -> Iterator[None]:
     """Be in the folder of a program, with its umask and on its cores: it inherits them.
 
     Raises:

@@ -74,7 +74,7 @@ class AttemptSpec(NamedTuple):
 def attempt_spec_text(
     *,
     job: int,
-    number: int,
+    attempt_number: int,
     device: str,
     cpus: int,
     vram: int | None = None,
@@ -86,7 +86,7 @@ def attempt_spec_text(
     context_text: str,
 ) -> str:
     """Return the order as it is written to spec.json; spec and context are JSON already."""
-    head = {"schema": 1, "job": job, "number": number, "device": device, "cpus": cpus}
+    head = {"schema": 1, "job": job, "number": attempt_number, "device": device, "cpus": cpus}
     head |= {} if vram is None else {"vram": vram}
     head |= {"left": earlier_stage} if earlier_stage else {}
     head |= {"queue": dict(queue_variables)} if queue_variables else {}
@@ -177,12 +177,12 @@ class AttemptSpecWriter:
             return 0
         return prepared.number
 
-    def prepare(self, job: int, number: int, text: str) -> Attempt:
+    def prepare(self, job: int, attempt_number: int, text: str) -> Attempt:
         """Write an order ahead, beside an empty log: a file less to make when its program starts.
 
         Args:
             job: its number.
-            number: of the attempt, which no process can have begun.
+            attempt_number: of the attempt, which no process can have begun.
             text: the order.
 
         Raises:
@@ -190,15 +190,15 @@ class AttemptSpecWriter:
 
         Returns the attempt.
         """
-        self._prepared, attempt = None, self._home.attempt(job, number)
+        self._prepared, attempt = None, self._home.attempt(job, attempt_number)
         inode = _write(attempt, text)
         write_whole(attempt.path_text(LOG), "")
         self._prepared = _PreparedSpec(
-            job=job, number=number, attempt=attempt, text=text, inode=inode
+            job=job, number=attempt_number, attempt=attempt, text=text, inode=inode
         )
         return attempt
 
-    def write(self, job: int, number: int, text: str) -> None:
+    def write(self, job: int, attempt_number: int, text: str) -> None:
         """Write an order, unless it is there; the remains of a transaction that failed are replaced.
 
         Raises:
@@ -207,8 +207,8 @@ class AttemptSpecWriter:
         prepared, ahead = self._prepared, self.prepared_number(job)
         if prepared is not None and prepared.job == job:
             self._prepared = None  # its folder is the attempt's now
-        if ahead != number or prepared is None or prepared.text != text:
-            _write(self._home.attempt(job, number), text)
+        if ahead != attempt_number or prepared is None or prepared.text != text:
+            _write(self._home.attempt(job, attempt_number), text)
 
     def discard(self) -> None:
         """Delete the order that was written ahead; a folder with other files in it stays."""

@@ -79,7 +79,7 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         return Stopped(at=now, by=context.signalled)
     if context.over_limit_s is not None:
         was_killed = context.was_killed
-        ended = over_time_limit(context.over_limit_s, now, was_killed=was_killed, code=code)
+        ended = time_limit_outcome(context.over_limit_s, now, was_killed=was_killed, code=code)
         awaited = (record or {}).get("awaited")  # by a function that has returned
         return ended._replace(error=f"{ended.error}: {awaited}") if awaited else ended
     # the sender of the signal ends everything; this is not a failure of the program
@@ -116,7 +116,7 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     )
 
 
-def over_time_limit(limit_s: float, now: float, *, was_killed: bool, code: int) -> Failed:
+def time_limit_outcome(limit_s: float, now: float, *, was_killed: bool, code: int) -> Failed:
     """Return the outcome of an attempt that was ended at its time limit.
 
     Args:
@@ -265,11 +265,11 @@ def _exception_line(words: str) -> str:
     return "" if name is None else first[: name.start()] + first[name.start(1) :]
 
 
-def _signal_name(number: int) -> str:
+def _signal_name(signal_number: int) -> str:
     try:
-        return signal.Signals(number).name
+        return signal.Signals(signal_number).name
     except ValueError:
-        return f"signal {number}"
+        return f"signal {signal_number}"
 
 
 def _last_words(attempt: Attempt, *, was_killed: bool = False) -> str:

@@ -20,9 +20,9 @@ class ProcessLocalHandler:
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        self._handle(number, frame)
+        self._handle(signal_number, frame)
 
 
 class _Forking(threading.local):

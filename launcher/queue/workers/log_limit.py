@@ -60,7 +60,7 @@ class LogLimit:
         before, room = self._size, FASTEST * LONGEST_S
         with suppress(OSError), open_descriptor(self._log, os.O_RDWR) as log:
             self._size = os.fstat(log).st_size
-            self._numbers.read_much(log, self._size)
+            self._numbers.read_backlog(log, self._size)
             self._shorten(log, self._size)
             disk = os.fstatvfs(log)
             room = float(disk.f_bavail * disk.f_frsize)

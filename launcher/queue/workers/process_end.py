@@ -141,9 +141,9 @@ def _has_ended(sentinel: int) -> bool:
 def interrupted_by_signals(stop: threading.Event) -> Iterator[None]:
     """Raise KeyboardInterrupt in a block when the job is asked to end, for code that does not check the event."""
 
-    def interrupt(number: int, _: FrameType | None) -> None:
+    def interrupt(signal_number: int, _: FrameType | None) -> None:
         stop.set()
-        raise KeyboardInterrupt(f"the job was asked to end ({signal.Signals(number).name})")
+        raise KeyboardInterrupt(f"the job was asked to end ({signal.Signals(signal_number).name})")
 
     handler = ProcessLocalHandler(interrupt)
     before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGHUP)}

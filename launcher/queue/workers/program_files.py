@@ -177,7 +177,7 @@ class NotDeletedError(OSError):
 
 
 def restore_or_delete_outputs(
-    outputs: Iterable[str], job: int, number: int, *, is_done: bool
+    outputs: Iterable[str], job: int, attempt_number: int, *, is_done: bool
 ) -> None:
     """Delete the files that an attempt renamed at a job's outputs if the job is done; otherwise restore them.
 
@@ -187,7 +187,7 @@ def restore_or_delete_outputs(
     Args:
         outputs: Paths.
         job: Job number.
-        number: Number of the attempt.
+        attempt_number: Number of the attempt.
         is_done: Whether the attempt is done.
 
     Raises:
@@ -197,7 +197,7 @@ def restore_or_delete_outputs(
     errors: list[OSError] = []
     for output in outputs:
         path = output.rstrip(FOLDER_END)
-        aside = _aside_path(path, job, number)
+        aside = _aside_path(path, job, attempt_number)
         trash = f"{aside}.trash"
         shown, kind = aside, OSError
         try:
@@ -207,7 +207,7 @@ def restore_or_delete_outputs(
             elif os.path.lexists(aside):
                 _restore(aside, path, trash)
             kind = NotDeletedError
-            for shown in reversed(_existing_names(trash)):
+            for shown in reversed(_existing_numbered_paths(trash)):
                 _delete(shown)
         except OSError as error:
             if error.errno not in ABSENT_ERRORS:
@@ -222,7 +222,7 @@ def _discard_all(aside_path: str, trash: str) -> None:
     Raises:
         OSError: That cannot be done.
     """
-    for each in reversed(_existing_names(aside_path)):
+    for each in reversed(_existing_numbered_paths(aside_path)):
         if _is_folder(each):
             os.rename(each, _free_name(trash))  # noqa: PTH104  # as above
         else:
@@ -248,8 +248,8 @@ def _restore(aside_path: str, path: str, trash: str) -> None:
         raise
 
 
-def _aside_path(path: str, job: int, number: int) -> str:
-    return _hidden_path(path, f".launcher-{job}-{number}")
+def _aside_path(path: str, job: int, attempt_number: int) -> str:
+    return _hidden_path(path, f".launcher-{job}-{attempt_number}")
 
 
 def _hidden_path(path: str, end: str) -> str:
@@ -260,19 +260,19 @@ def _hidden_path(path: str, end: str) -> str:
     return f"{folder}/.{name}{end}"
 
 
-def _names(path: str) -> Iterator[str]:
+def _iterate_numbered_paths(path: str) -> Iterator[str]:
     yield path
     yield from (f"{path}.{count}" for count in itertools.count(2))
 
 
 def _free_name(path: str) -> str:
     """Return a path, or one with a number at its end, where nothing is."""
-    return next(name for name in _names(path) if not os.path.lexists(name))
+    return next(name for name in _iterate_numbered_paths(path) if not os.path.lexists(name))
 
 
-def _existing_names(path: str) -> list[str]:
+def _existing_numbered_paths(path: str) -> list[str]:
     """Return the paths that `_free_name` has returned for a path and that still exist."""
-    return [*itertools.takewhile(os.path.lexists, _names(path))]
+    return [*itertools.takewhile(os.path.lexists, _iterate_numbered_paths(path))]
 
 
 def _is_folder(path: str) -> bool:

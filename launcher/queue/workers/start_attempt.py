@@ -357,7 +357,7 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
             run_folder,
             wanted,
             job=order.job,
-            number=order.number,
+            attempt_number=order.number,
             earlier=order.earlier_stage,
         )
         folder = view.writable / name
@@ -415,8 +415,10 @@ def _close(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _identity_line(who: Identity, more: Mapping[str, Json] = MappingProxyType({})) -> bytes:
-    return (json.dumps({**who.to_json(), **more}) + "\n").encode()
+def _identity_line(
+    process_identity: Identity, more: Mapping[str, Json] = MappingProxyType({})
+) -> bytes:
+    return (json.dumps({**process_identity.to_json(), **more}) + "\n").encode()
 
 
 def link_log(link: Path, attempt: Attempt, umask: int) -> None:

@@ -434,17 +434,17 @@ class _Supervisor:
             pilot_dead=self._scheduler_gone, at_once=at_once
         )
 
-    def _await_own_signal(self, patience: float) -> str:
+    def _await_own_signal(self, timeout_s: float) -> str:
         """Return which signal asked us to leave, given a moment to arrive; "" when none came.
 
         A reboot or a logout signals all processes one after another, and a program may have ended
         of its signal before we get ours.
         """
-        if patience <= 0:
+        if timeout_s <= 0:
             return self._signals.received
         poll = select.poll()
         poll.register(self._signals.descriptor, select.POLLIN)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout_s
         while not self._signals.received and (left_s := deadline - time.monotonic()) > 0:
             poll.poll(left_s * 1000)
             self._signals.drain()
@@ -482,8 +482,8 @@ class _Signals:
         signal.signal(CONTROL_SIGNAL, self._note_control)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def _note(self, number: int, _: object) -> None:
-        self.received = self.received or signal.Signals(number).name
+    def _note(self, signal_number: int, _: object) -> None:
+        self.received = self.received or signal.Signals(signal_number).name
 
     def _note_control(self, *_: object) -> None:
         self.control_at = time.monotonic()

@@ -158,7 +158,12 @@ def make_job(
     view = None
     with contextlib.suppress(NotWritable):  # a job that only reads continues
         view = make_stage(
-            attempt, real, wanted, job=order.job, number=order.number, earlier=order.earlier_stage
+            attempt,
+            real,
+            wanted,
+            job=order.job,
+            attempt_number=order.number,
+            earlier=order.earlier_stage,
         )
     run_folder = real if view is None else view.accepted
     own_folder = real if view is None else view.writable

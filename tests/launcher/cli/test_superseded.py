@@ -129,7 +129,7 @@ def test_listed_failures_are_those_without_a_newer_job(store: Store, *, deleted:
     current = [
         row.id for row in rows if row.id not in newest_by_superseded(store.database.execute, rows)
     ]
-    assert [row.id for row in store.read.in_state(State.FAILED, current=True)] == current
+    assert [row.id for row in store.read.jobs_in_state(State.FAILED, current=True)] == current
     assert store.read.current_counts()[State.FAILED] == len(current)
 
 

@@ -12,7 +12,7 @@ from launcher.frontends.notify.notices import (
     RUN_END_DELAY_S,
     DeadLetter,
     NotificationState,
-    due,
+    due_events,
     is_retry_due,
     mark_failed,
     mark_sent,
@@ -67,7 +67,7 @@ def due_at(
     target: NotifyTarget = DESK,
     settings: NotifySettings = SETTINGS,
 ) -> tuple[NotifyEvent, ...]:
-    return due(first_run(notices), target, settings, at)
+    return due_events(first_run(notices), target, settings, at)
 
 
 def test_running_run_without_a_failure_sends_no_message() -> None:
@@ -241,7 +241,7 @@ def message(
     now: float = NOW + 60,
 ) -> Message:
     watch = first_run(after_events(after_events(NotificationState(), run_events()), run))
-    events: Sequence[NotifyEvent] = due(watch, DESK, SETTINGS, now)
+    events: Sequence[NotifyEvent] = due_events(watch, DESK, SETTINGS, now)
     return make_run_message(watch, events, failures, counts or {}, host="gpubox", now=now)
 
 

@@ -88,9 +88,9 @@ def test_scorers_of_scikit_learn_are_better_high() -> None:
 
 def test_kind_that_ranks_its_metrics_decides_before_their_names() -> None:
     assert direction_of("badness", [TEST]) is Direction.MIN
-    assert direction_of("goodness", [TEST], is_of_table=True) is Direction.MAX
+    assert direction_of("goodness", [TEST], is_table_column=True) is Direction.MAX
     assert direction_of("goodness", [TEST]) is None
-    assert direction_of("goodness", is_of_table=True) is None
+    assert direction_of("goodness", is_table_column=True) is None
     assert direction_of("loss", [TEST]) is Direction.MIN
 
 

@@ -134,14 +134,14 @@ def test_trials_that_are_not_complete_stand_behind_the_others() -> None:
     ]
     results = RunResults(rows=rows, columns=("x", "trial"))
     assert [row["x"] for row in rank_trials(results, "acc").rows] == [5, 7, 4, 6, 1, 2, 3]
-    best = best_rows(results, "acc", low=False, most=5, of_search=True)
+    best = best_rows(results, "acc", low=False, most=5, are_trials=True)
     assert [row["x"] for row in best.results.rows] == [7, 5, 4, 6, 1]
     assert best.notes("acc") == [
         "1 row was left out of the best: 1 has no finite acc",
         "3 rows follow the best ones: 1 is a pruned trial, 1 has a failed or missing value, "
         "1 is an incomplete trial",
     ]
-    none = best_rows(results._replace(rows=rows[:1]), "acc", low=False, most=2, of_search=True)
+    none = best_rows(results._replace(rows=rows[:1]), "acc", low=False, most=2, are_trials=True)
     assert (len(none.results.rows), none.best) == (1, None)
 
 

@@ -524,7 +524,7 @@ def test_gpu_shows_estimated_and_measured_memory_of_each_job(
     (gauge,) = QueueSnapshotReader(home, store, clock=Clock(NOW)).read_snapshot().gpus
     (guest,) = gauge.jobs
     assert (guest.estimate, guest.load) == (estimate, load)
-    assert gauge.outstanding == (estimate or 0)
+    assert gauge.unused_reserved_bytes == (estimate or 0)
 
 
 def test_snapshot_includes_cores_and_gpus_reserved_by_other_queues(

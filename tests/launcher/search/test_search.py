@@ -43,7 +43,7 @@ from launcher.experiments.search.trials import (
 from launcher.experiments.search.words import SearchWords
 from launcher.experiments.taskfile.domains import Choice, text_of
 from launcher.frontends.screens import chart
-from launcher.frontends.screens.search_view import in_order, search_table
+from launcher.frontends.screens.search_view import search_table, sort_searches
 from launcher.frontends.web.results import result_table
 from launcher.frontends.web.run_data import read_runs
 from launcher.frontends.web.search_charts import search_charts
@@ -775,7 +775,7 @@ def test_lists_begin_with_open_and_failed_searches_and_count_the_others() -> Non
     row = SearchRow(1, 1, "r", "", "", SearchState.ENDED, "", failed=False, body="", progress={})
     bad, new = row._replace(id=2, failed=True), row._replace(id=3)
     opened = row._replace(id=4, state=SearchState.RUNNING)
-    assert [each.id for each in in_order([row, bad, new, opened])] == [4, 2, 3, 1]
+    assert [each.id for each in sort_searches([row, bad, new, opened])] == [4, 2, 3, 1]
     (note,) = search_table([opened], [bad, new, row]).notes
     assert note.text == (
         "… and 3 more searches that ended, 1 of them failed. List all: launcher status --json. "

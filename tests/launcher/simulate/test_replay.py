@@ -355,5 +355,5 @@ def test_requeued_job_is_overtaken_as_long_as_the_queue_is_then(
     patience.remove(0)
     again = replace(job, submitted=80.0)
     assert given(patience, [again], 100.0, 80.0) == {0: 80 + 150.0}
-    assert patience.overdue(100.0) is None
-    assert patience.overdue(231.0) == 0
+    assert patience.first_overdue_job(100.0) is None
+    assert patience.first_overdue_job(231.0) == 0

@@ -39,7 +39,7 @@ class Study:
         attempt.folder.mkdir(parents=True)
         left = take_earlier_stage(self.home, 7, self.number, self.run)
         self.view = make_stage(
-            attempt, self.run, self.wanted, job=7, number=self.number, earlier=left
+            attempt, self.run, self.wanted, job=7, attempt_number=self.number, earlier=left
         )
         return self.view.writable
 

@@ -202,7 +202,7 @@ def test_attempt_abandoned_during_staging_gets_no_staging_folder(tmp_path: Path)
 
     def begin() -> None:
         while True:  # until who takes it away is the quicker one
-            make_stage(study.attempt(1), study.run, study.wanted, job=7, number=1)
+            make_stage(study.attempt(1), study.run, study.wanted, job=7, attempt_number=1)
             (study.attempt(1).folder / "runs").unlink()
 
     study.attempt(1).folder.mkdir(parents=True)

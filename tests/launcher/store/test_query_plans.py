@@ -39,7 +39,12 @@ from launcher.queue.store.queued_code import (
 from launcher.queue.store.replacement import replace_equal_jobs, replace_waiting
 from launcher.queue.store.rows import GroupLimit
 from launcher.queue.store.run_news import RunEventReader
-from launcher.queue.store.runs import count_jobs_before, find_account, find_run_origin, open_runs
+from launcher.queue.store.runs import (
+    count_jobs_before,
+    find_run_origin,
+    open_runs,
+    read_fair_share_account,
+)
 from launcher.queue.store.runs import running_placements as running_places
 from launcher.queue.store.searches import NewTrial, SearchState, TrialChanges
 from launcher.queue.store.steering import AcceptedFiles, ChangedJob
@@ -384,13 +389,17 @@ def search_values(store: Store) -> None:
     assert searches.set_state(number, SearchState.PAUSED, only_from=SearchState.RUNNING)
     assert [row.id for row in searches.all()] == searches.active_numbers() == [number]
     assert searches.all([run]) == [searches.find(run, "command/fit")] == [searches.read(number)]
-    assert searches.open_in_runs("search*") == searches.in_runs("search*") == searches.all()
-    assert searches.of_jobs([other]) == searches.all()
+    assert (
+        searches.open_searches_in_runs("search*")
+        == searches.searches_in_runs("search*")
+        == searches.all()
+    )
+    assert searches.searches_of_jobs([other]) == searches.all()
     assert searches.context(number) == context
     assert [row.job for row in searches.trials(number)] == [running, other]
     assert searches.search_of(running) == number
     assert searches.follow([number], running) == ({number}, [other])
-    assert searches.open_of_jobs([other]) == [number]
+    assert searches.open_searches_of_jobs([other]) == [number]
     assert searches.open_jobs([number]) == [other]
     assert searches.jobs_of_trials([running, other]) == searches.kept_jobs() == {running, other}
     assert searches.end(number, "over", has_failed=False)
@@ -438,8 +447,8 @@ def read_jobs(store: Store, chain: list[int]) -> None:
         read.dependents_of,
     ):
         of_jobs(chain)
-    read.in_state(State.FAILED)
-    read.in_state(State.FAILED, current=True)
+    read.jobs_in_state(State.FAILED)
+    read.jobs_in_state(State.FAILED, current=True)
     read.jobs_of_runs_named("test")
     read.jobs_of_run(row.run_id)
     read.programs_by_output(paths=["/a/b"])
@@ -455,7 +464,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
     read.waiting_jobs(5)
     read.recently_done(5)
     read.recently_ended(5, current=True)
-    find_account(store.database.execute, ROOT, "test")
+    read_fair_share_account(store.database.execute, ROOT, "test")
     read.count_waiting_in("night")
     read.ended_before(1e12, ENDED_STATES)
     read.jobs_of(ROOT, "test")
@@ -485,7 +494,7 @@ def list_jobs(store: Store, chain: list[int]) -> None:
     listing.run_names()
     listing.run_records([run])
     listing.job_numbers(run)
-    listing.in_state(run, State.QUEUED, 5)
+    listing.job_numbers_in_state(run, State.QUEUED, 5)
     listing.first_job(run)
     listing.settings_fingerprints()
     list(listing.spec_records(chain))

@@ -299,7 +299,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def an_open_attempt_is_a_running_job(self) -> None:
-        running = [job.id for job in self.store.read.in_state(State.RUNNING)]
+        running = [job.id for job in self.store.read.jobs_in_state(State.RUNNING)]
         assert [claim.job for claim in self.store.claims.open_claims()] == running
 
     @invariant()

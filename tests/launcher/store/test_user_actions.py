@@ -23,7 +23,7 @@ from launcher.queue.jobs.states import (
 from launcher.queue.store.feed import EventCursor
 from launcher.queue.store.lanes import PRIORITY_POINT_S
 from launcher.queue.store.queue import NewJob, Store
-from launcher.queue.store.runs import find_account
+from launcher.queue.store.runs import read_fair_share_account
 from launcher.queue.store.steering import ChangedJob
 from launcher.queue.store.transitions import RequeueDecision
 from launcher.queue.store.usage import MeasuredUsage
@@ -524,7 +524,7 @@ def test_pause_does_not_affect_the_expected_duration(store: Store) -> None:
     measured = MeasuredUsage(elapsed_s=90.0, shared_s=30.0, slowdown=2.0)
     end(store, claim, Done(at=100.0), now=100.0, measured_usage=measured)
     assert store.usage_records.usage("train 1").seconds == (50.0,)
-    assert find_account(store.database.execute, Path("/nowhere"), "test").used == 50.0
+    assert read_fair_share_account(store.database.execute, Path("/nowhere"), "test").used == 50.0
 
 
 def test_status_shows_a_paused_job_and_its_reservations(store: Store, home: Home) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.frontends.screens.chart import MOST, finite, scale_of
+from launcher.frontends.screens.chart import MOST, drawable_points, scale_of
 from launcher.frontends.web.overview import spark, stacked_bar
 from launcher.frontends.web.run_pictures import (
     MOST_OF_A_FOLDER,
@@ -37,8 +37,8 @@ def test_flat_curve_is_drawn_flat() -> None:
 
 def test_non_finite_value_has_no_position() -> None:
     points = [(0.0, 1.0), (1.0, math.nan), (2.0, math.inf), (3.0, -1.0)]
-    assert finite(points) == [(0.0, 1.0), (3.0, -1.0)]
-    assert finite(points, above_zero=True) == [(0.0, 1.0)]
+    assert drawable_points(points) == [(0.0, 1.0), (3.0, -1.0)]
+    assert drawable_points(points, above_zero=True) == [(0.0, 1.0)]
 
 
 def test_bar_segments_are_adjacent_and_within_the_bar() -> None:

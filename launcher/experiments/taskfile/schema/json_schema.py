@@ -58,7 +58,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
         },
         "anyOf": [{"required": [word]} for word in ("name", "run_name", "include")],
         "additionalProperties": False,
-        "$defs": {**values(), "resources": mapping(_resources()), **_of_kinds(kinds)},
+        "$defs": {**values(), "resources": mapping(_resources()), **_forms_of_kinds(kinds)},
     }
     return cast("dict[str, Json]", schema)
 
@@ -68,11 +68,13 @@ def _top_forms(kinds: Mapping[str, Kind], installed_kinds: Mapping[str, Kind]) -
     makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
     forms: Form = {
         "phases": or_null(one_or_more(one_of(*kinds))),
-        "defaults": mapping({**_by_kind(kinds, "settings"), **_label_changes(kinds)}),
+        "defaults": mapping(
+            {**_setting_forms_by_kind(kinds, "settings"), **_label_change_form(kinds)}
+        ),
         "resources": mapping(
             {**_resources(), **{name: ref("resources") for name in installed_kinds}}
         ),
-        "matrix": matrix(_by_kind(makers, "matrix", VALUES)),
+        "matrix": matrix(_setting_forms_by_kind(makers, "matrix", VALUES)),
     }
     return {name: word.form_with_description(forms.get(name)) for name, word in TOP.items()}
 
@@ -125,7 +127,7 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
     return {**beside, **{word: old_name_form(*old) for word, old in old_words(kinds).items()}}
 
 
-def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
+def _forms_of_kinds(kinds: Mapping[str, Kind]) -> Form:
     """Return per kind: each setting, all settings, their sweeps, and its entry."""
     forms: Form = {}
     for name, kind in kinds.items():
@@ -202,7 +204,7 @@ def _share_forms() -> tuple[str, Form]:
     return "poison, in percent", one_or_more(takes)
 
 
-def _label_changes(kinds: Mapping[str, Kind]) -> Form:
+def _label_change_form(kinds: Mapping[str, Kind]) -> Form:
     """Return the form of `defaults` below the name of a kind of poisons: its settings, or rates."""
     rates = one_or_more(ref("poison"))
     forms: Form = {
@@ -213,7 +215,7 @@ def _label_changes(kinds: Mapping[str, Kind]) -> Form:
     return {**forms, LABELS_RATE: old_name_form(*_share_forms())} if forms else {}
 
 
-def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
+def _setting_forms_by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
     """Return all settings for all kinds, and the settings of each kind below its name."""
     forms = properties_of(list(kinds.values()), suffix)
     for name, kind in kinds.items():

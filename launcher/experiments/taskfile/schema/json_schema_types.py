@@ -52,12 +52,12 @@ def settings_of(kind: Kind) -> dict[str, Form]:
         name: _setting(kind, name, form) for name, form in schema.get("properties", {}).items()
     }
     return {
-        name: _listable(form) if name in kind.settings.conditions else form
+        name: _form_with_list(form) if name in kind.settings.conditions else form
         for name, form in forms.items()
     }
 
 
-def _listable(form: Form) -> Form:
+def _form_with_list(form: Form) -> Form:
     """Return the form of a condition of tests: one value, or a list with one test per value."""
     about, takes = _split_description(form)
     return about | one_or_more(takes)
@@ -137,9 +137,9 @@ def one_of(*words: str) -> Form:
     return any_of({"enum": list(words)}, ref("variable"))
 
 
-def option_form(takes: ValueType) -> Form:
+def option_form(value_type: ValueType) -> Form:
     """Return the form of a job option; alternatives list all valid values."""
-    form = {**takes.form}
+    form = {**value_type.form}
     return form if "anyOf" in form else _widen_for_files(form)
 
 

@@ -42,7 +42,13 @@ from launcher.frontends.cli.command_lines import (
 from launcher.frontends.cli.complete import offer_files, offer_groups, offer_jobs, offer_runs
 from launcher.frontends.cli.help_pages import COMMON_OPTIONS, TYPED_WORDS, launcher_command
 from launcher.frontends.cli.job_selection import PATTERN_HELP, gc_paused, select
-from launcher.frontends.cli.option_types import SHARE, TextDefaultOption, flag, value_param, whole
+from launcher.frontends.cli.option_types import (
+    SHARE,
+    TextDefaultOption,
+    flag,
+    value_param,
+    whole_number,
+)
 from launcher.queue.backends.eligibility import with_default_backends
 from launcher.queue.backends.settings import Backends, BackendSettings, read_configured_backends
 from launcher.queue.home.daemon_control import wake
@@ -264,9 +270,9 @@ def _job_options(function: Function) -> Function:
     help="Choose the values of --sweep by the results so far: acc, loss:min, or acc:max,loss:min. A range is "
     "lr=1e-5..1e-1:log or layers=2..6.",
 )
-@click.option("--trials", type=whole(1), help="Number of settings that a search tries.")
+@click.option("--trials", type=whole_number(1), help="Number of settings that a search tries.")
 @click.option(
-    "--parallel", type=whole(1), help="Jobs of a search at once.  [default: as many as fit]"
+    "--parallel", type=whole_number(1), help="Jobs of a search at once.  [default: as many as fit]"
 )
 @click.option(
     "--sampler",
@@ -286,7 +292,7 @@ def _job_options(function: Function) -> Function:
     help="Run each setting of a search with each value: seed=1..3.",
 )
 @click.option(
-    "--search-seed", type=whole(0), default=0, show_default=True, help="Seed of the sampler."
+    "--search-seed", type=whole_number(0), default=0, show_default=True, help="Seed of the sampler."
 )
 @flag("--wait", help="Wait until the job ends. Exits with 1 if it is not done.")
 @flag("--follow", help="Print the output of the job until it ends. Exits like --wait.")
@@ -453,13 +459,13 @@ def add(
             return add_search(home, store, asked, sought, dry_run=dry_run, wait=wait)
         if dry_run:
             _print_planned_jobs(home, store, asked, programs, file)
-            _warn_of_places(home, request, backends, asked_for)
+            _warn_of_gpus_and_targets(home, request, backends, asked_for)
             return 0
         since = store.read.last_event()
         jobs = _queue_programs(home, store, asked, programs, file, err=follow)
         if not note_if_stopped(home):  # a script that queues must not lift what a person decided
             ensure_scheduler_with_note(home)
-        _warn_of_places(home, request, backends, asked_for)
+        _warn_of_gpus_and_targets(home, request, backends, asked_for)
         if not (wait or follow) or not jobs:
             return 0
         # the screens, which no other way to add needs
@@ -695,14 +701,14 @@ def _warn_of_hydra(specs: Sequence[Spec], folder: str, *, is_typed: bool) -> Non
     _warn(sanitize_terminal(shared_folder_warning((each.argv for each in specs), folder, line)))
 
 
-def _warn_of_places(
+def _warn_of_gpus_and_targets(
     home: Home,
     request: JobRequest,
     backends: Backends,
-    asked_for: Sequence[tuple[Resources, Terms]],
+    requests: Sequence[tuple[Resources, Terms]],
 ) -> None:
     """Print the warnings about the machines and message targets of jobs, also of jobs that are only planned."""
-    _warn(absent_gpu_warning(home, asked_for))
+    _warn(absent_gpu_warning(home, requests))
     if request.terms.notify_on:
         # tables of config.toml that few commands need
         from launcher.frontends.cli.notify_warnings import no_target_warning

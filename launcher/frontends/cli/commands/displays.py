@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher.frontends.cli.help_pages import launcher_command
-from launcher.frontends.cli.option_types import flag, json_option, whole
+from launcher.frontends.cli.option_types import flag, json_option, whole_number
 from launcher.frontends.screens.command_output import CommandOutput, print_output
 from launcher.frontends.screens.gpu_view import draw, gpu_views, merge_recorded, scheduler_snapshot
 from launcher.frontends.screens.pilot_gpus import pilot_gpu_views
@@ -165,7 +165,7 @@ def _exit_message(snapshot: "QueueSnapshot | None") -> str:
 )
 @click.option(
     "--port",
-    type=whole(0, LAST_PORT),
+    type=whole_number(0, LAST_PORT),
     default=0,
     help="Port on 127.0.0.1.  [default: a free port]",
 )

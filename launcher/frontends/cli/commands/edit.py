@@ -62,13 +62,13 @@ VARIABLES = ("VISUAL", "EDITOR")
 _USUAL = ("sensible-editor", "nano", "vi")
 
 
-def _set_option(of_what: str) -> Callable[[Command], Command]:
+def _set_option(occasion: str) -> Callable[[Command], Command]:
     return click.option(
         "--set",
         "sets",
         multiple=True,
         metavar="KEY=VALUE",
-        help=f"Change a value {of_what}: resources.vram=16GiB. Repeatable.",
+        help=f"Change a value {occasion}: resources.vram=16GiB. Repeatable.",
     )
 
 
@@ -215,7 +215,7 @@ def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
                 revision = revise(store, row, before, read_form(row, text, time.time()))
                 check_revisions(home, store, [revision] if revision else [])
             except UsageError as error:
-                _explain(error)
+                _print_text_errors(error)
                 keep = True  # the user's text is worth more than the folder
                 if not _confirm_editing_again():
                     print_stderr(f"{NOTHING_CHANGED}; your text is kept in {file}")
@@ -231,7 +231,7 @@ def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _explain(error: UsageError) -> None:
+def _print_text_errors(error: UsageError) -> None:
     """Print the errors of the edited text."""
     if not isinstance(error, TaskFileError):
         print_stderr(f"error: {sanitize_terminal(str(error))}")
@@ -521,7 +521,7 @@ def _select_retries(
     if not patterns and not only_failed:
         raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
     if not patterns:
-        failed_jobs = store.read.in_state(State.FAILED)
+        failed_jobs = store.read.jobs_in_state(State.FAILED)
         superseded = newest_by_superseded(store.database.execute, failed_jobs)
         failed_jobs = [job for job in failed_jobs if job.id not in superseded]
         if not failed_jobs:

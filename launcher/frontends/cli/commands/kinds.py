@@ -47,7 +47,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
       launcher kinds
       launcher kinds train poison --json
     """
-    usable = _usable(names)
+    usable = _load_usable_kinds(names)
     for name in names:
         if name not in usable:
             raise UnknownName("kind", name, usable)
@@ -74,7 +74,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     print_output(answer, as_json=as_json)
 
 
-def _usable(wanted_names: Collection[str] = ()) -> dict[str, Kind]:
+def _load_usable_kinds(wanted_names: Collection[str] = ()) -> dict[str, Kind]:
     """Return the kinds that can be loaded, and say on stderr which cannot, or cannot work here.
 
     Raises:

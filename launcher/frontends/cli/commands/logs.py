@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from launcher.frontends.cli.job_selection import pattern_command, required_patterns, select
-from launcher.frontends.cli.option_types import json_option, whole
+from launcher.frontends.cli.option_types import json_option, whole_number
 from launcher.frontends.screens.command_output import print_json
 from launcher.frontends.screens.follow_logs import (
     LogFollower,
@@ -37,8 +37,10 @@ from launcher.system.text import sanitize_terminal
 )
 @required_patterns
 @click.option("-f", "--follow", is_flag=True, help="Follow the output until the jobs end.")
-@click.option("-n", "--lines", type=whole(1), help="Print only this many lines, the last ones.")
-@click.option("--attempt", type=whole(1), help="Print this attempt instead of the newest.")
+@click.option(
+    "-n", "--lines", type=whole_number(1), help="Print only this many lines, the last ones."
+)
+@click.option("--attempt", type=whole_number(1), help="Print this attempt instead of the newest.")
 @click.option(
     "--raw",
     is_flag=True,
@@ -194,7 +196,7 @@ def _missing_log_text(attempt: int | None) -> str:
     return "a log yet" if attempt is None else f"an attempt {attempt}"
 
 
-def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str, object]:
+def _record(row: JobRow, attempt_number: int, log: Path, lines: int | None) -> dict[str, object]:
     with open_log(log) as file:
         size = file.seek(0, 2)
         start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
@@ -203,7 +205,7 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
     return {
         "job": row.id,
         "name": row.name,
-        "attempt": number,
+        "attempt": attempt_number,
         "path": str(log),
         "bytes": size,
         "text": text,

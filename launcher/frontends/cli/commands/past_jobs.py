@@ -22,7 +22,7 @@ from launcher.frontends.cli.job_selection import (
     select,
     yes_option,
 )
-from launcher.frontends.cli.option_types import States, flag, json_option, span, whole
+from launcher.frontends.cli.option_types import States, flag, json_option, span, whole_number
 from launcher.frontends.screens.command_output import CommandOutput, print_output
 from launcher.frontends.screens.history_view import (
     SECTIONS,
@@ -211,7 +211,7 @@ def parse_since(text: str, now: float) -> float:
 )
 @click.option(
     "--keep",
-    type=whole(1),
+    type=whole_number(1),
     metavar="NUMBER",
     help="Delete all jobs except the newest NUMBER jobs of each run.",
 )

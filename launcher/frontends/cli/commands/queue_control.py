@@ -17,7 +17,13 @@ from launcher.experiments.functions.options import check_groups
 from launcher.frontends.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_runs
 from launcher.frontends.cli.help_pages import HelpPage, launcher_command, launcher_group
 from launcher.frontends.cli.job_selection import dry_run_option, print_unchanged
-from launcher.frontends.cli.option_types import SHARE, flag, json_option, policy_option, whole
+from launcher.frontends.cli.option_types import (
+    SHARE,
+    flag,
+    json_option,
+    policy_option,
+    whole_number,
+)
 from launcher.frontends.screens.command_output import print_table
 from launcher.frontends.screens.job_view import GroupStatus, limited_groups
 from launcher.queue.backends.pilot_records import PilotRecords
@@ -34,7 +40,7 @@ from launcher.queue.scheduler.run_places import runs_of
 from launcher.queue.store.client import open_queue, wake_or_start_scheduler
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import JobRow
-from launcher.queue.texts import first_few, format_job_names
+from launcher.queue.texts import format_job_names, list_first_texts
 from launcher.system.errors import MachineError, UsageError, nearest, pluralize
 from launcher.system.files import write_atomic, write_json
 from launcher.system.terminal import print_stderr
@@ -78,7 +84,7 @@ def stop(now: bool) -> None:
             raise MachineError(
                 f"cannot write {home.stop_record} ({error.strerror}). Free disk space and try again."
             ) from error
-        jobs, pilots = store.read.in_state(State.RUNNING), number_of_pilots(home)
+        jobs, pilots = store.read.jobs_in_state(State.RUNNING), number_of_pilots(home)
         if jobs or pilots:
             ensure_scheduler(home)
         wake(home)
@@ -116,7 +122,9 @@ def _finishing_text(jobs: int, pilots: int) -> str:
 
 def _unfinished_text(home: Home, store: Store, patience_s: float) -> str:
     """Return what has not ended in time, who does what about it, and what its owner can do."""
-    running = ", ".join(sanitize_terminal(job.name) for job in store.read.in_state(State.RUNNING))
+    running = ", ".join(
+        sanitize_terminal(job.name) for job in store.read.jobs_in_state(State.RUNNING)
+    )
     lines = [f"still running: {running}"] if running else []
     lines += remaining_pilot_lines(home)
     what = "some jobs or pilots have not ended" if lines else "the scheduler has not exited"
@@ -145,7 +153,7 @@ def remaining_pilot_lines(home: Home) -> Iterator[str]:
         there = [pilot for pilot in ours if pilot.token in recorded]
         if not there:
             continue
-        named = first_few([*map(_describe_place, there)], NAMED)
+        named = list_first_texts([*map(_describe_place, there)], NAMED)
         yield f"{pluralize(len(there), 'pilot')} of {backend.name}: {named}"
         if backend.reason:
             yield f"  {backend.reason}"
@@ -207,7 +215,9 @@ def start(policy: SchedulingPolicy | None) -> None:
     other_names={"NAME --limit 4": "parallel"},
 )
 @click.argument("name", required=False, shell_complete=offer_groups)
-@click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many jobs at once.")
+@click.option(
+    "--limit", type=whole_number(1, 1_000_000), help="Run at most this many jobs at once."
+)
 @flag("--no-limit", help="Remove the limit.")
 @flag("--pause", help="Start no job of the group. Running jobs continue.")
 @flag("--resume", help="Start jobs of the group again.")
@@ -267,7 +277,7 @@ def group(
                 store.job_control.set_group_limit(name, limit)
                 wake(home)
             at_most = "no limit" if limit is None else f"at most {pluralize(limit, 'job')} at once"
-            _say_change(name, at_most, dry_run=dry_run)
+            _print_change(name, at_most, dry_run=dry_run)
             return
         groups = [each for each in _groups(store) if name in {None, each.name}]
         waiting = {each.name: store.read.count_waiting_in(each.name) for each in groups}
@@ -287,7 +297,7 @@ def group(
 
 
 def _groups(store: Store) -> Sequence[GroupStatus]:
-    return limited_groups(store, store.read.in_state(State.RUNNING))
+    return limited_groups(store, store.read.jobs_in_state(State.RUNNING))
 
 
 def _set_pause(home: Home, store: Store, name: str, *, pause: bool, dry_run: bool) -> None:
@@ -351,7 +361,7 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
             if not dry_run:
                 store.job_control.set_share(run, number)
                 wake(home)
-            _say_change(run, f"share {number:g}", dry_run=dry_run)
+            _print_change(run, f"share {number:g}", dry_run=dry_run)
             return
     rows = [row for row in rows if run in {None, row.account.name}]
     whose = "no run has" if run is None else f"run {sanitize_terminal(run)} has no"
@@ -366,7 +376,7 @@ def share(run: str | None, number: float | None, dry_run: bool, as_json: bool) -
     )
 
 
-def _say_change(name: str, text: str, *, dry_run: bool) -> None:
+def _print_change(name: str, text: str, *, dry_run: bool) -> None:
     click.echo(f"{sanitize_terminal(name)}\t{'would have ' if dry_run else ''}{text}")
     if dry_run:
         print_unchanged()

@@ -59,7 +59,7 @@ from launcher.frontends.cli.column_tables import (
 from launcher.frontends.cli.complete import offer_files, offer_runs
 from launcher.frontends.cli.help_pages import launcher_command
 from launcher.frontends.cli.job_selection import optional_patterns, pattern_command, select
-from launcher.frontends.cli.option_types import span, whole
+from launcher.frontends.cli.option_types import span, whole_number
 from launcher.frontends.cli.output import (
     Format,
     choose_format,
@@ -154,7 +154,7 @@ class RowSelection(NamedTuple):
 @click.option(
     "--top",
     metavar="N",
-    type=whole(1),
+    type=whole_number(1),
     help="Print only the first N rows of --sort, or the N best rows per data set of --best.",
 )
 @click.option("--columns", "names", metavar="NAMES", help="Comma-separated list of columns.")
@@ -421,8 +421,8 @@ def _run_of(store: Store, run: str | None) -> list[JobRow]:
 def _select_matching(
     home: Home,
     store: Store,
-    every: Sequence[JobRow],
-    of_run: list[ResultJob],
+    rows: Sequence[JobRow],
+    run_jobs: list[ResultJob],
     patterns: Sequence[str],
     *,
     all_jobs: bool,
@@ -432,14 +432,14 @@ def _select_matching(
     A superseded job matches if a pattern is its number or its whole name.
     """
     if not patterns:
-        return of_run
+        return run_jobs
     chosen = {job.id for job in select(store, patterns, current=not all_jobs)}
-    matching = [each for each in of_run if each.newest.id in chosen]
+    matching = [each for each in run_jobs if each.newest.id in chosen]
     others = chosen - {each.newest.id for each in matching}
-    named = [job for job in every if job.id in others]
+    named = [job for job in rows if job.id in others]
     matching += result_jobs(home, store, named, all_jobs=True)
     if not matching:
-        run = every[0].run
+        run = rows[0].run
         raise UsageError(
             f"no job of run {run!r} matches {' '.join(patterns)}. "
             f"List its jobs: launcher status {shell_line([RUN_PREFIX + run])}"
@@ -497,7 +497,7 @@ def _direction_of(metric: str, outcome: RunOutcome) -> Direction | None:
     """Return the better direction of a metric: that of the searches of the run, otherwise that of its name."""
     if metric in outcome.searches.directions:
         return outcome.searches.directions[metric]
-    return direction_of(metric, outcome.kinds.values(), is_of_table=bool(outcome.results.rows))
+    return direction_of(metric, outcome.kinds.values(), is_table_column=bool(outcome.results.rows))
 
 
 def _choose_best(
@@ -516,7 +516,7 @@ def _choose_best(
         metric,
         low=direction.is_low,
         most=selection.top or 1,
-        of_search=metric in trials.directions,
+        are_trials=metric in trials.directions,
     )
     text = f"best: {direction.superlative} {metric}"
     if DATA in results.columns:  # programs have one best row, which contains everything

@@ -81,7 +81,7 @@ from launcher.queue.store.client import (
     wake_or_start_scheduler,
 )
 from launcher.queue.store.queue import Store
-from launcher.queue.store.runs import find_account
+from launcher.queue.store.runs import read_fair_share_account
 from launcher.system.errors import TaskFileError, UsageError, pluralize, suggestion_or_known_names
 from launcher.system.executables import (
     missing_program,
@@ -630,7 +630,7 @@ def _account_with_share(store: Store | None, plan: Plan) -> FairShareAccount:
     account = (
         FairShareAccount()
         if store is None
-        else find_account(store.database.execute, Path.cwd(), plan.name)
+        else read_fair_share_account(store.database.execute, Path.cwd(), plan.name)
     )
     return account if plan.share is None else account._replace(share=plan.share)
 

@@ -105,11 +105,11 @@ def _run_of(store: Store, pattern: str) -> str:
     if name == pattern and (is_job_number(pattern) or store.read.select_by_pattern(pattern)):
         return ""
     has_jobs = ListingQueries(store.database).runs_named(name)
-    return name if has_jobs or store.searches.in_runs(name) else ""
+    return name if has_jobs or store.searches.searches_in_runs(name) else ""
 
 
 def _parts(
-    home: Home, store: Store, row: JobRow, record: Mapping[str, Any], needy: Sequence[JobRow]
+    home: Home, store: Store, row: JobRow, record: Mapping[str, Any], dependents: Sequence[JobRow]
 ) -> Iterator[Sequence[str]]:
     """Give what is printed, part by part."""
     note = "" if record["note"] == record["state"] else f": {record['note']}"
@@ -121,7 +121,7 @@ def _parts(
     ]
     yield columns([*facts_of(record, row)])
     if row.state_reason.code is ReasonCode.SEARCH_ENDED:
-        yield [end_text(each) for each in store.searches.of_jobs([row.id])]
+        yield [end_text(each) for each in store.searches.searches_of_jobs([row.id])]
     before = {
         "needs": store.read.dependencies_of(row.id),
         "starts after the end of": store.read.awaited_jobs_of(row.id),
@@ -131,8 +131,8 @@ def _parts(
             left = len(jobs) - NEEDS
             more = [f"  and {left:,} more"] if left > 0 else []
             yield [title, *columns(dependency_cells(jobs, NEEDS)), *more]
-    if row.state in OPEN_STATES and needy:
-        yield [dependents_text(needy)]
+    if row.state in OPEN_STATES and dependents:
+        yield [dependents_text(dependents)]
     awaiting = store.read.jobs_awaiting(row.id)
     if row.state in OPEN_STATES and awaiting:
         verb = "starts" if len(awaiting) == 1 else "start"

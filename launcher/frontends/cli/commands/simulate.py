@@ -18,9 +18,9 @@ from launcher.frontends.cli.option_types import (
     ValueParamType,
     flag,
     json_option,
-    real,
+    real_number,
     span,
-    whole,
+    whole_number,
 )
 from launcher.frontends.screens.command_output import print_json
 from launcher.frontends.simulate.baselines import Assumptions, Study, draw_study, run_study
@@ -65,18 +65,18 @@ _TASKFILES = (".yaml", ".yml")
     metavar="NxSIZE",
     help="GPUs, such as 8x24GiB or 2x80GiB+6x24GiB; for several machines, 4x(2x24GiB).",
 )
-@click.option("--jobs", type=whole(1), help="Replay only the first jobs, this many.")
+@click.option("--jobs", type=whole_number(1), help="Replay only the first jobs, this many.")
 @flag("--all-at-once", help="Submit all jobs at the start.")
 @click.option(
     "--load",
-    type=real(0.01, 100),
+    type=real_number(0.01, 100),
     default="1",
     show_default=True,
     help="Factor on the arrival rate of the jobs.",
 )
 @click.option(
     "--slowdown",
-    type=real(1, 10),
+    type=real_number(1, 10),
     default="1.3",
     show_default=True,
     help="Factor on the time of each of two jobs that share a GPU; for n jobs, its (n-1)th power.",
@@ -84,7 +84,7 @@ _TASKFILES = (".yaml", ".yml")
 @click.option(
     "--max-per-gpu",
     "most",
-    type=whole(1, 64),
+    type=whole_number(1, 64),
     default=2,
     show_default=True,
     help="Most jobs that share a GPU.",

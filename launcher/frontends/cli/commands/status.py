@@ -187,7 +187,7 @@ def _select_jobs(
     Failures and skips that a newer job replaced are in no state, unless everything is listed or a pattern names them.
     """
     if not patterns:
-        read = partial(store.read.in_state, current=not everything)
+        read = partial(store.read.jobs_in_state, current=not everything)
         return sorted((job for state in states or () for job in read(state)), key=attrgetter("id"))
     jobs = select(store, patterns)
     if not states:
@@ -311,7 +311,7 @@ def _jobs_to_list(
     ended = store.read.recently_ended(RECENT, current=True)
     order = screen_order(store, time.time(), read_policy(home))
     waiting = store.read.waiting_jobs(WAITING, order)
-    jobs = [*ended, *store.read.in_state(State.RUNNING), *waiting]
+    jobs = [*ended, *store.read.jobs_in_state(State.RUNNING), *waiting]
     more = [sum(counts.get(state, 0) for state in states) for states in (_WAIT, ENDED_STATES)]
     return jobs, more[0] - len(waiting), more[1] - len(ended)
 
@@ -336,12 +336,12 @@ def _record(
     # modules about the machine and its pilots, which a listing does not show
     from launcher.frontends.screens.host_reader import HostReader
     from launcher.frontends.screens.pilot_table import pilots_record
-    from launcher.frontends.screens.search_view import in_order, search_record
+    from launcher.frontends.screens.search_view import search_record, sort_searches
     from launcher.frontends.screens.snapshots import read_scheduler_status
     from launcher.queue.gpu.reservations import quiet_board
 
     counts = {} if store is None else store.read.current_counts()
-    running = [] if store is None else store.read.in_state(State.RUNNING)
+    running = [] if store is None else store.read.jobs_in_state(State.RUNNING)
     claims = [] if store is None else store.claims.open_claims()
     here = [claim for claim in claims if not claim.pilot]
     foreign = quiet_board(home.folder).foreign_reservations()
@@ -357,7 +357,7 @@ def _record(
         else [group.to_json() for group in limited_groups(store, running)],
         "searches": []
         if store is None
-        else [search_record(each) for each in in_order(store.searches.all())],
+        else [search_record(each) for each in sort_searches(store.searches.all())],
         "host": host.to_json(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting_count or ended_count),
@@ -393,16 +393,20 @@ def _print_tables(
 def _print_searches(store: Store, patterns: Sequence[str], *, only_failed: bool) -> None:
     """Print the searches of the runs that patterns name; in a pipe only why they failed, on standard error."""
     runs = [each.removeprefix(RUN_PREFIX) for each in patterns if each.startswith(RUN_PREFIX)]
-    found = [each for run in runs or ["*"] * (not patterns) for each in store.searches.in_runs(run)]
+    found = [
+        each
+        for run in runs or ["*"] * (not patterns)
+        for each in store.searches.searches_in_runs(run)
+    ]
     searches = [each for each in found if each.failed or not only_failed]
     if not searches:
         return
     if sys.stdout.isatty():
         # the tables of a terminal, which a pipe does not need
-        from launcher.frontends.screens.search_view import in_order, search_table
+        from launcher.frontends.screens.search_view import search_table, sort_searches
 
         click.echo()
-        print_lines(search_table(in_order(searches)).to_lines(width()))
+        print_lines(search_table(sort_searches(searches)).to_lines(width()))
         return
     for search in searches:
         if search.failed:

@@ -156,7 +156,7 @@ def _print_missed(store: Store, rule: ChangeRule, jobs: Sequence[JobRow]) -> Non
             print_stderr(text.format(format_job_names(those)))
 
 
-def _by_rule(selection: SelectedJobs) -> JobChange:
+def _change_by_rule(selection: SelectedJobs) -> JobChange:
     """Return the change of jobs exactly as their rule says, without those that it cannot change.
 
     Raises:
@@ -177,11 +177,14 @@ def _by_rule(selection: SelectedJobs) -> JobChange:
             print_stderr(obstacle.others.format(names))
     stays = rule.stays(store, left)
 
-    def did(job: JobRow) -> str:
+    def describe_change(job: JobRow) -> str:
         return f"{rule.did}; {stays[job.id]}" if stays.get(job.id) else rule.did
 
     return JobChange(
-        partial(rule.apply, store.job_control), lambda job: f"be {did(job)}", did, left
+        partial(rule.apply, store.job_control),
+        lambda job: f"be {describe_change(job)}",
+        describe_change,
+        left,
     )
 
 
@@ -244,7 +247,7 @@ def hold(selection: SelectedJobs) -> JobChange:
       launcher hold 'train/*'
       launcher hold run:quickstart --dry-run
     """
-    return _by_rule(selection)
+    return _change_by_rule(selection)
 
 
 @_changing_command(
@@ -266,7 +269,7 @@ def release(selection: SelectedJobs) -> JobChange:
       launcher release 'train/*'
       launcher release 12 13
     """
-    return _by_rule(selection)
+    return _change_by_rule(selection)
 
 
 # a negative number is not an option
@@ -439,7 +442,7 @@ def pause(selection: SelectedJobs) -> JobChange:
       launcher pause train/gan2:pre
       launcher pause 12 13
     """
-    return _by_rule(selection)
+    return _change_by_rule(selection)
 
 
 @_changing_command(
@@ -461,7 +464,7 @@ def resume(selection: SelectedJobs) -> JobChange:
       launcher resume train/gan2:pre
       launcher resume run:quickstart --dry-run
     """
-    return _by_rule(selection)
+    return _change_by_rule(selection)
 
 
 # --- what owners write on jobs to find them again

@@ -47,7 +47,7 @@ def read_options(options: Mapping[str, Any]) -> SweepOptions:
     for option in options:
         if option not in DEFAULTS and option not in job_options():
             raise UnknownName("option", f"hydra.launcher.{option}", _spell_options())
-    given = {name: _plain(value) for name, value in options.items() if value is not None}
+    given = {name: _to_container(value) for name, value in options.items() if value is not None}
     on_interrupt, workers = given.pop("on_interrupt", CONTINUE), given.pop("max_workers", None)
     if on_interrupt not in (CONTINUE, CANCEL):
         raise UsageError(
@@ -65,5 +65,5 @@ def _spell_options() -> list[str]:
     return [f"hydra.launcher.{name}" for name in (*DEFAULTS, *job_options())]
 
 
-def _plain(value: object) -> object:
+def _to_container(value: object) -> object:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

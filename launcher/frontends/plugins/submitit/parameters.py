@@ -51,10 +51,10 @@ def read_options(parameters: Mapping[str, Any]) -> Options:
     given = {name: value for name, value in parameters.items() if value is not None}
     if given.get("nodes", 1) != 1:
         raise UsageError(f"nodes={given['nodes']!r}: a job of the queue has one node. Use nodes=1.")
-    tasks = _positive("tasks_per_node", given.get("tasks_per_node", 1))
+    tasks = _check_positive("tasks_per_node", given.get("tasks_per_node", 1))
     options: dict[str, Any] = {}
     if "cpus_per_task" in given:
-        options["cpus"] = _positive("cpus_per_task", given["cpus_per_task"]) * tasks
+        options["cpus"] = _check_positive("cpus_per_task", given["cpus_per_task"]) * tasks
     if "mem_gb" in given:
         options["ram"] = int(given["mem_gb"] * (1 << 30))
     if given.get("gpus_per_node"):
@@ -88,7 +88,7 @@ def _limit_s(options: Mapping[str, Any]) -> float | None:
     return read_request(limits).terms.time_limit_s
 
 
-def _positive(name: str, value: Any) -> int:
+def _check_positive(name: str, value: Any) -> int:
     if isinstance(value, int) and value > 0:
         return value
     raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r:.80}")

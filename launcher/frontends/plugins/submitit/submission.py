@@ -108,9 +108,9 @@ def _write_pickles(
     return paths
 
 
-def _check_size(pickle: Path, number: int, max_size_gb: float) -> None:
+def _check_size(pickle: Path, pickle_count: int, max_size_gb: float) -> None:
     """Refuse pickles that are too large together; the first stands for all."""
-    size = pickle.stat().st_size * number
+    size = pickle.stat().st_size * pickle_count
     if size > max_size_gb * (1 << 30):
         raise UsageError(
             f"the pickles of the submission have about {format_bytes(size)}, more than "

@@ -314,10 +314,10 @@ class Top(App[int]):
         touched = change.act(store)
         self._status_message = change.report(touched, self._queue.home)
         if touched:
-            self._run_in_background(partial(self._follow_up, change))
+            self._run_in_background(partial(self._notify_scheduler, change))
             self._refresh_after_change()
 
-    def _follow_up(self, change: ProposedChange) -> None:
+    def _notify_scheduler(self, change: ProposedChange) -> None:
         try:
             change.notify_scheduler(self._queue.home)
         except (Error, OSError) as error:
@@ -442,15 +442,15 @@ class Top(App[int]):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         suspend, resume = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
 
-        def go_away(number: int, frame: FrameType | None) -> None:
+        def go_away(signal_number: int, frame: FrameType | None) -> None:
             self._is_suspended = True
             if callable(suspend):
-                suspend(number, frame)
+                suspend(signal_number, frame)
 
-        def come_back(number: int, frame: FrameType | None) -> None:
+        def come_back(signal_number: int, frame: FrameType | None) -> None:
             # Textual would take over a terminal that it has never restored, and never end
             if self._is_suspended and callable(resume):
-                resume(number, frame)
+                resume(signal_number, frame)
             self._is_suspended = False
             loop.call_soon_threadsafe(self._redraw_all)
 

@@ -113,12 +113,12 @@ class Window:
     def fit(self, count: int, height: int) -> None:
         """Set the number of lines and the height."""
         self.count, self.height = count, max(1, height)
-        self.top = self._most if self.follows else min(max(0, self.top), self._most)
+        self.top = self._last_top if self.follows else min(max(0, self.top), self._last_top)
 
     def move(self, lines: int) -> None:
         """Scroll; a window that is moved away from the end stops following."""
-        self.top = min(max(0, self.top + lines), self._most)
-        self.follows = self.follows and self.top == self._most
+        self.top = min(max(0, self.top + lines), self._last_top)
+        self.follows = self.follows and self.top == self._last_top
 
     def show(self, first: int, end: int) -> None:
         """Scroll as little as possible to show these lines, at least the first of them."""
@@ -126,7 +126,7 @@ class Window:
             self.top = end - self.height
         if first < self.top:
             self.top = first
-        self.top = min(max(0, self.top), self._most)
+        self.top = min(max(0, self.top), self._last_top)
 
     def press(self, key: str) -> bool:
         """Scroll by a key; return whether the key scrolls."""
@@ -143,5 +143,5 @@ class Window:
         return by is not None
 
     @property
-    def _most(self) -> int:
+    def _last_top(self) -> int:
         return max(0, self.count - self.height)

@@ -83,14 +83,14 @@ def shared_memory_gpus(gpus: Iterable[GpuSnapshot]) -> frozenset[str]:
 class GpuAccounting:
     """Reservations on the one side, measurements on the other; one per scheduler."""
 
-    def __init__(self, home: Home, ours: OwnProcesses) -> None:
+    def __init__(self, home: Home, own_processes: OwnProcesses) -> None:
         """Start without measurements.
 
         Args:
             home: Queue folder with attempts and the reports of their workers.
-            ours: Receives the pids of the supervisors.
+            own_processes: Receives the pids of the supervisors.
         """
-        self._ours = ours
+        self._ours = own_processes
         self._sample = NO_SAMPLE
         self._unsupervised: dict[int, int] = {}
         self.shared_time = SharedTime(home)

@@ -10,7 +10,7 @@ from launcher.queue.scheduler.policy.model import UNKNOWN, Running, running_fore
 from launcher.queue.scheduler.policy.vram_request import choose_vram_request, steady_request
 from launcher.queue.store.rows import Claim
 from launcher.queue.store.usage import Numbers, Usage
-from launcher.queue.store.usage_records import program_by, similar_key
+from launcher.queue.store.usage_records import program_of_signature, similar_key
 from launcher.queue.workers.memory_share import (
     DEFAULT_CONTEXT_BYTES,
 )
@@ -52,7 +52,7 @@ def similarity_key_of(claim: Claim) -> SimilarityKey:
     signature = claim.spec.signature
     if is_exact_signature(signature):
         return SimilarityKey("", None, similar_key(signature, ""))
-    program = program_by(signature, claim.spec.argv)
+    program = program_of_signature(signature, claim.spec.argv)
     return SimilarityKey(program, ignored_numbers(claim.spec.argv), similar_key(signature, program))
 
 

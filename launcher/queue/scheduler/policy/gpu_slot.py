@@ -468,8 +468,8 @@ def join_words(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
-def _name_jobs(ours: Sequence[Running]) -> str:
-    return format_job_names([job.name or str(job.job) for job in ours])
+def _name_jobs(own_jobs: Sequence[Running]) -> str:
+    return format_job_names([job.name or str(job.job) for job in own_jobs])
 
 
 class GpuPool:

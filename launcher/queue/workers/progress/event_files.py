@@ -34,7 +34,7 @@ def read_newest_event(
     folder: Path,
     start_time: float,
     sizes: Sequence[int] = NEWEST_BYTES,
-    only: Collection[str] | None = None,
+    selected_paths: Collection[str] | None = None,
 ) -> ProgressReport | None:
     """Return the newest step of the event files below a folder, with the newest values of its tags; None if none.
 
@@ -44,9 +44,9 @@ def read_newest_event(
         folder: any; it need not exist.
         start_time: seconds since 1970; files that were last written before are another program's.
         sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
-        only: paths of the files that count; None for all.
+        selected_paths: paths of the files that count; None for all.
     """
-    files = event_files(folder, start_time, only)[:NEWEST_FILES]
+    files = event_files(folder, start_time, selected_paths)[:NEWEST_FILES]
     # the bytes after an image may not contain a scalar
     values: list[ScalarEvent] = []
     for size in sizes:
@@ -84,7 +84,7 @@ def _read_values(
 
 
 def read_event_steps(
-    folder: Path, start_time: float, most_bytes: int, only: Collection[str] | None = None
+    folder: Path, start_time: float, most_bytes: int, selected_paths: Collection[str] | None = None
 ) -> list[ProgressReport]:
     """Return the steps of the event files below a folder, the lowest first, each with all its values.
 
@@ -92,9 +92,9 @@ def read_event_steps(
         folder: any; it need not exist.
         start_time: seconds since 1970; files that were last written before are another program's.
         most_bytes: that are read from the end of each file.
-        only: paths of the files that count; None for all.
+        selected_paths: paths of the files that count; None for all.
     """
-    files = reversed(event_files(folder, start_time, only)[:MOST_FILES])
+    files = reversed(event_files(folder, start_time, selected_paths)[:MOST_FILES])
     read = _read_values(files, lambda path: _FILES.items(path, most_bytes))
     values = [*_without_repeated(read)]
     if not values:
@@ -117,17 +117,19 @@ def read_event_steps(
 
 
 def event_files(
-    folder: Path, start_time: float, only: Collection[str] | None = None
+    folder: Path, start_time: float, selected_paths: Collection[str] | None = None
 ) -> list[EventFile]:
     """Return the event files below a folder that were written since a time, the newest first.
 
     Args:
         folder: any; it need not exist.
         start_time: seconds since 1970.
-        only: paths of the files that count; None for all.
+        selected_paths: paths of the files that count; None for all.
     """
     files = []
-    for path, run in _entries(folder) if only is None else _named_entries(folder, only):
+    for path, run in (
+        _entries(folder) if selected_paths is None else _named_entries(folder, selected_paths)
+    ):
         try:
             written = path.stat().st_mtime
         except OSError:

@@ -133,7 +133,7 @@ def _epoch_counts(line: str) -> FormLine | None:
     return FormLine(numbers, int(train["epoch"]), None, EPOCH, "Train")
 
 
-def _shares(line: str) -> FormLine | None:
+def _counted_shares(line: str) -> FormLine | None:
     share = (
         r"(?P<name>[^\W\d][\w -]*):? (?P<right>\d+)/(?P<all>\d+) "
         rf"\(\s*(?P<percent>{NUMBER}) ?%\)"
@@ -736,7 +736,7 @@ FORMS: tuple[Form, ...] = (
     Form("line of means", "*", " * Acc@1 76.512 Acc@5 93.102", "torchvision, timm, examples of PyTorch", _star),
     Form("averaged stats", "Averaged stats", "Averaged stats: loss: 2.1911 (2.1910)", "DeiT, MAE, DINO, main_*.py", _parse_averaged),
     Form("examples of PyTorch", "%)]", "Train Epoch: 2 [40000/60000 (67%)]\tLoss: 0.12", "pytorch/examples, mnist/main.py", _epoch_counts),
-    Form("counted share", "/", "Test set: Average loss: 0.1, Accuracy: 9600/10000 (96%)", "pytorch/examples, mnist/main.py", _shares),
+    Form("counted share", "/", "Test set: Average loss: 0.1, Accuracy: 9600/10000 (96%)", "pytorch/examples, mnist/main.py", _counted_shares),
     Form("boosting", ":", "[10]\tvalid-auc:0.93", "XGBoost, LightGBM, CatBoost", _boosting),
     Form("fairseq", "| epoch ", "valid | epoch 001 | valid on 'valid' subset | loss 5.6 | ppl 29.86", "fairseq, logging/progress_bar.py", _fairseq),
     Form("GAN of PyTorch's examples", "][", "[0/2][15/16] Loss_D: 0.88 Loss_G: 5.44 D(x): 0.81 D(G(z)): 0.31 / 0.01", "pytorch/examples, dcgan/main.py", _gan),

@@ -240,7 +240,7 @@ class LogReader:
         elif has_digits:
             if not self._read_value(line):
                 self._read_numbers(line)
-        elif not self._read_group(text):
+        elif not self._read_group_name(text):
             self._read_headings(text, has_digits=False)
 
     def _read_value(self, line: LogLine) -> bool:
@@ -411,7 +411,9 @@ class LogReader:
         if isinstance(record, list):
             record = record[-1] if record and isinstance(record[-1], dict) else {}
         last = taken[-1].number if taken else line.number
-        numbers = [each for each in flat_numbers(record, of_log=True) if each[0] not in STEP_NAMES]
+        numbers = [
+            each for each in flat_numbers(record, is_log_record=True) if each[0] not in STEP_NAMES
+        ]
         if are_settings(name for name, _ in numbers):
             for name, _ in numbers:
                 self._leave_out(name, SETTING, last)
@@ -506,7 +508,7 @@ class LogReader:
         self._add(FoundNumber(name, "", value, line.number, "table"), is_known=is_known)
         return True
 
-    def _read_group(self, text: str) -> bool:
+    def _read_group_name(self, text: str) -> bool:
         """Read the name of a group in a table of names and values: `| rollout/ |   |`."""
         cells = split_cells(text)[1] if "│" in text or "|" in text else []
         if len(cells) != 2 or not cells[0].endswith("/") or cells[1]:

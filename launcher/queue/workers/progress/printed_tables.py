@@ -196,7 +196,7 @@ def read_row(table: Table, text: str) -> TableRow | None:
     elif style != table.style:
         return None
     headings = _without_repeated(table.headings)
-    if (labelled := _of_words(table, text)) is not None:
+    if (labelled := _split_by_words(table, text)) is not None:
         headings, cells = labelled
     if len(cells) == len(headings) + 1:
         headings = ["", *headings]  # an index or a label without a heading
@@ -258,7 +258,7 @@ def _read_aligned_headings(table: Table, text: str) -> tuple[list[str], list[str
     return (headings, cells) if len(cells) >= 2 and len(set(headings)) == len(headings) else None
 
 
-def _of_words(table: Table, text: str) -> tuple[list[str], list[str]] | None:
+def _split_by_words(table: Table, text: str) -> tuple[list[str], list[str]] | None:
     """Return the headings and cells of a row whose label touches its first number."""
     words = text.split()
     numbers = words[1:]

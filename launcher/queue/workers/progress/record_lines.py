@@ -129,7 +129,7 @@ def read_json_line(line: str) -> FormLine | None:
 def _record_line(record: Mapping[str, Any], title: _Title) -> FormLine | None:
     if CONFIG_WORDS.search(title.words):
         return FormLine(step=title.step, total=title.total, unit=title.unit)
-    numbers = dict(flat_numbers(record, of_log=True))
+    numbers = dict(flat_numbers(record, is_log_record=True))
     step, unit = title.step, title.unit
     if not numbers and step is None:
         return None
@@ -163,7 +163,7 @@ def _is_trainer(numbers: dict[str, float]) -> bool:
 
 
 def flat_numbers(
-    record: Any, prefix: str = "", depth: int = 0, *, of_log: bool = False
+    record: Any, prefix: str = "", depth: int = 0, *, is_log_record: bool = False
 ) -> Iterator[tuple[str, float]]:
     """Yield the numbers of a record with their names; those of a mapping in it are `train/loss`.
 
@@ -171,27 +171,27 @@ def flat_numbers(
         record: As JSON has it.
         prefix: Name of the record.
         depth: Number of records around it.
-        of_log: It was printed. Then numbers as texts count, mappings of settings do not, and a mapping that is only
+        is_log_record: It was printed. Then numbers as texts count, mappings of settings do not, and a mapping that is only
             called `results` does not become part of a name.
     """
     if isinstance(record, dict) and depth < _DEPTH:
         for name, value in record.items():
             inner = f"{prefix}/{name}" if prefix else str(name)
-            if of_log and isinstance(value, dict):
+            if is_log_record and isinstance(value, dict):
                 if CONFIG_WORDS.search(str(name)):
                     continue
                 inner = prefix if str(name).lower() in _WRAPPERS else inner
-            yield from flat_numbers(value, inner, depth + 1, of_log=of_log)
+            yield from flat_numbers(value, inner, depth + 1, is_log_record=is_log_record)
     elif isinstance(record, bool) or not prefix:
         return
     elif isinstance(record, int | float):
         with suppress(OverflowError):  # a whole number of 309 digits
             yield prefix[:_LONGEST_NAME], float(record)
-    elif of_log and isinstance(record, str) and compile_pattern(NUMBER).fullmatch(record):
+    elif is_log_record and isinstance(record, str) and compile_pattern(NUMBER).fullmatch(record):
         if (value := to_number(record)) is not None:
             yield prefix[:_LONGEST_NAME], value
-    elif of_log and isinstance(record, list | tuple) and len(record) == 1:
-        yield from flat_numbers(record[0], prefix, depth + 1, of_log=True)
+    elif is_log_record and isinstance(record, list | tuple) and len(record) == 1:
+        yield from flat_numbers(record[0], prefix, depth + 1, is_log_record=True)
 
 
 def parse_record(text: str) -> dict[str, Any] | list[Any] | None:

@@ -145,7 +145,7 @@ class NumbersReader:
             self.numbers.feed(text)
             self._offset += len(text)
 
-    def read_much(self, descriptor: int, size: int) -> None:
+    def read_backlog(self, descriptor: int, size: int) -> None:
         """Read a log to its end if there is much to read; so little is left when its program ends.
 
         Raises:

@@ -46,7 +46,9 @@ class ProgressReport(NamedTuple):
         if self.batch is not None:
             batch, batches = self.batch
             done = f"{self.unit} {done}, {batch}/{batches}"
-        return " ".join([done, *(f"{key}={_short(value)}" for key, value in self.metrics.items())])
+        return " ".join(
+            [done, *(f"{key}={_format_value(value)}" for key, value in self.metrics.items())]
+        )
 
 
 class AttemptProgress(NamedTuple):
@@ -64,7 +66,7 @@ def read_newest_report(path: Path) -> ProgressReport | None:
 
     Its rate is that of the last reports of its phase, since the steps last restarted.
     """
-    steps = _of_newest_phase(_since_restart(read_reports(path, TAIL_BYTES)))
+    steps = _select_newest_phase(_since_restart(read_reports(path, TAIL_BYTES)))
     if not steps:
         return None
     newest, first = steps[-1], steps[0]
@@ -89,7 +91,7 @@ def _since_restart(steps: Sequence[ProgressReport]) -> Sequence[ProgressReport]:
     return steps[begin:]
 
 
-def _of_newest_phase(steps: Sequence[ProgressReport]) -> Sequence[ProgressReport]:
+def _select_newest_phase(steps: Sequence[ProgressReport]) -> Sequence[ProgressReport]:
     """Return the last reports with the same `doing`: each phase has a speed of its own."""
     begin = len(steps)
     while begin and steps[begin - 1].metrics.get(PHASE_METRIC) == steps[-1].metrics.get(
@@ -114,7 +116,7 @@ def _parse_report(line: str) -> ProgressReport | None:
     return None
 
 
-def _short(value: Json) -> str:
+def _format_value(value: Json) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

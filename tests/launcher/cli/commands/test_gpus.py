@@ -228,8 +228,8 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
 def test_unattributed_memory_is_not_counted_as_own() -> None:
     untold = GpuView(gpu=a_gpu(0, processes=None), jobs=(GpuJob(job=1, name="a", reserved=GIB),))
 
-    assert untold.ours is None
-    assert untold.outstanding == GIB
+    assert untold.own_used_bytes is None
+    assert untold.unused_reserved_bytes == GIB
     assert untold.to_json()["ours"] is None
 
 

@@ -130,7 +130,11 @@ def make_something(home: Home, spec: Spec) -> None:
     attempt = home.attempt(1, 1)
     attempt.folder.mkdir(parents=True)
     view = make_stage(
-        attempt, spec.run_folder, DeclaredOutputs(models=frozenset({MODEL})), job=1, number=1
+        attempt,
+        spec.run_folder,
+        DeclaredOutputs(models=frozenset({MODEL})),
+        job=1,
+        attempt_number=1,
     )
     (view.writable / MODEL).mkdir()
     (view.writable / MODEL / "best.pt").write_text("new")

@@ -614,8 +614,8 @@ def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
     claimed(store, 3)
     listing = ListingQueries(store.database)
     assert listing.job_numbers(2) == [3, 4]
-    assert listing.in_state(2, State.RUNNING, 9) == [3]
-    assert listing.in_state(1, State.QUEUED, 1) == [2]
+    assert listing.job_numbers_in_state(2, State.RUNNING, 9) == [3]
+    assert listing.job_numbers_in_state(1, State.QUEUED, 1) == [2]
     assert listing.first_job(2) == 3
     assert listing.first_job(77) is None
 

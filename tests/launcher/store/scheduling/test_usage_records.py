@@ -46,7 +46,7 @@ from launcher.queue.store.usage_records import (
     SAMPLES_KEPT,
     SIMILAR_SAMPLES,
     UsageRecords,
-    program_by,
+    program_of_signature,
     similar_key,
 )
 from launcher.system.executables import program_of
@@ -358,7 +358,7 @@ def test_jobs_of_the_same_program_are_similar(
     one: tuple[str, ...], other: tuple[str, ...], alike: bool
 ) -> None:
     first, second = (
-        similar_key(signature, program_by(signature, argv))
+        similar_key(signature, program_of_signature(signature, argv))
         for argv in (one, other)
         for signature in [program_signature(argv)]
     )
@@ -366,7 +366,7 @@ def test_jobs_of_the_same_program_are_similar(
 
 
 def test_jobs_of_the_same_type_are_similar_and_their_command_line_does_not_matter() -> None:
-    assert program_by("train 1", PROGRAM) == ""
+    assert program_of_signature("train 1", PROGRAM) == ""
     assert similar_key("train 1", "") == similar_key("train 2", "") != similar_key("score 1", "")
 
 
@@ -445,7 +445,7 @@ def test_peak_of_a_job_stopped_because_of_its_memory_counts_only_for_similar_job
     records: UsageRecords, database: Connection, signature: str
 ) -> None:
     def known() -> tuple[Usage, tuple[int, ...]]:
-        told = records.usage(signature, program_by(signature, PROGRAM))
+        told = records.usage(signature, program_of_signature(signature, PROGRAM))
         return told._replace(similar=NO_SIMILAR_USAGE), told.similar.peaks
 
     learn(
