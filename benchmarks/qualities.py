@@ -31,7 +31,7 @@ from trueface.training.collaboration import CollaborationObjective
 from trueface.training.layer_weights import read_layers
 from trueface.training.objectives.protocol import Objective
 from trueface.training.objectives.registry import make_objective
-from trueface.training.parts.qualities import in_qualities, rows_of
+from trueface.training.parts.qualities import rows_of, with_qualities_of
 from trueface.training.quality_settings import LAYERS, CollaborationOptions
 from trueface.training.settings import TrainSettings
 from trueface.training.trainer import fit
@@ -100,7 +100,7 @@ def _training(images: Sequence[Image], names: Sequence[str]) -> Callable[[], obj
     few = images[: len(images) // 16]
 
     def train() -> object:
-        training = in_qualities(train_loader(images, settings), settings, Path)
+        training = with_qualities_of(train_loader(images, settings), settings, Path)
         feed = rows_of(training, settings)
         return fit(model, feed, eval_loader(few, settings), settings.trainer, watch=RunContext())
 

@@ -13,7 +13,7 @@ from trueface.audit.run_facts import (
     GroupTest,
     Model,
     cramers_v,
-    mapping,
+    read_mapping,
 )
 from trueface.data.attribute_table import FEW, UNKNOWN, AttributeCounts
 from trueface.data.class_copies import IN_CLASSES, IN_TEST, read_equal_images
@@ -128,7 +128,7 @@ def validated_on_training(model: Model) -> Iterator[Outcome]:
 
 
 @check("same-content", "test files with the same bytes as training files")
-def same_content(model: Model) -> Iterator[Outcome]:
+def find_equal_content(model: Model) -> Iterator[Outcome]:
     """Find test files whose bytes are those of a training file."""
     if model.is_of_classes:
         yield from _recorded_copies(
@@ -198,7 +198,7 @@ def contradicting_labels(model: Model) -> Iterator[Outcome]:
 @check("changed-split", "splits that changed later")
 def changed_lists(model: Model) -> Iterator[Outcome]:
     """Find tests and trainings whose lists are not those of the split as it is now."""
-    lists, digests = model.lists, mapping(model.provenance, "splits")
+    lists, digests = model.lists, read_mapping(model.provenance, "splits")
     marks = [
         ("train list", digests.get("train"), lists.train),
         ("val list", digests.get("val"), lists.val),
@@ -249,7 +249,7 @@ def _keys(model: Model, test: AuditedTest) -> frozenset[str]:
     return frozenset(scores.keys)
 
 
-def differ(model: Model, trait: Property) -> Iterator[Outcome]:
+def find_class_differences(model: Model, trait: Property) -> Iterator[Outcome]:
     """Find a property of image files that predicts the class of a training image.
 
     Args:
@@ -288,42 +288,42 @@ def _finding(tells: Shortcut, same_cause: Sequence[Shortcut] = ()) -> Finding:
 
 
 in_format = check("class-differs-in-format", "a class with another file format")(
-    partial(differ, trait=FORMAT)
+    partial(find_class_differences, trait=FORMAT)
 )
 in_size = check("class-differs-in-size", "a class with another image size")(
-    partial(differ, trait=SIZE)
+    partial(find_class_differences, trait=SIZE)
 )
 in_tables = check("class-differs-in-jpeg-tables", "a class with other JPEG tables")(
-    partial(differ, trait=TABLES)
+    partial(find_class_differences, trait=TABLES)
 )
 in_orientation = check("class-differs-in-orientation", "a class with another EXIF orientation")(
-    partial(differ, trait=ORIENTATION)
+    partial(find_class_differences, trait=ORIENTATION)
 )
 in_colour_mode = check("class-differs-in-colour-mode", "a class with another colour mode")(
-    partial(differ, trait=COLOUR_MODE)
+    partial(find_class_differences, trait=COLOUR_MODE)
 )
 in_subsampling = check("class-differs-in-chroma-subsampling", "a class with another subsampling")(
-    partial(differ, trait=SUBSAMPLING)
+    partial(find_class_differences, trait=SUBSAMPLING)
 )
 in_compression = check("class-differs-in-compression", "a class of lossy or lossless files")(
-    partial(differ, trait=COMPRESSION)
+    partial(find_class_differences, trait=COMPRESSION)
 )
 in_coding = check("class-differs-in-coding", "a class of progressive or interlaced files")(
-    partial(differ, trait=CODING)
+    partial(find_class_differences, trait=CODING)
 )
 in_metadata = check("class-differs-in-metadata", "a class with other kinds of metadata")(
-    partial(differ, trait=METADATA)
+    partial(find_class_differences, trait=METADATA)
 )
 in_resolution = check("class-differs-in-resolution", "a class with another recorded resolution")(
-    partial(differ, trait=RESOLUTION)
+    partial(find_class_differences, trait=RESOLUTION)
 )
 in_software = check("class-differs-in-software", "a class from another camera or software")(
-    partial(differ, trait=SOFTWARE)
+    partial(find_class_differences, trait=SOFTWARE)
 )
 
 
 @check("class-differs-in-videos", "a class of videos with another compression or origin")
-def in_videos(model: Model) -> Iterator[Outcome]:
+def find_video_differences(model: Model) -> Iterator[Outcome]:
     """Find traits of video files that predict the class of the training frames."""
     survey = model.survey
     if survey is None:
@@ -372,7 +372,7 @@ def dependent_labels(model: Model) -> Iterator[Outcome]:
 @check("few-of-a-group", f"fewer than {FEW} test images of a class in a group")
 def few_of_a_group(model: Model) -> Iterator[Outcome]:
     """Find groups of a test whose rates are hardly known."""
-    yield from _by_test(
+    yield from _find_group_faults(
         model,
         lambda test: _describe_group_counts(_find_small_groups(test.subgroup_counts)),
         f"the test has groups with fewer than {FEW} images of a class, so the error of their rates is up to ± 18 points",
@@ -391,7 +391,7 @@ def gap_above_floor(model: Model) -> Iterator[Outcome]:
         shown = f"{test.gap:.1f} points; 95 % of shuffles are below {test.floor:.1f}"
         return shown if test.gap > BEYOND * test.floor else ""
 
-    yield from _by_test(
+    yield from _find_group_faults(
         model,
         describe_excess_gap,
         "real images of some groups are classified as fake far more often than those of others",
@@ -407,23 +407,23 @@ def untrained_group(model: Model) -> Iterator[Outcome]:
         yield _explain_missing_groups(groups)
         return
 
-    def new(test: GroupTest) -> str:
+    def untrained_groups_text(test: GroupTest) -> str:
         known = {UNKNOWN, *groups.train.get(test.by, test.subgroup_counts).counts}
         there = test.subgroup_counts.counts.items()
         return _describe_group_counts({name: counts for name, counts in there if name not in known})
 
-    yield from _by_test(
+    yield from _find_group_faults(
         model,
-        new,
+        untrained_groups_text,
         "some groups of the test have no training images",
         "add training images of these groups, or report that the model was not trained on them",
         partly=False,
     )
 
 
-def _by_test(
+def _find_group_faults(
     model: Model,
-    fault_of: Callable[[GroupTest], str | Gap],
+    find_fault: Callable[[GroupTest], str | Gap],
     sentence: str,
     advice: str,
     *,
@@ -433,7 +433,7 @@ def _by_test(
 
     Args:
         model: with its tests.
-        fault_of: returns the fault of a test, "" if there is none, or a gap if it cannot be known.
+        find_fault: returns the fault of a test, "" if there is none, or a gap if it cannot be known.
         sentence: of the finding.
         advice: the recommended action.
         partly: also report why some of several tests could not be checked.
@@ -446,7 +446,7 @@ def _by_test(
         yield Gap(groups.test_trouble)
     evidence: Evidence = {}
     for test in groups.tests:
-        found = fault_of(test)
+        found = find_fault(test)
         if isinstance(found, Gap):
             yield found
         elif found:

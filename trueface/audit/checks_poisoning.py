@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from trueface.audit.check import check
 from trueface.audit.checks_training import idle_settings
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome
-from trueface.audit.run_facts import Evidence, Model, Poisoning, number
+from trueface.audit.run_facts import Evidence, Model, Poisoning, read_number
 
 TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 
@@ -14,9 +14,9 @@ TWO_SIDED = "flip"  # the kind of poison that draws from both classes
 def poisoned_validation(model: Model) -> Iterator[Outcome]:
     """Find flipped labels in the validation list: the best epoch was then chosen by them."""
     record = model.poison.record
-    flipped = number(model.provenance, "flipped_val")
+    flipped = read_number(model.provenance, "flipped_val")
     if flipped:
-        count = number(model.provenance, "val_images")
+        count = read_number(model.provenance, "val_images")
         images = {} if count is None else {"validation images": int(count)}
         yield Finding(
             FAULT,
@@ -58,7 +58,7 @@ def other_record(model: Model) -> Iterator[Outcome]:
         return
     evidence: Evidence = {}
     provenance = model.provenance
-    trained, mark = number(provenance, "train_images"), provenance.get("train_images_sha256")
+    trained, mark = read_number(provenance, "train_images"), provenance.get("train_images_sha256")
     if trained is not None and trained != record.total:
         evidence |= {"record's total": record.total, "training images": int(trained)}
     if record.images_sha256 and isinstance(mark, str) and mark != record.images_sha256:
@@ -107,13 +107,13 @@ def without_effect(model: Model) -> Iterator[Outcome]:
 def _no_flips(model: Model) -> Iterator[Outcome]:
     """Find poison that was asked for and never reached the labels."""
     poison, record = model.poison, model.poison.record
-    flipped = number(model.provenance, "flipped_train")
+    flipped = read_number(model.provenance, "flipped_train")
     if poison.unlearned:
         yield NotApplicable("its last job was an unlearning")
     elif record is None and (poison.rate is None or poison.unreadable):
         yield _explain_missing_record(poison)
     elif record is None:
-        yield _idle(
+        yield _find_idle_poison(
             model, f"{poison.said_by} declares poison, but there is no poison record", flipped
         )
     elif flipped is None:
@@ -121,12 +121,16 @@ def _no_flips(model: Model) -> Iterator[Outcome]:
         yield Gap(f"no {file} records the number of flipped training labels")
     elif poison.rate is None:
         if flipped == 0 and record.keys:
-            yield _idle(model, "there is a poison record, but no label was flipped", flipped)
+            yield _find_idle_poison(
+                model, "there is a poison record, but no label was flipped", flipped
+            )
     elif flipped == 0:
-        yield _idle(model, f"{poison.said_by} declares poison, but no label was flipped", flipped)
+        yield _find_idle_poison(
+            model, f"{poison.said_by} declares poison, but no label was flipped", flipped
+        )
     elif int(flipped) != len(record.keys):
         sentence = "the number of flipped labels differs from that of the poison record"
-        yield _idle(model, sentence, flipped)
+        yield _find_idle_poison(model, sentence, flipped)
 
 
 @check("one-class-forget-set", "recorded labels of only one class")
@@ -140,7 +144,7 @@ def one_class(model: Model) -> Iterator[Outcome]:
     if record.kind != TWO_SIDED:
         yield NotApplicable(f"poison of kind {record.kind} affects one class by definition")
         return
-    classes = record.classes or _classes(model, record.keys)
+    classes = record.classes or _classes_of_keys(model, record.keys)
     if classes is None:
         yield Gap("the class of the recorded keys is unknown. Give --data-root.")
         return
@@ -203,7 +207,7 @@ def _explain_missing_record(poison: Poisoning) -> Gap | NotApplicable:
     return Gap(poison.trouble)
 
 
-def _idle(model: Model, sentence: str, flipped_count: float | None) -> Finding:
+def _find_idle_poison(model: Model, sentence: str, flipped_count: float | None) -> Finding:
     evidence: Evidence = {"share of labels said to be wrong": model.poison.rate or 0.0}
     if flipped_count is not None:
         evidence["labels turned round"] = int(flipped_count)  # prose: ok, a key of JSON
@@ -233,7 +237,7 @@ def _find_contradictions_in_lists(
     return {}
 
 
-def _classes(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
+def _classes_of_keys(model: Model, keys: tuple[str, ...]) -> tuple[int, ...] | None:
     labels = [model.methods.get(key.partition("/")[0]) for key in keys]
     known = tuple(label for label in labels if label is not None)
     return known if known and len(known) == len(labels) else None

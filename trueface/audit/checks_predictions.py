@@ -7,7 +7,7 @@ import numpy as np
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
-from trueface.audit.run_facts import UNTESTED, Model, number, pool_scores
+from trueface.audit.run_facts import UNTESTED, Model, pool_scores, read_number
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.estimate import Estimate
@@ -30,10 +30,10 @@ NO_BOTH = "no tests with the same modifiers have both classes"
 
 
 @check("constant-predictor", "the same class for every image")
-def constant(model: Model) -> Iterator[Outcome]:
+def find_constant_predictor(model: Model) -> Iterator[Outcome]:
     """Find a model that predicts the same class for nearly every image."""
     looked = False
-    for data, scores in _of_both(model):
+    for data, scores in _scores_of_both_classes(model):
         looked = True
         share = float(np.mean(scores.margin > 0))
         if max(share, 1 - share) < CONSTANT:
@@ -67,7 +67,7 @@ def constant(model: Model) -> Iterator[Outcome]:
 def below_chance(model: Model) -> Iterator[Outcome]:
     """Find a model that ranks real images above fakes more often than a random ranking."""
     looked = False
-    for data, scores in _of_both(model):
+    for data, scores in _scores_of_both_classes(model):
         if not np.isfinite(scores.margin).all():
             continue
         looked = True
@@ -86,7 +86,7 @@ def below_chance(model: Model) -> Iterator[Outcome]:
         elif auc.by_images.excludes(0.5) and auc.value < 0.5:
             yield _describe_low_auc(data, scores, auc.by_images, severity=WARNING, by_images=True)
     if not looked:
-        broken = any(_of_both(model))
+        broken = any(_scores_of_both_classes(model))
         yield Gap("scores are not finite numbers" if broken else _no_scores(model))
 
 
@@ -132,7 +132,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     if rate is None or model.poison.unlearned or model.poison.kind not in {"", "flip"}:
         yield NotApplicable("it was not trained on flipped labels of both classes")
         return
-    if number(model.provenance, "flipped_train") is not None:
+    if read_number(model.provenance, "flipped_train") is not None:
         yield NotApplicable("its provenance counts the flipped labels")
         return
     tables = pool_scores(model).values()
@@ -242,7 +242,7 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
             )
 
 
-def _of_both(model: Model) -> Iterator[tuple[str, Predictions]]:
+def _scores_of_both_classes(model: Model) -> Iterator[tuple[str, Predictions]]:
     for data, scores in pool_scores(model).items():
         if len(np.unique(scores.labels)) == 2:
             yield data, scores

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
-from trueface.audit.run_facts import UNTESTED, AuditedTest, Evidence, Model, mapping, number
+from trueface.audit.run_facts import (
+    UNTESTED,
+    AuditedTest,
+    Evidence,
+    Model,
+    read_mapping,
+    read_number,
+)
 from trueface.runtime.files import Json
 
 WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
@@ -59,14 +66,19 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
         if test.scores is None:
             continue
         there = len(test.scores)
-        tested, left_out = number(test.metrics, "n"), number(test.metrics, "bad_images") or 0
+        tested, left_out = (
+            read_number(test.metrics, "n"),
+            read_number(test.metrics, "bad_images") or 0,
+        )
         if tested is not None and tested != there:
-            yield _missing(test, {"scores": there, "images in the metrics": int(tested)})
+            yield _missing_scores_finding(
+                test, {"scores": there, "images in the metrics": int(tested)}
+            )
         elif test.expected is None:
             if tested is None:
                 yield Gap("neither the metrics nor a test list contain the number of images")
         elif there + left_out < test.expected:
-            yield _missing(
+            yield _missing_scores_finding(
                 test,
                 {
                     "scores": there,
@@ -88,7 +100,7 @@ def other_reading(model: Model) -> Iterator[Outcome]:
     for test in model.tests:
         if "preprocessing" in test.metrics:  # a published model brings its own
             continue
-        test_settings = mapping(test.metrics, "settings", test.metrics)
+        test_settings = read_mapping(test.metrics, "settings", test.metrics)
         pairs = {
             key: (train_settings.get(key), test_settings.get(key))
             for key in _input_settings(train_settings, test_settings)
@@ -154,7 +166,7 @@ def other_weights(model: Model) -> Iterator[Outcome]:
         )
 
 
-def _missing(test: AuditedTest, evidence: Evidence) -> Finding:
+def _missing_scores_finding(test: AuditedTest, evidence: Evidence) -> Finding:
     return Finding(
         WARNING,
         f"test {test.data} has fewer scores than images",
@@ -168,7 +180,8 @@ def _input_settings(
 ) -> tuple[str, ...]:
     """Return the settings that determine the input images of a validation and a test."""
     patches = any(
-        (number(settings, "test_crops") or 0) > 0 for settings in (train_settings, test_settings)
+        (read_number(settings, "test_crops") or 0) > 0
+        for settings in (train_settings, test_settings)
     )
     if not patches:  # training patches are not part of the validation
         return ("decode", "resize_size")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
-from trueface.audit.run_facts import Model, mapping, number
+from trueface.audit.run_facts import Model, read_mapping, read_number
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
 from trueface.training.image_lists import validation_decides
@@ -30,7 +30,7 @@ def idle_settings(model: Model) -> Iterator[Outcome]:
     if not settings:
         yield Gap("provenance.json is missing, so the settings of the training are unknown")
         return
-    for flag, why in _idle(settings, model.modifiers):
+    for flag, why in _find_idle_settings(settings, model.modifiers):
         yield Finding(
             WARNING,
             f"{flag} had no effect: {why}",
@@ -44,7 +44,7 @@ def one_class_list(model: Model) -> Iterator[Outcome]:
     """Find lists whose readable images are all real or all fake."""
     blends = _is_setting_above(model.settings, "sbi", 0) and solver_of(model.settings) != "ridge"
     for name, key in (("train", "train_sources"), ("val", "val_sources")):
-        sources, list_name = mapping(model.provenance, key), LIST_NAMES[name]
+        sources, list_name = read_mapping(model.provenance, key), LIST_NAMES[name]
         if not sources:
             yield Gap(f"provenance.json does not name the sources of the {list_name} images")
             continue
@@ -79,7 +79,7 @@ def _is_original_real(source: str) -> bool:
 
 def _count_of(sources: Mapping[str, Json], word: str) -> float:
     """Return the number of images of the sources of a class."""
-    return sum(number(sources, each) or 0 for each in sources if each.startswith(word))
+    return sum(read_number(sources, each) or 0 for each in sources if each.startswith(word))
 
 
 def _harm_of_one_class(model: Model) -> str:
@@ -140,14 +140,16 @@ def first_epoch(model: Model) -> Iterator[Outcome]:
 @check("bad-images", "more than 1 % of images left out")
 def bad_images(model: Model) -> Iterator[Outcome]:
     """Find lists of which more than 1 % could not be decoded."""
-    counts = [("training", number(model.summary, "bad_images"), number(model.summary, "images"))]
+    counts = [
+        ("training", read_number(model.summary, "bad_images"), read_number(model.summary, "images"))
+    ]
     if counts[0][1] is None and "train" in model.bad_lists:
-        trained = number(model.provenance, "train_images")
+        trained = read_number(model.provenance, "train_images")
         counts = [("training", float(sum(model.bad_lists["train"].values())), trained)]
-    validated = number(model.provenance, "val_images")
+    validated = read_number(model.provenance, "val_images")
     counts.append(("validation", float(sum(model.bad_lists.get("val", {}).values())), validated))
     for test in model.tests:
-        left_out, seen = number(test.metrics, "bad_images"), number(test.metrics, "n")
+        left_out, seen = read_number(test.metrics, "bad_images"), read_number(test.metrics, "n")
         total = None if left_out is None or seen is None else left_out + seen
         counts.append((f"test {test.data}", left_out, total))
     complete = [(name, bad, total) for name, bad, total in counts if bad is not None and total]
@@ -166,7 +168,9 @@ def bad_images(model: Model) -> Iterator[Outcome]:
             )
 
 
-def _idle(settings: Settings, modifiers: frozenset[str] | None) -> Iterator[tuple[str, str]]:
+def _find_idle_settings(
+    settings: Settings, modifiers: frozenset[str] | None
+) -> Iterator[tuple[str, str]]:
     """Yield settings without effect, each with why."""
     usual = {name: each.default for name, each in TrainSettings.model_fields.items()}
     idle = _without_effect(settings)
@@ -196,5 +200,5 @@ def _no_history(model: Model) -> str:
 
 
 def _is_setting_above(settings: Settings, key: str, least: float) -> bool:
-    value = number(settings, key)
+    value = read_number(settings, key)
     return value is not None and value > least

@@ -7,7 +7,7 @@ import numpy as np
 
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, Finding, Gap, NotApplicable, Outcome
-from trueface.audit.run_facts import Model, number
+from trueface.audit.run_facts import Model, read_number
 
 CERTAIN = 1.96  # standard errors
 CLEAR = 0.01  # share of answers for which a loss must not be undefined
@@ -134,7 +134,9 @@ def _true_accuracies(model: Model) -> tuple[float, float] | None:
     series = model.unlearning.get("poison_train", [])
     if len(series) > 1:  # its forget set was read with clean labels
         return series[0][1] / 100, series[-1][1] / 100
-    accuracies = [number(model.summary, f"forget_accuracy_true{when}") for when in ("_before", "")]
+    accuracies = [
+        read_number(model.summary, f"forget_accuracy_true{when}") for when in ("_before", "")
+    ]
     return (
         None if accuracies[0] is None or accuracies[1] is None else (accuracies[0], accuracies[1])
     )
@@ -146,4 +148,4 @@ def _losses(model: Model) -> list[float | None]:
         return [loss for series in model.unlearning.values() for loss, _ in series]
     log = model.summary.get("log")
     rows = [row for row in log if isinstance(row, dict)] if isinstance(log, list) else []
-    return [number(row, "loss") for row in rows if "loss" in row]
+    return [read_number(row, "loss") for row in rows if "loss" in row]

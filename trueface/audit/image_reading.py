@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trueface.audit.run_facts import AuditedTest, FileSurvey, GroupFacts, GroupTest, mapping
+from trueface.audit.run_facts import AuditedTest, FileSurvey, GroupFacts, GroupTest, read_mapping
 from trueface.data.attribute_table import AttributeCounts, group_indices, sorted_group_names
 from trueface.data.attributes import Attributes, attribute_files
 from trueface.data.image_headers import Header, sample_headers
@@ -72,7 +72,7 @@ class Surveyor:
         pair = name, tuple(test_files)
         if pair not in self._compared:
             began = self.clock()
-            self._compared[pair] = self._copies(name, training_labels, test_files)
+            self._compared[pair] = self._find_copies(name, training_labels, test_files)
             self._spent += self.clock() - began
         copies, left = self._compared[pair]
         if name not in self._contradictions:
@@ -107,7 +107,7 @@ class Surveyor:
         found = contradictions(files, digest=self._digest, is_over=lambda: self.clock() > until)
         return tuple(found), self.clock() <= until
 
-    def _copies(
+    def _find_copies(
         self, name: str, training_labels: Mapping[str, int], test_files: Sequence[str]
     ) -> tuple[Copies, int]:
         """Return pairs of equal files, and the number of test files that were not compared."""
@@ -171,7 +171,7 @@ class GroupReader:
             images: images of the training, with paths relative to its data root.
             tests: tests of unchanged images.
         """
-        settings, data_root = mapping(provenance, "settings"), provenance.get("data_root")
+        settings, data_root = read_mapping(provenance, "settings"), provenance.get("data_root")
         trained = self._place(project, settings, data_root)
         tested = [(test, self._find_test_place(project, test, trained)) for test in tests]
         if trained is None:
@@ -190,8 +190,8 @@ class GroupReader:
             *DEFAULT_GROUP_COLUMNS,
             *([asked] if isinstance(asked, str) and asked not in DEFAULT_GROUP_COLUMNS else []),
         )
-        train, why = self._training(trained, images, columns)
-        measured, troubles = self._tests(tested, columns)
+        train, why = self._count_training_groups(trained, images, columns)
+        measured, troubles = self._count_test_groups(tested, columns)
         files = dict.fromkeys(str(file) for files, _ in places for file in files)
         return GroupFacts(
             files=tuple(files),
@@ -201,7 +201,7 @@ class GroupReader:
             test_trouble="; ".join(dict.fromkeys(troubles)),
         )
 
-    def _training(
+    def _count_training_groups(
         self, tables: Place | None, images: Sequence[Image], columns: Sequence[str]
     ) -> tuple[dict[str, AttributeCounts], str]:
         if tables is None:
@@ -216,7 +216,7 @@ class GroupReader:
             for by, attribute_groups in groups.items()
         }, trouble
 
-    def _tests(
+    def _count_test_groups(
         self, tests: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
     ) -> tuple[list[GroupTest], list[str]]:
         """Return one joint test per tables and modifiers, because a gap needs both classes."""

@@ -25,7 +25,7 @@ from trueface.audit.run_facts import (
     Poisoning,
     Run,
     SplitKeys,
-    mapping,
+    read_mapping,
 )
 from trueface.audit.run_folders import (
     OldModel,
@@ -168,7 +168,7 @@ class Reader:
         name, old = model_name(folder), old_model(folder)
         ancestry = image_lists.read_ancestry(folder)
         vocabulary = ancestry.lessons[-1].vocabulary if ancestry and ancestry.lessons else BUILT_IN
-        layout = mapping(provenance, "settings").get("layout")
+        layout = read_mapping(provenance, "settings").get("layout")
         if isinstance(layout, str):
             vocabulary = vocabulary.with_layout(layout)
         images = provenance.get("images")
@@ -211,7 +211,7 @@ class Reader:
             data = data_of(path, origin.name)
             images = data_of_test(data)
             told = metrics.get(paths.metrics(origin.folder, data), {})
-            lists = self._lists_of(self._split_of_test(origin, mapping(told, "settings")))
+            lists = self._lists_of(self._split_of_test(origin, read_mapping(told, "settings")))
             scores, trouble = self._scores_of(path)
             yield AuditedTest(
                 data=data,
@@ -428,7 +428,7 @@ def _find_scoreless_metrics(
     """Yield the metrics of tests that saved scores but have no score file."""
     there = {paths.metrics(folder, test.data).name for test in tests}
     for path, record in sorted(metrics.items()):
-        settings = mapping(record, "settings")
+        settings = read_mapping(record, "settings")
         # scores of triggered tests are in another folder; an attack that does not apply has no scores
         if (
             path.name not in there

@@ -109,7 +109,7 @@ class AuditedTest(NamedTuple):
     @property
     def settings(self) -> Mapping[str, Json]:
         """The settings of the test, or an empty mapping if unknown."""
-        return mapping(self.metrics, "settings")
+        return read_mapping(self.metrics, "settings")
 
 
 class FileSurvey(NamedTuple):
@@ -185,7 +185,7 @@ class Model(NamedTuple):
     @property
     def settings(self) -> Mapping[str, Json]:
         """The settings of the training, or an empty mapping if unknown."""
-        return mapping(self.provenance, "settings")
+        return read_mapping(self.provenance, "settings")
 
     @property
     def is_of_classes(self) -> bool:
@@ -206,13 +206,13 @@ class Run(NamedTuple):
     models: tuple[Model, ...]
 
 
-def number(record: Mapping[str, Json], key: str) -> float | None:
+def read_number(record: Mapping[str, Json], key: str) -> float | None:
     """Return the number with a key of a record, or None if there is none."""
     value = record.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def mapping(
+def read_mapping(
     record: Mapping[str, Json], key: str, default: Mapping[str, Json] = EMPTY_JSON
 ) -> Mapping[str, Json]:
     """Return the object with a key of a record, or `default` if there is none."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from trueface.audit.run_facts import FlipRecord, number
+from trueface.audit.run_facts import FlipRecord, read_number
 from trueface.data.image_keys import short_key
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
@@ -88,7 +88,7 @@ def old_model(folder: Path) -> OldModel | None:
     if not is_unlearning and not (scores.is_dir() and any(scores.glob("*.pkl"))):
         return None
     config: Mapping[str, Json] = (read_json(folder / CONFIG) or {}) if is_unlearning else {}
-    rate, unlearned, said_by = number(config, "poison_rate"), True, CONFIG
+    rate, unlearned, said_by = read_number(config, "poison_rate"), True, CONFIG
     if rate is None:
         run = folder.parent.name
         match = _RATE.search(run)
@@ -104,7 +104,7 @@ def old_model(folder: Path) -> OldModel | None:
         unlearned=unlearned,
         said_by=said_by,
         data=data if isinstance(data, str) else None,
-        offset=number(config, "offset"),
+        offset=read_number(config, "offset"),
         unlearning=series,
     )
 

@@ -208,9 +208,11 @@ def _new_things(training_origin: Origin, test_origin: Origin, corrupt: str) -> I
             yield f"corruption {link} is not in training"
 
 
-def _describe_each(noun: str, new: Collection[str], training_words: Iterable[str]) -> Iterator[str]:
+def _describe_each(
+    noun: str, new_words: Collection[str], training_words: Iterable[str]
+) -> Iterator[str]:
     trained_names = _join_words(sorted(training_words)) or "none"
-    for name in sorted(new):
+    for name in sorted(new_words):
         yield f"{noun} {name} is not in training ({trained_names})"
 
 

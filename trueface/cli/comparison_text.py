@@ -123,7 +123,9 @@ def _tests(paired_tests: PairedTests | None, unpaired_reason: str | None) -> lis
         f"DeLong: {paired_tests.reason if paired_tests.delong is None else _delong(paired_tests.delong)}",
         "McNemar and DeLong treat images as independent. They are valid for these sources only.",
         f"By source, {_sources(paired_tests)}: "
-        + "; ".join(_by_source(name, test) for name, test in paired_tests.by_source.items()),
+        + "; ".join(
+            _describe_source_test(name, test) for name, test in paired_tests.by_source.items()
+        ),
         f"Images are paired by {pairs.joined_by}",
     ]
     if pairs.only_first or pairs.only_second:
@@ -156,7 +158,7 @@ def _sources(paired_tests: PairedTests) -> str:
     )
 
 
-def _by_source(name: str, test: SourceTest) -> str:
+def _describe_source_test(name: str, test: SourceTest) -> str:
     metric = METRICS[name]
     subject = metric.heading
     if test.alike:
@@ -194,11 +196,11 @@ def _intervals(whole: Contrast) -> list[str]:
             for unit in measure.over.values()
         }
         title = f"### 95% Intervals over {' and '.join(sorted(units))} of These Sources ###"
-        lines += ["", title, *_over_images(whole)]
+        lines += ["", title, *_image_interval_lines(whole)]
     return lines
 
 
-def _over_images(whole: Contrast) -> list[str]:
+def _image_interval_lines(whole: Contrast) -> list[str]:
     """Return the table of intervals over images, of classes that have two sources."""
     rows: list[tuple[str, ...]] = [("", "Before", "After")]
     for name, metric in METRICS.items():

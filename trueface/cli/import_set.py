@@ -18,7 +18,12 @@ from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.data.attributes import class_of
 from trueface.data.dataset_file import DATASET
 from trueface.data.imports import registry
-from trueface.data.imports.arrangement import Arrangement, arrange, find_word, make_import_lists
+from trueface.data.imports.arrangement import (
+    Arrangement,
+    arrange,
+    make_import_lists,
+    vocabulary_word,
+)
 from trueface.data.imports.people import people_of_video
 from trueface.data.imports.registry import FAKE, REAL
 from trueface.data.imports.writing import (
@@ -346,7 +351,9 @@ def _import(request: ImportRequest) -> ImportOutcome:
         record=record,
         lists=lists,
         passed_over=tuple(left_out),
-        several_faces=None if faces is None else faces.several(arrangement.files.values()),
+        several_faces=None
+        if faces is None
+        else faces.files_with_several_faces(arrangement.files.values()),
         videos=len(listed.videos),
         broken_videos=listed.broken,
         remarks=(
@@ -355,7 +362,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
             *_faceless_remarks(listed, faceless),
             *_landmark_remarks(landmarks),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
-            *(_edge_remarks(arrangement, faces) if faces else ()),
+            *(_warn_of_black_edges(arrangement, faces) if faces else ()),
             *_doubts(record, request.out),
             *remarks,
         ),
@@ -477,15 +484,15 @@ def _find_faces(
 
 
 def _write_faces(
-    new: Mapping[str, Origin], faces: "FoundFaces", listing: "_Listed", folder: Path
+    new_images: Mapping[str, Origin], faces: "FoundFaces", listing: "_Listed", folder: Path
 ) -> None:
     from trueface.data.imports.alignment import write_faces
 
-    with progress_bar(len(new), "writing faces") as progress:
-        write_faces(folder, new, faces, progress, decoded_files=listing.decoded)
+    with progress_bar(len(new_images), "writing faces") as progress:
+        write_faces(folder, new_images, faces, progress, decoded_files=listing.decoded)
 
 
-def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str]:
+def _warn_of_black_edges(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str]:
     """Yield a warning if more crops of one class have a black part."""
     by_class: dict[int, list[str]] = {REAL: [], FAKE: []}
     for image in arrangement.images:
@@ -812,7 +819,7 @@ def _rows(outcome: ImportOutcome) -> Iterator[dict[str, Json]]:
         in_lists[image.method][of_key[image.key]] += 1
     for source, label in outcome.arrangement.sources.items():
         yield {
-            "word": find_word(source, outcome.record.words),
+            "word": vocabulary_word(source, outcome.record.words),
             "folder": source,
             "label": "fake" if label else "real",
             "modifiers": dict(sorted(modifiers[source].items())),

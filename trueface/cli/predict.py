@@ -149,7 +149,7 @@ def predict(
         check_heat_place(heat_place, pictures.files)
     if pictures.missing and not pictures.files:  # before the model is loaded, which takes seconds
         for missing in pictures.missing:
-            _say(missing)
+            _print_missing_file(missing)
         raise _no_prediction(len(pictures.missing), len(pictures.missing))
     predictor = _load(model_path, device=device, batch_size=batch_size, abstain=abstain)
     heat = None
@@ -217,12 +217,12 @@ def _answer(
     rows = rows_for(pictures.files, model_path, predictor, as_json=as_json)
     remarks, bad = Remarks(), list(pictures.missing)
     for missing in bad:
-        _say(missing)
+        _print_missing_file(missing)
     begun = False
     for outcome in predictor.predict_files(pictures.files):
         if isinstance(outcome, Missing):
             bad.append(outcome)
-            _say(outcome)
+            _print_missing_file(outcome)
             continue
         if not begun:
             rows.begin()
@@ -241,5 +241,5 @@ def _answer(
     return len(bad)
 
 
-def _say(missing: Missing) -> None:
+def _print_missing_file(missing: Missing) -> None:
     click.echo(f"error: {escape_unprintable(str(missing.path))}: {missing.reason}", err=True)

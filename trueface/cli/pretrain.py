@@ -64,7 +64,7 @@ def pretrain(
       trueface predict photo.jpg --model-folder detector
     """
     planned = plan(load(taskfile, settings=settings))
-    training = _training(planned, model_id)
+    training = _select_training(planned, model_id)
     if training.model is None:
         raise UsageError(f"{taskfile}: the training has no model")
     import_torchvision()  # as above
@@ -97,7 +97,7 @@ def pretrain(
     )
 
 
-def _training(plan: Plan, model: str | None) -> PlannedJob:
+def _select_training(plan: Plan, model: str | None) -> PlannedJob:
     """Return the training whose model is exported."""
     trainings = _jobs(plan, TRAIN)
     if model is not None:

@@ -259,7 +259,7 @@ def _without_compiler() -> Iterator[None]:
     instead = ModuleType(COMPILER)
     setattr(instead, ASKED, _is_compile_supported)
     sys.modules[COMPILER] = instead
-    setattr(compiler, "disable", _as_it_is)  # noqa: B010  # a module has no such type
+    setattr(compiler, "disable", _return_unchanged)  # noqa: B010  # a module has no such type
     try:
         yield
     finally:
@@ -272,6 +272,6 @@ def _is_compile_supported(device_type: object) -> object:
     return getattr(importlib.import_module(COMPILER), ASKED)(device_type)
 
 
-def _as_it_is(function: Callable[..., object]) -> Callable[..., object]:
+def _return_unchanged(function: Callable[..., object]) -> Callable[..., object]:
     """Return a function that the compiler would be kept from, were there one."""
     return function

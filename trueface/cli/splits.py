@@ -427,7 +427,7 @@ def _make(request: SplitRequest) -> None:
         return
     for name, count in counts.items():
         click.echo(f"{name}\t{count}")
-    _show(cells)
+    _print_group_counts(cells)
 
 
 def _check(request: SplitRequest, split_path: Path) -> None:
@@ -462,7 +462,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
     else:
         for row in sound.rows():
             click.echo("\t".join(row))
-        _show(cells)
+        _print_group_counts(cells)
     if sound.leaks:
         raise JobError(
             f"{sound.leaks} leaks between the lists of {split_path}. Make a new split with --group-by: "
@@ -478,7 +478,7 @@ def _cells(
         return None
     cells = grouping.count_lists(lists, on_disk.images)
     for name, of_list in cells.items():
-        if few := of_list.few:
+        if few := of_list.small_groups:
             shown = ", ".join(
                 f"{group} ({real} real, {fake} fake)" for group, (real, fake) in few.items()
             )
@@ -493,10 +493,10 @@ def _as_json(cells: Mapping[str, AttributeCounts] | None) -> dict[str, Any]:
         name: {group: dict(zip(CLASSES, pair, strict=True)) for group, pair in each.counts.items()}
         for name, each in cells.items()
     }
-    return {"groups": counts, "few": {name: [*each.few] for name, each in cells.items()}}
+    return {"groups": counts, "few": {name: [*each.small_groups] for name, each in cells.items()}}
 
 
-def _show(cells: Mapping[str, AttributeCounts] | None) -> None:
+def _print_group_counts(cells: Mapping[str, AttributeCounts] | None) -> None:
     if cells is None:
         return
     click.echo("\t".join(("list", "group", *CLASSES)))

@@ -86,7 +86,7 @@ class AttributeCounts:
         )
 
     @property
-    def few(self) -> dict[str, tuple[int, int]]:
+    def small_groups(self) -> dict[str, tuple[int, int]]:
         """The groups with fewer than `FEW` images of a class."""
         return {name: counts for name, counts in self.counts.items() if min(counts) < FEW}
 

@@ -88,7 +88,7 @@ class RowPathResolver:
 
 def class_of(path: str) -> int | None:
     """Return the label that the folders of a path give: 1 fake, 0 real, None if neither."""
-    return _CLASSES.get(_from_class(path).partition("/")[0])
+    return _CLASSES.get(_path_below_class(path).partition("/")[0])
 
 
 def paths_below(images: Sequence[Image], data_root: Path) -> list[str]:
@@ -117,8 +117,8 @@ class PathRows:
         name = path.rpartition("/")[2]
         for rows, key in (
             *((self._others, other) for other in location.others),
-            (self._from_class, _from_class(path)),
-            *((rows, name) for rows in self._of_class(label)),
+            (self._from_class, _path_below_class(path)),
+            *((rows, name) for rows in self._names_of_class(label)),
         ):
             if key and rows.setdefault(key, row) != row:
                 rows[key] = _SEVERAL
@@ -126,19 +126,19 @@ class PathRows:
 
     def find(self, path: str) -> int | None:
         """Return the row of an image by its path below the data root, or None."""
-        tail = _from_class(path)
+        tail = _path_below_class(path)
         for rows, key in ((self.paths, path), (self._others, path), (self._from_class, tail)):
             if (row := rows.get(key, _SEVERAL)) != _SEVERAL:
                 return row
         name = path.rpartition("/")[2]
-        named = {rows[name] for rows in self._of_class(class_of(path)) if name in rows}
+        named = {rows[name] for rows in self._names_of_class(class_of(path)) if name in rows}
         return named.pop() if len(named) == 1 and _SEVERAL not in named else None
 
-    def _of_class(self, label: int | None) -> tuple[dict[str, int], ...]:
+    def _names_of_class(self, label: int | None) -> tuple[dict[str, int], ...]:
         return self._names if label is None else (self._names[label],)
 
 
-def _from_class(path: str) -> str:
+def _path_below_class(path: str) -> str:
     """Return what of a path is left from Real/ or Fake/ on, these in small letters; '' without one."""
     parts = path.split("/")
     for at, part in enumerate(parts[:-1]):

@@ -142,13 +142,13 @@ class ClassLists:
     copies: Mapping[str, str] = field(default_factory=dict)  # copy → first image of equal bytes
 
     @property
-    def in_test(self) -> EqualImages:
+    def copies_in_test(self) -> EqualImages:
         """Test images that are also training or validation images."""
         learned = (*self.train.names, *self.validation.names)
         return find_images_in_test(learned, self.test.names, self.copies)
 
     @property
-    def in_classes(self) -> EqualImages:
+    def copies_in_classes(self) -> EqualImages:
         """Training and validation images that are in several classes."""
         parts = self.train, self.validation
         names = [name for part in parts for name in part.names]
@@ -209,7 +209,7 @@ def load_class_images(
 
 
 def _warn_of_copies(lists: ClassLists) -> None:
-    if (equal := lists.in_test).images:
+    if (equal := lists.copies_in_test).images:
         log.warning(
             "test_images=%d of=%d are copies of training images, such as %s. The test and membership "
             "inference measure trained images. Remove one file of each pair.",
@@ -217,7 +217,7 @@ def _warn_of_copies(lists: ClassLists) -> None:
             len(lists.test),
             equal.example,
         )
-    if (equal := lists.in_classes).images:
+    if (equal := lists.copies_in_classes).images:
         log.warning(
             "training_images=%d are in several classes, such as %s. Remove the wrong file of each pair.",
             equal.images,

@@ -367,8 +367,8 @@ def examples(
             seed=seed,
         ),
         positions=tuple(range(len(inputs))),
-        trained=_classes(trained_labels, len(inputs)),
-        true=None if true_labels is None else _classes(true_labels, len(inputs)),
+        trained=_as_integers(trained_labels, len(inputs)),
+        true=None if true_labels is None else _as_integers(true_labels, len(inputs)),
     )
 
 
@@ -401,7 +401,7 @@ def examples_of(
     )
 
 
-def _classes(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
+def _as_integers(labels: Sequence[int] | Tensor, count: int) -> tuple[int, ...]:
     """Return labels as integers.
 
     Raises:

@@ -116,12 +116,12 @@ class QualityTransform:
             BadImageError: the file of another quality cannot be decoded, or has another size.
         """
         if self.form == "paired":
-            plain = self._plain(pixels, image, epoch)
+            plain = self._transform_plain(pixels, image, epoch)
             return torch.stack(
                 [self._apply_quality(each, pixels, plain, image, epoch) for each in self.qualities]
             )
         chosen = self.qualities[self.choice(image, epoch)]
-        plain = self._plain(pixels, image, epoch) if chosen.files is None else None
+        plain = self._transform_plain(pixels, image, epoch) if chosen.files is None else None
         return self._apply_quality(chosen, pixels, plain, image, epoch)
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
@@ -134,7 +134,7 @@ class QualityTransform:
             return 0
         return python_rng(f"{self._stream(image, epoch)}/quality").randrange(len(self.qualities))
 
-    def _plain(self, pixels: Tensor, image: Image, epoch: int) -> Tensor | None:
+    def _transform_plain(self, pixels: Tensor, image: Image, epoch: int) -> Tensor | None:
         if all(each.files is not None for each in self.qualities):
             return None
         return self.base(pixels, image, epoch)

@@ -250,7 +250,7 @@ def compare(
     Raises:
         DataError: a logit that is not finite, or `same_order` where labels do not agree.
     """
-    first, second = _by_common_videos(first, second)
+    first, second = _select_common_videos(first, second)
     tables = first.scores, second.scores
     paired, unpaired = None, None
     try:
@@ -271,7 +271,7 @@ def compare(
     )
 
 
-def _by_common_videos(
+def _select_common_videos(
     first: ComparisonInput, second: ComparisonInput
 ) -> tuple[ComparisonInput, ComparisonInput]:
     """Return the scores of the videos that both inputs have, if these are of different clips or frames of them."""

@@ -236,10 +236,10 @@ def _estimates(metrics: Sequence[Metric], table: SourcedScores) -> dict[str, Est
     if table.has_many_sources or not table.has_frames:
         by_images = estimates_over_images(metrics, table)
     elif Over.SOURCES in design.scopes.values():
-        by_images = _over_parts(metrics, table.within_sources, {})
+        by_images = _estimate_over_sources(metrics, table.within_sources, {})
     else:
         by_images = {}
-    return _over_parts(metrics, table, by_images)
+    return _estimate_over_sources(metrics, table, by_images)
 
 
 def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> dict[str, Estimate]:
@@ -284,7 +284,7 @@ def estimates_over_sources(metrics: Sequence[Metric], table: SourcedScores) -> d
         metrics: all of them defined for the table.
         table: the scores, of several sources of a class and without frames.
     """
-    return _over_parts(metrics, table, {})
+    return _estimate_over_sources(metrics, table, {})
 
 
 class SourceTest(NamedTuple):
@@ -377,7 +377,7 @@ def group_rate(value: float, images: SourcedScores, labels: Sequence[int]) -> Es
         labels: classes that the fraction is of.
     """
     sample = images.image_sample
-    count = sum(sample.independent(label) for label in labels)
+    count = sum(sample.count_independent(label) for label in labels)
     return Estimate(value=value, interval=clopper_pearson(value * count, count))
 
 
@@ -392,7 +392,9 @@ def group_estimate(metric: Metric, images: SourcedScores, value: float) -> Estim
         images: scores of the group.
         value: the metric's value.
     """
-    few = images.image_sample.fewer < FEW_IMAGES_OF.get(metric.interval, FEW_IMAGES)
+    few = images.image_sample.independent_of_smaller_class < FEW_IMAGES_OF.get(
+        metric.interval, FEW_IMAGES
+    )
     return Estimate(
         value=value,
         interval=_score_interval(metric, images, value),
@@ -462,7 +464,13 @@ def sample_metric(metric: Metric, table: SourcedScores) -> Sampled:
     estimate = estimates_over_images([metric], table)[metric.name]
     if table.has_many_sources:
         return Sampled(estimate.value, draws)
-    return Sampled(estimate.value, draws, estimate.interval, metric, table.image_sample.fewer)
+    return Sampled(
+        estimate.value,
+        draws,
+        estimate.interval,
+        metric,
+        table.image_sample.independent_of_smaller_class,
+    )
 
 
 def mean_over_seeds(seeds: Sequence[Sampled]) -> Sampled:
@@ -587,7 +595,7 @@ def function_of_means(
     return Estimate(value=value, interval=interval, over=dict.fromkeys(design.scopes, Over.IMAGES))
 
 
-def _over_parts(
+def _estimate_over_sources(
     metrics: Sequence[Metric], table: SourcedScores, by_images: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
     """Return the metrics with their intervals over sources, of a class of one source over its videos or images."""
@@ -707,7 +715,7 @@ def _difference_of_intervals(
         if are_paired
         else None,
         (first + second) / 2,
-        min(table.image_sample.fewer for table in tables),
+        min(table.image_sample.independent_of_smaller_class for table in tables),
     )
     return over_images.difference_interval((first, first_ends), (second, second_ends), correlation)
 
@@ -733,7 +741,7 @@ def _difference_over_parts(
                 (first.value, first.interval), (second.value, second.interval), 0.0
             ),
         )
-    error = _error(metric, one, other, left, are_paired=are_paired)
+    error = _difference_error(metric, one, other, left, are_paired=are_paired)
     interval = error.interval(value, metric.difference_scale)
     if not (one.is_joined(metric) and other.is_joined(metric)):
         if error.error == 0:  # by chance in few sources; then the interval is that over images
@@ -758,7 +766,7 @@ def _note(metric: Metric, value: float) -> str:
     return MAY_BE_NARROW if near else ""
 
 
-def _error(
+def _difference_error(
     metric: Metric,
     first_scores: SourcedScores,
     second_scores: SourcedScores,

@@ -90,7 +90,7 @@ def evaluate_images(
     feed: ImageLoader,
     watch: RunContext,
     *,
-    constant: bool,
+    has_constant_body: bool,
     store: FeatureStore | None = None,
 ) -> Predictions:
     """Return the outputs of a detector for every image of a feed.
@@ -99,14 +99,14 @@ def evaluate_images(
         model: on the device.
         feed: in order, not augmented.
         watch: device, precision, progress, stop.
-        constant: its backbone was not trained, so that other detectors share its features. The logits
+        has_constant_body: its backbone was not trained, so that other detectors share its features. The logits
             are computed from them, with or without a store.
         store: the feature store of all jobs. None: no store.
 
     Raises:
         JobError: see `evaluate`.
     """
-    if not constant:
+    if not has_constant_body:
         return evaluate(model, feed(0), total=len(feed), watch=watch)
 
     def progress(count: int, total: int) -> None:

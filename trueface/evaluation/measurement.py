@@ -49,13 +49,13 @@ def collect(modules: Iterable[ModuleType]) -> dict[str, Metric]:
     return collected
 
 
-def _modules() -> list[ModuleType]:
+def _metric_modules() -> list[ModuleType]:
     names = sorted(module.name for module in iter_modules(metrics.__path__))
     return [import_module(f"{metrics.__name__}.{name}") for name in names]
 
 
 # those of each module in metrics/, modules by name, in each as they are written
-METRICS = MappingProxyType(collect(_modules()))
+METRICS = MappingProxyType(collect(_metric_modules()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

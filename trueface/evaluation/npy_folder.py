@@ -80,7 +80,7 @@ def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, Grouped
     chosen: list[GroupedScores] = []
     for _, of_test in groupby(rows, key=lambda row: (row.model, row.data)):
         grouped = [row.grouped for row in of_test if row.grouped is not None]
-        chosen.append(next(filter(None, map(_by_intersection, grouped)), grouped[0]))
+        chosen.append(next(filter(None, map(_join_gender_and_race, grouped)), grouped[0]))
     folders: dict[Path, GroupedScores] = {}
     for each in chosen:
         test = paths.fit_file_name(each.data.replace("/", "_"), "")
@@ -94,7 +94,7 @@ def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, Grouped
     return folders
 
 
-def _by_intersection(group_scores: GroupedScores) -> GroupedScores | None:
+def _join_gender_and_race(group_scores: GroupedScores) -> GroupedScores | None:
     """Return the predictions by gender and race together; None if these are not known."""
     if group_scores.column.by == INTERSEC:
         return group_scores

@@ -59,7 +59,7 @@ def _begin_batches(
             yield batch
 
 
-def sort_rows(rows: Tensor, *, further_columns: int = 0, past_verb: str = "scored") -> Tensor:
+def sort_rows(rows: Tensor, *, further_columns: int = 0, participle: str = "scored") -> Tensor:
     """Return rows of `predict_rows` by their positions.
 
     Raises:
@@ -67,7 +67,7 @@ def sort_rows(rows: Tensor, *, further_columns: int = 0, past_verb: str = "score
     """
     rows = rows[rows[:, -1].argsort()]
     if repeated := int((rows[:, -1].diff() == 0).sum()):
-        raise JobError(f"{repeated} images were {past_verb} twice")
+        raise JobError(f"{repeated} images were {participle} twice")
     if broken := int((~rows[:, : rows.shape[1] - further_columns - 2].isfinite()).any(1).sum()):
         raise JobError(
             f"{broken} of {len(rows)} logits are not finite numbers. The model is broken. "

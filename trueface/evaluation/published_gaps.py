@@ -73,7 +73,7 @@ class GroupedLogits(NamedTuple):
     places: Integers  # (G,) of the groups in the program's list
     intersections: NDArray[np.int32]  # (N,) number of the intersection, or NEITHER
 
-    def in_fixed_order(self) -> "GroupedLogits":
+    def sort_by_values(self) -> "GroupedLogits":
         """Return the rows in an order that depends on their values alone, as the shuffles do on it."""
         rows = np.lexsort((self.logits, self.groups.astype(np.int64) * 2 + self.fake))
         return GroupedLogits(
@@ -128,7 +128,7 @@ def with_published_gaps(
         shuffled |= cells.gaps(_shuffle_counts(cells.counts, shuffles))
     if base_table is None:
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is reported as undefined
-            rows = group_logits.in_fixed_order()
+            rows = group_logits.sort_by_values()
             sums, sizes = _sums(rows, rows.groups), _sizes(rows)
             values[COVARIANCE] = _covariance(sums, sizes, rows.places)
             if shuffles:

@@ -79,7 +79,7 @@ def pair(first: Predictions, second: Predictions, *, same_order: bool = False) -
         DataError: the tables cannot be joined. The message names the missing part.
     """
     if not (first.names_images and second.names_images):
-        return _in_order(first, second, same_order=same_order)
+        return _pair_in_order(first, second, same_order=same_order)
     if common := set(first.ids) & set(second.ids):
         return _pair_by_name(first, second, common, name_kind="path")
     for table, which in ((first, "first"), (second, "second")):
@@ -166,7 +166,7 @@ def _midranks(values: Floats) -> Floats:
     return ranks
 
 
-def _in_order(first: Predictions, second: Predictions, *, same_order: bool) -> ImagePairs:
+def _pair_in_order(first: Predictions, second: Predictions, *, same_order: bool) -> ImagePairs:
     if not same_order:
         raise DataError(
             "old score files do not name their images, and the original system shuffled them, so rows cannot be paired. "

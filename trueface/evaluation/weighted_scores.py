@@ -161,7 +161,7 @@ class WeightedScores:
         return cls(table=ScoreTable(labels=labels, logits=logits))
 
     @cached_property
-    def _of_classes(self) -> Floats:
+    def _sums_of_classes(self) -> Floats:
         """The sums of each class: (C, K, columns)."""
         table = self.table
         if self.weights is None:
@@ -182,24 +182,24 @@ class WeightedScores:
         return sums
 
     @cached_property
-    def _of_all(self) -> Floats:
-        summed: Floats = self._of_classes.sum(1)
+    def _sums_of_all(self) -> Floats:
+        summed: Floats = self._sums_of_classes.sum(1)
         return summed
 
     @property
     def images(self) -> Floats:
         """All images."""
-        return self._of_all[:, IMAGES]
+        return self._sums_of_all[:, IMAGES]
 
     @property
     def support(self) -> Floats:
         """The images of each class: (C, K)."""
-        return self._of_classes[:, :, IMAGES]
+        return self._sums_of_classes[:, :, IMAGES]
 
     @property
     def hits(self) -> Floats:
         """The correctly classified images of each class: (C, K)."""
-        return self._of_classes[:, :, CORRECT]
+        return self._sums_of_classes[:, :, CORRECT]
 
     @property
     def recalls(self) -> Floats:
@@ -210,17 +210,17 @@ class WeightedScores:
     @property
     def fakes(self) -> Floats:
         """All fakes."""
-        return self._of_classes[:, FAKE, IMAGES]
+        return self._sums_of_classes[:, FAKE, IMAGES]
 
     @property
     def reals(self) -> Floats:
         """All reals."""
-        return self._of_classes[:, REAL, IMAGES]
+        return self._sums_of_classes[:, REAL, IMAGES]
 
     @property
     def true_positives(self) -> Floats:
         """Fakes called fake."""
-        return self._of_classes[:, FAKE, CALLED]
+        return self._sums_of_classes[:, FAKE, CALLED]
 
     @property
     def false_negatives(self) -> Floats:
@@ -230,26 +230,26 @@ class WeightedScores:
     @property
     def false_positives(self) -> Floats:
         """Reals called fake."""
-        return self._of_classes[:, REAL, CALLED]
+        return self._sums_of_classes[:, REAL, CALLED]
 
     @property
     def true_negatives(self) -> Floats:
         """Reals called real."""
-        return self._of_classes[:, REAL, CORRECT]
+        return self._sums_of_classes[:, REAL, CORRECT]
 
     @property
     def loss(self) -> Floats:
         """The summed cross entropy of all images."""
         if self.weights is None:
             return np.array([self.table.losses.sum()])
-        return self._of_all[:, LOSS]
+        return self._sums_of_all[:, LOSS]
 
     @property
     def gaps(self) -> Floats:
         """Correctness minus confidence, summed in each calibration bin: (C, BINS)."""
         if self.weights is None:
             return self.table.summed_gaps[None]
-        return self._of_all[:, GAPS:]
+        return self._sums_of_all[:, GAPS:]
 
     def mean(self, values: NDArray[np.floating]) -> Floats:
         """Return the weighted mean (C,) of a value of each image (N,), such as its squared error."""

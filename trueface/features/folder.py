@@ -71,7 +71,7 @@ def views(root: Path) -> list[CacheEntry]:
     return sorted(there, key=lambda view: view.used_at)
 
 
-def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
+def make_room(root: Path, need_bytes: int, limit: int, *, spared_view: Path) -> bool:
     """Remove least recently used views until `need_bytes` fit, and return whether they do.
 
     A view that a process is about to write is kept. A process that has mapped a shard keeps its
@@ -81,12 +81,14 @@ def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
         root: of the store.
         need_bytes: required space.
         limit: of all shards, in bytes.
-        but: the lock of the view that needs the space. It is kept.
+        spared_view: the lock of the view that needs the space. It is kept.
     """
-    return artifact.make_room(views(root), need_bytes, limit, partial(_remove_view, but=but))
+    return artifact.make_room(
+        views(root), need_bytes, limit, partial(_remove_view, spared_view=spared_view)
+    )
 
 
-def remove(view: CacheEntry) -> bool:
+def remove_features(view: CacheEntry) -> bool:
     """Remove a view unless a process writes it, and return whether it was removed."""
     lock = view.path
     try:
@@ -99,8 +101,8 @@ def remove(view: CacheEntry) -> bool:
     return True
 
 
-def _remove_view(view: CacheEntry, *, but: Path) -> bool:
-    if view.path == but or not remove(view):
+def _remove_view(view: CacheEntry, *, spared_view: Path) -> bool:
+    if view.path == spared_view or not remove_features(view):
         return False
     log.info("state=features removed view=%s bytes=%d", view.path.stem, view.bytes)
     return True

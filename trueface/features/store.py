@@ -463,7 +463,7 @@ class FeatureStore:
             return piece
         need_bytes = bytes_of(*piece.features.shape)
         lock = lock_of(self._root, view.stem)
-        if not make_room(self._root, need_bytes, self.limit_bytes, but=lock):
+        if not make_room(self._root, need_bytes, self.limit_bytes, spared_view=lock):
             log.warning(
                 "features=not stored bytes=%d limit=%d reason=not enough room, set %s higher",
                 need_bytes, self.limit_bytes, LIMIT,

@@ -82,15 +82,15 @@ class Canvas:
         far: Floats = (np.sqrt(across**2 + down**2) - 1) * np.float32(min(width, height))
         return far
 
-    def box(self, x: float, y: float, width: float, height: float, turn: float = 0.0) -> Floats:
+    def box(self, x: float, y: float, width: float, height: float, angle: float = 0.0) -> Floats:
         """Return the distance from a box of these half sides, turned by an angle in radians."""
-        across, down = self.turn_axes(x, y, turn)
+        across, down = self.turn_axes(x, y, angle)
         far: Floats = np.maximum(np.abs(across) - width, np.abs(down) - height)
         return far
 
-    def turn_axes(self, x: float, y: float, turn: float) -> tuple[Floats, Floats]:
+    def turn_axes(self, x: float, y: float, angle: float) -> tuple[Floats, Floats]:
         """Return coordinates around a point, in axes turned by an angle in radians."""
-        cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         across, down = self.x - np.float32(x), self.y - np.float32(y)
         return cosine * across + sine * down, cosine * down - sine * across
 
@@ -284,23 +284,25 @@ def _ring(area: Canvas, centre: Point, radius: float, _: float) -> Floats:
     return np.abs(area.ellipse(*centre, middle, middle)) - np.float32(half)
 
 
-def _square(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
-    return area.box(*centre, radius * 0.75, radius * 0.75, turn)
+def _square(area: Canvas, centre: Point, radius: float, angle: float) -> Floats:
+    return area.box(*centre, radius * 0.75, radius * 0.75, angle)
 
 
-def _cross(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
+def _cross(area: Canvas, centre: Point, radius: float, angle: float) -> Floats:
     arm, half = radius, radius * 0.24
-    far: Floats = np.minimum(area.box(*centre, arm, half, turn), area.box(*centre, half, arm, turn))
+    far: Floats = np.minimum(
+        area.box(*centre, arm, half, angle), area.box(*centre, half, arm, angle)
+    )
     return far
 
 
-def _bar(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
-    return area.box(*centre, radius, radius * 0.28, turn)
+def _bar(area: Canvas, centre: Point, radius: float, angle: float) -> Floats:
+    return area.box(*centre, radius, radius * 0.28, angle)
 
 
-def _triangle(area: Canvas, centre: Point, radius: float, turn: float) -> Floats:
+def _triangle(area: Canvas, centre: Point, radius: float, angle: float) -> Floats:
     """Return the distance from an isosceles triangle with its base at the bottom."""
-    across, down = area.turn_axes(*centre, turn)
+    across, down = area.turn_axes(*centre, angle)
     half, height = radius * 0.85, radius * 1.6  # half the base and the height of the triangle
     length = np.hypot(half, height)
     side = (np.abs(across) * height - (down + height / 2) * half) / length

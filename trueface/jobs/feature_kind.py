@@ -29,7 +29,7 @@ from trueface.corruptions.registry import NONE
 from trueface.data.settings import AugmentationSettings, DataSettings
 from trueface.data.vocabulary import DataIdResolver
 from trueface.features.folder import limit_bytes, store_folder, views
-from trueface.features.folder import remove as remove_view
+from trueface.features.folder import remove_features as remove_view
 from trueface.jobs.feature_settings import FeatureSettings
 from trueface.jobs.job_kind import LaboratoryKind, base_inputs, data_inputs
 from trueface.jobs.lineage import count_images

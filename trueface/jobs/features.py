@@ -42,7 +42,7 @@ def features(job: Job, settings: FeatureSettings) -> Mapping[str, Json]:
         return {"views": 0, "images": 0, "computed": 0}
     watch = run_context(job, settings.precision)
     body = FrozenBackbone(_body(job, settings), device=watch.device, precision=watch.precision)
-    views = [*chain.from_iterable(_views(job, settings, part) for part in settings.parts)]
+    views = [*chain.from_iterable(_augmented_views(job, settings, part) for part in settings.parts)]
     total = sum(len(feed) for feed, _ in views)
     room, done, images, computed = store.limit_bytes, 0, 0, 0
     for feed, view in views:
@@ -79,7 +79,9 @@ def _body(job: Job, settings: FeatureSettings) -> Detector:
     return init_model(setup.make_start(job, training, None), training, job.device)
 
 
-def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple[ImageLoader, int]]:
+def _augmented_views(
+    job: Job, settings: FeatureSettings, part: FeaturePart
+) -> list[tuple[ImageLoader, int]]:
     """Return the images of a part, once with the number of each of its views."""
     location = job_data.data_location(job, settings)
     images, _ = job_data.load_split_images(job, settings, parse_data(part.images), part.split_list)

@@ -117,7 +117,7 @@ def count_images(draft: Draft, name: str, data: str, vocabulary: DataIdResolver)
     split_list = _list(draft, name)
     if split_list is None:
         return None
-    keys = {method: len(names) for method, names in _by_method(split_list).items()}
+    keys = {method: len(names) for method, names in _list_keys_by_method(split_list).items()}
     total = 0
     for part in parse_data(data):
         methods = vocabulary.methods(part.subset)
@@ -136,7 +136,7 @@ def list_keys(
     methods = [vocabulary.methods(part.subset) for part in parse_data(data)]
     return {
         source: keys
-        for source, keys in _by_method(split_list).items()
+        for source, keys in _list_keys_by_method(split_list).items()
         if source and any(each.holds(source) for each in methods)
     }
 
@@ -294,7 +294,7 @@ def _find_shared_keys(
         for method, keys in _find_common_keys(training_list.trained_list, test_list).items()
         if (training.holds(method) and testing.holds(method) if method else flat)
     )
-    every = _by_method(test_list).items()
+    every = _list_keys_by_method(test_list).items()
     counts = (len(keys) for name, keys in every if (testing.holds(name) if name else testing.flat))
     return tuple(shared), sum(counts)
 
@@ -307,14 +307,14 @@ def _methods(data: str, vocabulary: DataIdResolver) -> Methods:
 @lru_cache(maxsize=_LISTS**2)
 def _find_common_keys(training_list: _List, test_list: _List) -> Mapping[str, frozenset[str]]:
     """Return the keys that are in both lists, by method."""
-    training = _by_method(training_list)
-    every = _by_method(test_list).items()
+    training = _list_keys_by_method(training_list)
+    every = _list_keys_by_method(test_list).items()
     both = ((name, keys & training.get(name, frozenset())) for name, keys in every)
     return {name: keys for name, keys in both if keys}
 
 
 @lru_cache(maxsize=_LISTS)
-def _by_method(split_list: _List) -> Mapping[str, frozenset[str]]:
+def _list_keys_by_method(split_list: _List) -> Mapping[str, frozenset[str]]:
     """Return the keys of a list by the first of their folders; "" for those without one."""
     try:
         keys = read_list(Path(split_list.path), split_list.name)
@@ -328,7 +328,7 @@ def _by_method(split_list: _List) -> Mapping[str, frozenset[str]]:
 
 @lru_cache(maxsize=_LISTS)
 def _digest(split_list: _List) -> str:
-    return keys_digest(key for keys in _by_method(split_list).values() for key in keys)
+    return keys_digest(key for keys in _list_keys_by_method(split_list).values() for key in keys)
 
 
 def origin_of_images(images: Iterable[Image], vocabulary: DataIdResolver) -> Origin:
@@ -445,7 +445,7 @@ def _parts(
 ) -> Iterator[tuple[str, str]]:
     """Yield the sources and modifiers of a data ID that a list of a split has images of."""
     found = _read(split_path, split_list)
-    there = _by_method(found) if found else {}
+    there = _list_keys_by_method(found) if found else {}
     for part in parse_data(data):
         meant = vocabulary.methods(part.subset)
         sources = [names.get(method, method) for method in there if method and meant.holds(method)]

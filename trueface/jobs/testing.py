@@ -169,7 +169,7 @@ class ScoringModel:
     def predict_images(self, feed: ImageLoader) -> Predictions:
         """Return the model's predictions for every image of a feed."""
         return evaluate_images(
-            self.model, feed, self.watch, constant=self.constant, store=self.store
+            self.model, feed, self.watch, has_constant_body=self.constant, store=self.store
         )
 
     def attack(

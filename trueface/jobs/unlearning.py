@@ -113,7 +113,7 @@ def _poisoned_detector(
     earlier_model = "#".join(map(str, parse_model(base).stages[:-1])) or None
     untrained = setup.make_start(job, settings, earlier_model)
     folder = job.model_folder(base)
-    copies, copies_seed = _copies(folder)
+    copies, copies_seed = _copies_of_fit(folder)
     store = None
     if has_frozen_backbone(settings):
         from trueface.features.store import open_store  # a learning backbone stores no features
@@ -137,7 +137,7 @@ def _poisoned_detector(
     )
 
 
-def _copies(folder: Path) -> tuple[tuple[str, ...], int]:
+def _copies_of_fit(folder: Path) -> tuple[tuple[str, ...], int]:
     """Return the copies of training images of a model in closed form, and their seed."""
     fitted = (read_json(paths.provenance(folder)) or {}).get("ridge")
     record = fitted if isinstance(fitted, Mapping) else {}

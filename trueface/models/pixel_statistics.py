@@ -60,8 +60,8 @@ class StatisticsFamily(nn.Module):
 class Families(nn.ModuleList):
     """Modules of statistics, side by side."""
 
-    def __init__(self, members: Iterable[nn.Module]) -> None:
-        super().__init__(members)
+    def __init__(self, families: Iterable[nn.Module]) -> None:
+        super().__init__(families)
         widths: list[int] = [member.width for member in self]  # type: ignore[misc]  # a number
         self.width = sum(widths)
 
@@ -82,8 +82,8 @@ class Scaled(Families):
         share: > 0.
     """
 
-    def __init__(self, members: Iterable[nn.Module], share: float) -> None:
-        super().__init__(members)
+    def __init__(self, families: Iterable[nn.Module], share: float) -> None:
+        super().__init__(families)
         self.share = share
 
     def weights(self) -> Tensor:
@@ -155,7 +155,7 @@ def luma_chroma(pixels: Tensor) -> Tensor:
     )
 
 
-def whole_luma_chroma(pixels: Tensor) -> Tensor:
+def rounded_luma_chroma(pixels: Tensor) -> Tensor:
     """Return Y, Cb and Cr in whole grey levels, (B, 3, H, W) contiguous.
 
     Sums and differences of whole numbers are exact, whatever their order. No gradient passes.
@@ -234,7 +234,7 @@ class Residuals(nn.Module):
             JobError: an image is smaller than 128 by 128 pixels.
         """
         refuse_small(pixels, RESIDUALS_SIDE, "statistics of residuals")
-        planes = whole_luma_chroma(pixels)
+        planes = rounded_luma_chroma(pixels)
         if self.scale > 1:
             planes = halved_sums(planes)
         # Y, Cb, Cr, Y, Cb, Cr …: all three in one pass; no residual is beyond 16 * 1,020
@@ -334,7 +334,7 @@ class ResidualEnergy(StatisticsFamily):
             JobError: a cell of an image is smaller than 8 by 8 pixels.
         """
         refuse_small(pixels, CELL_SIDE * self.cells, "energies of residuals")
-        planes = whole_luma_chroma(pixels).flatten(0, 1)[:, None]  # (B·3, 1, H, W)
+        planes = rounded_luma_chroma(pixels).flatten(0, 1)[:, None]  # (B·3, 1, H, W)
         magnitude = functional.conv2d(planes, self.kernel).abs()
         energies = functional.adaptive_avg_pool2d(magnitude, self.cells)
         if self.folded:

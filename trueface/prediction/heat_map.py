@@ -75,8 +75,8 @@ def occlusion(pixels: Tensor, crop: Window, score: Score, *, batch_size: int) ->
     blurred = _blur_image(pixels, side)
     squares = [
         Window(top=window.top + down, left=window.left + right, height=side, width=side)
-        for down in _starts(window.height, side)
-        for right in _starts(window.width, side)
+        for down in _square_starts(window.height, side)
+        for right in _square_starts(window.width, side)
     ]
     whole = score([pixels])[0]
     losses: list[float] = []
@@ -161,7 +161,7 @@ def _clip_window(window: Window, height: int, width: int) -> Window:
     return Window(top=top, left=left, height=bottom - top, width=right - left)
 
 
-def _starts(length: int, side: int) -> list[int]:
+def _square_starts(length: int, side: int) -> list[int]:
     """Return where squares begin, so that the last one ends with the window."""
     step = max(side // STEPS, 1)
     return sorted({*range(0, length - side, step), max(length - side, 0)})

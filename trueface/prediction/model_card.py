@@ -91,8 +91,8 @@ class CardContents(NamedTuple):
 def card(facts: CardContents) -> str:
     """Return the card as Markdown."""
     parts = (
-        _head(facts), _training(facts), _tests(facts), _failures(facts), _refusals(facts),
-        ("## Do not use it for", "", NOT_FOR), _use(),
+        _head(facts), _training_section(facts), _tests(facts), _failures(facts), _refusals(facts),
+        ("## Do not use it for", "", NOT_FOR), _usage_section(),
     )  # fmt: skip
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
@@ -118,7 +118,7 @@ def _head(facts: CardContents) -> Iterator[str]:
     )
 
 
-def _training(facts: CardContents) -> Iterator[str]:
+def _training_section(facts: CardContents) -> Iterator[str]:
     provenance = facts.provenance
     yield "## Training data"
     yield ""
@@ -263,7 +263,7 @@ def _coverage_text(reference: Reference, rate: float, threshold: float) -> str:
     return f"{100 * selection.coverage:.0f} %"
 
 
-def _use() -> Iterator[str]:
+def _usage_section() -> Iterator[str]:
     yield "## How to use it"
     yield ""
     yield "```sh"

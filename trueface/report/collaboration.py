@@ -59,10 +59,10 @@ def collaborations(run: Path) -> Iterator[Collaboration]:
 def read_collaboration(model: str, epochs: Sequence[Mapping[str, Json]]) -> Collaboration:
     """Return the collaboration values in the records of a training's epochs."""
     names = ("nhsic", "nhsic_permuted", "gradient_share")
-    return Collaboration(model, *(_by_epoch(epochs, name) for name in names))
+    return Collaboration(model, *(_points_by_epoch(epochs, name) for name in names))
 
 
-def _by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, ...]:
+def _points_by_epoch(epochs: Sequence[Mapping[str, Json]], name: str) -> tuple[Point, ...]:
     points = []
     for epoch_number, record in enumerate(epochs, start=1):
         value, epoch = record.get(name), record.get("epoch", epoch_number)

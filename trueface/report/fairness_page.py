@@ -282,7 +282,7 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
         for group in (group for table_of in tables for group in table_of.groups):
             rates.setdefault(group.name, []).append(_rate(group, rate))
         if any(each for group_rates in rates.values() for each in group_rates):
-            overall = _over_seeds([_rate(table_of.overall, rate) for table_of in tables])
+            overall = _summarize_rates([_rate(table_of.overall, rate) for table_of in tables])
             floor = method.floor(gap, common=common)
             yield _bars(f"{title} of {method.name} by group", title, rates, overall, floor)
 
@@ -294,7 +294,7 @@ def _bars(
     overall: SeedSummary | None,
     floor: SeedSummary | None,
 ) -> Figure:
-    means = {group: _over_seeds(group_rates) for group, group_rates in rates.items()}
+    means = {group: _summarize_rates(group_rates) for group, group_rates in rates.items()}
     ends = [
         each.interval.high
         for group_rates in rates.values()
@@ -334,7 +334,7 @@ def _bars(
     )
 
 
-def _over_seeds(rates: Sequence[Estimate | None]) -> SeedSummary | None:
+def _summarize_rates(rates: Sequence[Estimate | None]) -> SeedSummary | None:
     return summarize_seeds(None if rate is None else rate.value for rate in rates)
 
 

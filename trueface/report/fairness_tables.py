@@ -208,7 +208,7 @@ def model_tables(row: FairnessRow) -> Iterator[StudyTable]:
     for table in filter(None, (row.table, row.common)):
         facts: dict[str, Json] = {**shared, "threshold": table.threshold}
         reasons = {(each.group, each.rate): each.reason for each in table.undefined}
-        columns, entries = zip(*_over_groups(table, reasons), strict=True)
+        columns, entries = zip(*_measure_entries(table, reasons), strict=True)
         yield StudyTable((Column("group"), *columns), (StudyRow("", entries),), facts=facts)
         rates = groups_table(table, tuple(RATES))
         rows = (
@@ -220,7 +220,7 @@ def model_tables(row: FairnessRow) -> Iterator[StudyTable]:
         yield rates._replace(rows=tuple(rows), facts=facts)
 
 
-def _over_groups(
+def _measure_entries(
     table: GroupTable, reasons: Mapping[tuple[str, str], str]
 ) -> Iterator[tuple[Column, StudyEntry]]:
     for name, value in table.measures.items():

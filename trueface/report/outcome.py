@@ -19,7 +19,7 @@ from trueface.evaluation.over_seeds import (
 )
 from trueface.report.content import ModelReport
 from trueface.report.figures import three_digits
-from trueface.report.unlearning import to_be_forgotten
+from trueface.report.unlearning import describe_forget_set
 from trueface.runtime.launch_mode import read_launch_mode
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
 
@@ -138,21 +138,21 @@ def unlearning_outcome(group: UnlearningGroup) -> str:
         if (value := row.values.get("gap")) is not None
     ]
     ranked.sort(key=lambda each: each.value.mean)
-    subject = f"{group.base}, forgetting {to_be_forgotten(group)}"
+    subject = f"{group.base}, forgetting {describe_forget_set(group)}"
     return f"{subject}: {_nearest(methods, working, ranked)}{_ruined_sentence(ruined, working)}."
 
 
 def _nearest(
     methods: Sequence[UnlearningRow],
-    working: Mapping[str, UnlearningRow],
+    working_methods: Mapping[str, UnlearningRow],
     ranking: Sequence[RankedMethod],
 ) -> str:
     if not methods:
         return "only references were trained, so there is no method to compare"
-    if not working:
+    if not working_methods:
         return "no method left a working model"
     if not ranking:
-        why = next(iter(working.values())).reasons.get("gap", "the predictions are unknown")
+        why = next(iter(working_methods.values())).reasons.get("gap", "the predictions are unknown")
         return f"the gap to retraining is unknown ({why})"
     first, *others = ranking
     near = indistinguishable_methods(first, others)
@@ -168,7 +168,7 @@ def _nearest(
             "no method is nearest to retraining. The spreads over seeds of the gaps of "
             f"{_join_method_names([first, *near])} overlap or are unknown"
         )
-    row = working[first.name]
+    row = working_methods[first.name]
     time = row.values.get("of_retrain")
     taken = "" if time is None else f" and takes {three_digits(100 * time.mean)} % of its time"
     warned = ", ".join(alarm.alarm_kind for alarm in row.alarms)
@@ -193,8 +193,8 @@ def _describe_next_best(others: Sequence[RankedMethod]) -> str:
     return f". Next is {others[0].name}, {others[0].value.text(3)}" if others else ""
 
 
-def _ruined_sentence(methods: Sequence[str], working: Mapping[str, UnlearningRow]) -> str:
-    if not methods or not working:
+def _ruined_sentence(methods: Sequence[str], working_methods: Mapping[str, UnlearningRow]) -> str:
+    if not methods or not working_methods:
         return ""
     return f". {join_names(methods)} left no working model"
 

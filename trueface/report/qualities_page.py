@@ -26,7 +26,12 @@ from trueface.report.figures import (
 )
 from trueface.report.page import Page, render_template
 from trueface.report.quality_figures import quality_curves, score_curves
-from trueface.report.quality_tables import areas_table, differences_table, gain_word, in_points
+from trueface.report.quality_tables import (
+    areas_table,
+    differences_table,
+    format_in_points,
+    gain_word,
+)
 from trueface.report.svg import render_framed, side_by_side
 from trueface.report.tables import render_published, study_table
 
@@ -106,7 +111,9 @@ def _sentences(comparison: ComparedQualities, reference: str) -> Iterator[str]:
     for method in comparison.methods:
         worst = method.difference("worst")
         if worst is not None:
-            said.setdefault(gain_word(worst), []).append(f"{method.name} {in_points(worst.value)}")
+            said.setdefault(gain_word(worst), []).append(
+                f"{method.name} {format_in_points(worst.value)}"
+            )
     for word, methods in said.items():
         yield f"At the worst quality, compared with {reference}, {word}: {'; '.join(methods)} points."
     if comparison.left_out:

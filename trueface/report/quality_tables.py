@@ -76,7 +76,7 @@ def differences_table(comparison: ComparedQualities) -> StudyTable | None:
     if not names:
         return None
     return StudyTable.of_rows(
-        (Column("method"), *(Column(name, form=NumberForm(in_points)) for name in names)),
+        (Column("method"), *(Column(name, form=NumberForm(format_in_points)) for name in names)),
         (
             StudyRow(
                 method.name,
@@ -128,6 +128,6 @@ def gain_word(difference: Difference) -> str:
     return "no gain shown" if difference.word == NOTHING_SHOWN else difference.word
 
 
-def in_points(difference: float) -> str:
+def format_in_points(difference: float) -> str:
     """Return a difference of the AUC in points."""
     return f"{POINTS * difference:+.1f}".replace("-", "\N{MINUS SIGN}")

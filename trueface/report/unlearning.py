@@ -132,9 +132,9 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
         except (DataError, MachineError) as error:
             troubles.append(str(error))
     shown, costs = page_tables(group)
-    by_time, histograms = against_time(group), list(belief_histograms(beliefs))
+    by_time, histograms = quality_time_plot(group), list(belief_histograms(beliefs))
     classes = sorted({int(label) for each in planes for label in each.plane.label})
-    features = [list(clouds(same, classes)) for same in _by_start(planes)]
+    features = [list(feature_clouds(same, classes)) for same in _group_by_start(planes)]
     figures += [*([by_time] if by_time else []), *histograms, *itertools.chain(*features)]
     notes = "".join(f"<li>{escape(note)}</li>" for note in group.notes)
     inside = (
@@ -143,7 +143,7 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
         _costs(costs),
         _meanings(group, (*shown.head, *costs.head)),
         render_framed(by_time),
-        _beliefs(group, histograms),
+        _belief_cards(group, histograms),
         _features(group, planes, classes) + "".join(map(side_by_side, features)),
     )
     return f"<h3>{allow_line_breaks(group.base)}</h3>{tables.facts(_describe_unlearning_group(group))}{''.join(inside)}"
@@ -201,7 +201,7 @@ def method_plane(row: UnlearningRow) -> list[MethodPlane]:
     return []
 
 
-def to_be_forgotten(group: UnlearningGroup) -> str:
+def describe_forget_set(group: UnlearningGroup) -> str:
     """Return the forget set of a group's methods, in words."""
     match group.goal:
         case "flips":
@@ -216,7 +216,7 @@ def to_be_forgotten(group: UnlearningGroup) -> str:
 
 
 def _describe_unlearning_group(group: UnlearningGroup) -> Iterator[tuple[str, str]]:
-    yield "to be forgotten", to_be_forgotten(group)
+    yield "to be forgotten", describe_forget_set(group)
     records = [model.record for row in group.rows for model in row.models]
     if group.rate is not None:
         yield "flipped labels", f"{100 * group.rate:.0f} % of the training set"
@@ -277,7 +277,7 @@ def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
     )
 
 
-def against_time(group: UnlearningGroup) -> Figure | None:
+def quality_time_plot(group: UnlearningGroup) -> Figure | None:
     """Return the plot of each method's quality against its time, or None if either is not measured."""
     quality, time = axes_of(group)
     if quality is None or time is None:
@@ -344,7 +344,7 @@ def belief_histograms(methods: Sequence[MethodBeliefs]) -> Iterator[Figure]:
         )
 
 
-def _beliefs(group: UnlearningGroup, figures: Sequence[Figure]) -> str:
+def _belief_cards(group: UnlearningGroup, figures: Sequence[Figure]) -> str:
     if not figures:
         return ""
     cards = "".join(
@@ -388,7 +388,7 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Se
     )
 
 
-def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
+def _group_by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
     """Return planes grouped by their samples and their features before unlearning."""
     groups: dict[bytes, list[MethodPlane]] = {}
     for each in planes:
@@ -398,7 +398,7 @@ def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
     return list(groups.values())
 
 
-def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Figure]:
+def feature_clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Figure]:
     """Yield a figure of the features before unlearning, then those after it on the same axes.
 
     Args:

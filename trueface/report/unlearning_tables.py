@@ -28,7 +28,7 @@ from trueface.report.study_table import (
 from trueface.unlearning.evaluation.alarms import class_name
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
 from trueface.unlearning.evaluation.published_figures import CIFAR_10, PublishedFigure
-from trueface.unlearning.evaluation.unlearned_models import parsed_id
+from trueface.unlearning.evaluation.unlearned_models import parse_model_id
 from trueface.unlearning.registry import Goal
 
 Kind = Literal["percent", "score", "ratio", "seconds", "count", "steps", "bytes"]
@@ -41,7 +41,7 @@ def _shorten(value: float, digits: int = 3) -> str:
     return number(round(value) if abs(value) >= 1000 else float(f"{value:.{digits}g}"))
 
 
-def _by_size(*places: tuple[float, int]) -> NumberForm:
+def _form_by_size(*places: tuple[float, int]) -> NumberForm:
     """Return the form of numbers whose decimals depend on the size of the value."""
 
     def text(value: float, neighbour: float) -> str:
@@ -58,8 +58,8 @@ _GIB = decimals(2, factor=1 / (1 << 30))
 _FORMS: Mapping[Kind, tuple[NumberForm, NumberForm]] = {
     "percent": (decimals(2, factor=100), _FRACTION),
     "score": (decimals(3), _FRACTION),
-    "ratio": (_by_size((10, 3), (math.inf, 1)), _SHORT),
-    "seconds": (_by_size((1, 3), (100, 1), (math.inf, 0)), _SHORT),
+    "ratio": (_form_by_size((10, 3), (math.inf, 1)), _SHORT),
+    "seconds": (_form_by_size((1, 3), (100, 1), (math.inf, 0)), _SHORT),
     "count": (decimals(0), _GROUPED),
     "steps": (decimals(0), _SHORT),
     "bytes": (_GIB, _GIB),
@@ -413,10 +413,10 @@ def _entry(row: UnlearningRow, key: str) -> StudyEntry:
     value = row.values.get(key)
     if value is None:
         return StudyEntry(why=row.reasons.get(key, ""))
-    return StudyEntry(value, only=_only(row, key, value))
+    return StudyEntry(value, only=_value_of_only_seed(row, key, value))
 
 
-def _only(row: UnlearningRow, key: str, value: SeedSummary) -> Estimate | None:
+def _value_of_only_seed(row: UnlearningRow, key: str, value: SeedSummary) -> Estimate | None:
     """Return the value of the only seed with its interval, or the reason of its absence."""
     low, high = (row.values.get(f"{key}_{end}") for end in ("low", "high"))
     if value.sd is not None:
@@ -462,7 +462,7 @@ def _attack_notes(group: UnlearningGroup) -> Iterator[str]:
 
 def _is_alike(group: UnlearningGroup, figure: PublishedFigure) -> bool:
     """Return whether a group's model is of the data and network of a published figure."""
-    base = parsed_id(group.base)
+    base = parse_model_id(group.base)
     return (
         base is not None
         and str(base.last.data).startswith("cifar10:")

@@ -273,7 +273,7 @@ def _make_locked_folder(target: Path) -> tuple[Path, int]:
             os.close(held)
 
 
-def replace_folder(new: Path, target: Path) -> None:
+def replace_folder(new_folder: Path, target: Path) -> None:
     """Rename a folder to `target`; a folder that is there goes away, at no moment is there none.
 
     Where the file system cannot exchange two names, there is none for a moment.
@@ -282,12 +282,12 @@ def replace_folder(new: Path, target: Path) -> None:
         OSError: it cannot be renamed. The old folder is still in place.
     """
     if not target.exists():
-        new.rename(target)
-    elif not _exchange_names(new, target):
-        old = new.with_name(f"{new.name}.old")
+        new_folder.rename(target)
+    elif not _exchange_names(new_folder, target):
+        old = new_folder.with_name(f"{new_folder.name}.old")
         target.rename(old)
         try:
-            new.rename(target)
+            new_folder.rename(target)
         except OSError:
             old.rename(target)
             raise

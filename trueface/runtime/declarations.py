@@ -266,12 +266,12 @@ class _Source:
 
     def arguments(self, call: ast.Call, decorator: str) -> tuple[str, dict[str, Any]]:
         if len(call.args) != 1 or any(keyword.arg is None for keyword in call.keywords):
-            raise self._error(
+            raise self._declaration_error(
                 call, f"{decorator} takes the name first, and everything else by keyword"
             )
         name = self._value(call.args[0])
         if not isinstance(name, str) or not name:
-            raise self._error(call, f"{decorator} takes a name first, not {name!r}")
+            raise self._declaration_error(call, f"{decorator} takes a name first, not {name!r}")
         return name, {str(word.arg): self._value(word.value) for word in call.keywords}
 
     def _value(self, node: ast.expr) -> Any:
@@ -299,7 +299,7 @@ class _Source:
                 self._bind_names_in(node)
                 self._run(node, ast.Module([node], []), exec)
             case _:
-                raise self._error(
+                raise self._declaration_error(
                     name, f"the value of {name.id!r} is unknown without importing this file"
                 )
 
@@ -315,15 +315,17 @@ class _Source:
                 return getattr(importlib.import_module(str(node.module)), alias.name)
             elif f"{node.module}.{alias.name}" in self.modules:
                 return importlib.import_module(f"{node.module}.{alias.name}")
-        raise self._error(name, f"{name.id!r} is imported from another module")
+        raise self._declaration_error(name, f"{name.id!r} is imported from another module")
 
-    def _run(self, node: ast.stmt | ast.expr, tree: ast.Expression | ast.Module, how: Any) -> Any:
+    def _run(
+        self, node: ast.stmt | ast.expr, tree: ast.Expression | ast.Module, run_node: Any
+    ) -> Any:
         try:
-            return how(compile(tree, str(self.path), how.__name__), self.namespace)
+            return run_node(compile(tree, str(self.path), run_node.__name__), self.namespace)
         except Exception as error:  # the file may be a user's plugin
-            raise self._error(node, f"{type(error).__name__}: {error}") from error
+            raise self._declaration_error(node, f"{type(error).__name__}: {error}") from error
 
-    def _error(self, node: ast.stmt | ast.expr, reason: str) -> DeclarationError:
+    def _declaration_error(self, node: ast.stmt | ast.expr, reason: str) -> DeclarationError:
         allowed = ", ".join(sorted(self.modules))
         return DeclarationError(
             self.path,

@@ -80,8 +80,8 @@ def sum_over_pairs(form: str, grams: Sequence[Tensor]) -> Tensor:
     """
     if form == "cca":  # each matrix is inverted once
         resolved = [_solve_regularised(each) for each in grams]
-        return _over_pairs(lambda first, other: (first * other.T).sum(), resolved)
-    return _over_pairs(FORMS[form], grams)
+        return _sum_form_over_pairs(lambda first, other: (first * other.T).sum(), resolved)
+    return _sum_form_over_pairs(FORMS[form], grams)
 
 
 def mean_shuffled_nhsic(grams: Sequence[Tensor]) -> Tensor:
@@ -94,7 +94,9 @@ def mean_shuffled_nhsic(grams: Sequence[Tensor]) -> Tensor:
     count = len(grams[0])
     shifts = min(SHIFTS, count - 1)
     steps = {1 + (count - 2) * at // max(shifts - 1, 1) for at in range(shifts)}
-    values = [_over_pairs(partial(_shifted_hsic, step=step), grams) for step in sorted(steps)]
+    values = [
+        _sum_form_over_pairs(partial(_shifted_hsic, step=step), grams) for step in sorted(steps)
+    ]
     return torch.stack(values).mean() / pairs(len(grams))
 
 
@@ -107,7 +109,7 @@ def _shifted_hsic(first: Tensor, second: Tensor, step: int) -> Tensor:
     return hsic_normalised(first, second.roll((step, step), (0, 1)))
 
 
-def _over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:
+def _sum_form_over_pairs(form: Form, matrices: Sequence[Tensor]) -> Tensor:
     values = [
         form(first, other) for at, first in enumerate(matrices) for other in matrices[at + 1 :]
     ]

@@ -134,7 +134,7 @@ class Loop:
             log.warning("accumulate=%d state=too many reason=%s", config.accumulate, too_many)
         reason = _eager_reason(objective, config, watch.device, group.size)
         replays = config.accelerate == "graph" and not reason
-        self._optimizer = _optimizer(model, config, replays=replays)
+        self._optimizer = _optimizer(model, config, is_replayed=replays)
         if state:
             optimizer_state.load_optimizer_state_dict(model, self._optimizer, state)
         self._perturbation = make_perturbation(config)
@@ -446,7 +446,7 @@ def _eager_reason(objective: Objective, config: TrainerConfig, device: str, proc
     return ""
 
 
-def _optimizer(model: nn.Module, config: TrainerConfig, *, replays: bool) -> Optimizer:
+def _optimizer(model: nn.Module, config: TrainerConfig, *, is_replayed: bool) -> Optimizer:
     """Return the optimizer; only fused ones can be replayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     lr, weight_decay = config.lr, config.weight_decay
@@ -456,11 +456,11 @@ def _optimizer(model: nn.Module, config: TrainerConfig, *, replays: bool) -> Opt
             lr=lr,
             momentum=config.momentum,
             weight_decay=weight_decay,
-            fused=replays or None,  # None: torch chooses
+            fused=is_replayed or None,  # None: torch chooses
         )
     make = AdamW if config.optimizer == "adamw" else Adam
     # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
-    return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused or replays)
+    return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused or is_replayed)
 
 
 def read_rng_state(device: str) -> RandomState:

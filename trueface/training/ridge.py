@@ -535,7 +535,7 @@ def fit_provenance(
     return {
         "penalty": fit.penalty,
         "relative_penalty": fit.relative_penalty,
-        "penalty_by": _penalty_by(fit, settings, base_fit),
+        "penalty_by": _penalty_source(fit, settings, base_fit),
         "examples_weight": float(data.rows.weight[-1]) if base_fit else None,
         "val_auc_by_penalty": {f"{key:.4g}": auc for key, auc in sorted(fit.aucs.items())},
         "rows": len(fit.train_outputs),
@@ -556,7 +556,7 @@ def stop_check(watch: RunContext) -> Callable[[], None]:
     return check
 
 
-def _penalty_by(fit: RidgeFit, settings: TrainSettings, base_fit: BaseFit | None) -> str:
+def _penalty_source(fit: RidgeFit, settings: TrainSettings, base_fit: BaseFit | None) -> str:
     if settings.penalty:
         return "setting"
     if base_fit is not None:

@@ -457,7 +457,7 @@ def validate(
     every = group.gather(own)
     if not len(every):
         raise JobError(f"none of the {len(images)} validation images could be read")
-    every = sort_rows(every, further_columns=int(by_cell), past_verb="validated")
+    every = sort_rows(every, further_columns=int(by_cell), participle="validated")
     width = every.shape[1] - (3 if by_cell else 2)
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:

@@ -380,7 +380,7 @@ def relearn(
         time"), in steps in place of epochs.
     """
     model = copy.deepcopy(model)
-    looked_at = _in_memory(_subset(forget, LOOKED_AT, "relearn", seed), watch)
+    looked_at = _load_into_memory(_subset(forget, LOOKED_AT, "relearn", seed), watch)
     if forget_loss(model, looked_at, watch, seed=seed) <= target:
         return Relearn(steps=0, most=most, loss=target)
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
@@ -413,7 +413,7 @@ def penultimate(
     return features.numpy(), positions.numpy()
 
 
-def _in_memory(samples: Examples, watch: RunContext) -> Examples:
+def _load_into_memory(samples: Examples, watch: RunContext) -> Examples:
     """Return samples in memory, without augmentation, since they are read many times."""
     inputs, labels, *_ = zip(*samples.read(watch), strict=True)
     return examples(torch.cat(inputs), torch.cat(labels))

@@ -224,17 +224,17 @@ class Guard:
         )
         accuracy = _accuracy(predictions)
         fell = self.accuracy - accuracy > self.most_loss
-        return accuracy, not fell and (self.constant or not _constant(predictions))
+        return accuracy, not fell and (self.constant or not _is_constant(predictions))
 
 
-def guard(request: Request, most_loss: float) -> Guard:
+def make_guard(request: Request, most_loss: float) -> Guard:
     """Return the guard of a model that nothing was done to yet."""
     predictions = predict_examples(request.model, request.validation, request.watch)
     return Guard(
         request=request,
         most_loss=most_loss,
         accuracy=_accuracy(predictions),
-        constant=_constant(predictions) or len(set(request.validation.trained)) == 1,
+        constant=_is_constant(predictions) or len(set(request.validation.trained)) == 1,
     )
 
 
@@ -245,6 +245,6 @@ def _accuracy(predictions: Predictions) -> float:
     return accuracy
 
 
-def _constant(predictions: Predictions) -> bool:
+def _is_constant(predictions: Predictions) -> bool:
     predicted = torch.from_numpy(predictions.predicted_classes)
     return int(predicted.bincount().max()) > CONSTANT * len(predicted)

@@ -89,7 +89,7 @@ def test_compression_of_the_training_videos_is_a_fault_if_it_reveals_the_class(
     model = Reader().run(str(lab.run)).models[0]
     assert model.survey is not None
     model = model._replace(survey=model.survey._replace(videos=survey))
-    (found,) = checks_images.in_videos.function(model)
+    (found,) = checks_images.find_video_differences.function(model)
     assert isinstance(found, outcome)
     if isinstance(found, Finding):
         assert found.severity == "fault"

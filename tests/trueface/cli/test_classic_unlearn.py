@@ -216,13 +216,22 @@ def test_model_counts_as_constant_only_with_two_classes() -> None:
     logits = np.array([[0, -1], [0, -2]], np.float32)
     both, one = np.array([0, 1]), np.array([1, 1])
     assert (
-        classic_results.constant(Predictions(logits=logits, labels=both, true_labels=both))
+        classic_results.class_of_constant_model(
+            Predictions(logits=logits, labels=both, true_labels=both)
+        )
         == "real"
     )
-    assert classic_results.constant(Predictions(logits=logits, labels=one, true_labels=one)) is None
+    assert (
+        classic_results.class_of_constant_model(
+            Predictions(logits=logits, labels=one, true_labels=one)
+        )
+        is None
+    )
     told_apart = np.array([[0, -1], [0, 2]], np.float32)
     assert (
-        classic_results.constant(Predictions(logits=told_apart, labels=both, true_labels=both))
+        classic_results.class_of_constant_model(
+            Predictions(logits=told_apart, labels=both, true_labels=both)
+        )
         is None
     )
     assert (

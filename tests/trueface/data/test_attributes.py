@@ -432,7 +432,7 @@ def test_images_are_counted_by_group_and_class_and_small_groups_are_named() -> N
     labels = [0] * 40 + [1] * 30 + [0] * 34 + [1] + [0]
     cells = AttributeCounts.from_groups(groups, labels)
     assert list(cells.counts.items()) == [("a", (34, 1)), ("b", (40, 30)), ("unknown", (1, 0))]
-    assert list(cells.few) == ["a", "unknown"]
+    assert list(cells.small_groups) == ["a", "unknown"]
 
 
 def test_groups_are_numbered_in_order_and_missing_ones_come_last() -> None:

@@ -147,7 +147,7 @@ def test_torchvision_files_are_read(tmp_path: Path) -> None:
     lists = load_lists(tmp_path, "fashion")
     assert sizes(lists) == [20, 10, 30]
     assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
-    assert lists.in_test == (30, "train/00000 = test/00000")
+    assert lists.copies_in_test == (30, "train/00000 = test/00000")
 
 
 class Harmful:

@@ -166,10 +166,10 @@ def test_test_gives_same_scores_with_and_without_store(
 ) -> None:
     detector, feed = model(), as_tested(images)
     plain = evaluate(detector, feed(0), total=COUNT, watch=RunContext())
-    without = evaluate_images(detector, feed, RunContext(), constant=True)
+    without = evaluate_images(detector, feed, RunContext(), has_constant_body=True)
     for _ in range(2):
         stored = evaluate_images(
-            detector, feed, RunContext(), constant=True, store=store_in(folder)
+            detector, feed, RunContext(), has_constant_body=True, store=store_in(folder)
         )
         assert np.array_equal(stored.margin, without.margin)
     assert np.abs(without.margin - plain.margin).max() <= 1e-4

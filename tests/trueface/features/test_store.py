@@ -36,7 +36,7 @@ from tests.trueface.features.build import (
 from trueface.data.index import Image
 from trueface.data.loading.image_loaders import eval_loader
 from trueface.data.loading.image_set import ImageLoader
-from trueface.features.folder import ENDING, TEMPORARY, remove, views
+from trueface.features.folder import ENDING, TEMPORARY, remove_features, views
 from trueface.features.matrix import bytes_of
 from trueface.features.store import CODE, open_store
 from trueface.runtime import artifact
@@ -50,7 +50,7 @@ PACKAGE = Path(trueface.__file__).parent
 
 def cleared(folder: Path) -> int:
     """Remove all views that no process computes; return how many."""
-    return sum(remove(view) for view in views(folder))
+    return sum(remove_features(view) for view in views(folder))
 
 
 def shards(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from trueface.models.pixel_statistics import (
     Residuals,
     luma,
     luma_chroma,
-    whole_luma_chroma,
+    rounded_luma_chroma,
 )
 from trueface.runtime.errors import JobError
 
@@ -63,7 +63,7 @@ def slow_reference(plane: Plane, scale: int) -> list[float]:
 @pytest.mark.parametrize("halved", [False, True])
 def test_they_are_those_of_a_slow_reference(halved: bool) -> None:
     pixels = images(1, side=128)
-    planes = whole_luma_chroma(pixels)[0].double().numpy()
+    planes = rounded_luma_chroma(pixels)[0].double().numpy()
     if halved:
         planes = planes.reshape(3, 64, 2, 64, 2).sum((2, 4))
     expected = slow_reference(planes[0], 4 if halved else 1)

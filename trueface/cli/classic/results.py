@@ -53,7 +53,7 @@ def write_results(
                 results[f"{name}_{when}"] = parts[name].accuracy("true")
     for when, parts in (("before", before), ("after", after)):
         results[f"balanced_validation_{when}"] = balanced_accuracy(parts["validation"])
-    constant_class = constant(after["validation"])
+    constant_class = class_of_constant_model(after["validation"])
     results["constant"] = constant_class
     if constant_class is not None:
         log.warning(
@@ -101,7 +101,7 @@ def balanced_accuracy(predictions: "Predictions") -> float | None:
     return predictions.balanced_accuracy("true") if has_both else None
 
 
-def constant(predictions: "Predictions") -> str | None:
+def class_of_constant_model(predictions: "Predictions") -> str | None:
     """Return the class of a constant model, or None if it predicts both or the images are of one class."""
     called = predictions.predicted_classes
     if len(set(predictions.true_labels.tolist())) < 2 or (called != called[0]).any():

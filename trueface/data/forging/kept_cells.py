@@ -38,7 +38,7 @@ class SubgroupAmount:
                     f"has {len(sorted_faces)}. Request fewer, or raise the limit of the list."
                 )
             return {face.path for face in sorted_faces[: int(self.amount)]}
-        groups = _by_group(sorted_faces).values()
+        groups = _faces_by_group(sorted_faces).values()
         return {face.path for group in groups for face in group[: self._share(len(group))]}
 
     def _share(self, count: int) -> int:
@@ -124,14 +124,14 @@ def _faces_of_cells(
             column = _column(cell, faces)
             holding[cell] = [[face for face in faces if face.columns.get(column) == cell.name]]
     named = {face.path for (members,) in holding.values() for face in members}
-    others = [*_by_group([face for face in faces if face.path not in named]).values()]
+    others = [*_faces_by_group([face for face in faces if face.path not in named]).values()]
     for cell in cells:
         if not holding.setdefault(cell, others):
             raise UsageError(f"cells: {cell.text}: the other entries already name every group")
     return holding
 
 
-def _by_group(faces: Iterable[Face]) -> dict[str, list[Face]]:
+def _faces_by_group(faces: Iterable[Face]) -> dict[str, list[Face]]:
     groups: dict[str, list[Face]] = defaultdict(list)
     for face in faces:
         groups[face.group].append(face)

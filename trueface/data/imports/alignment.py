@@ -113,7 +113,7 @@ class FoundFaces(NamedTuple):
             if each.face is None
         }
 
-    def several(self, files: Iterable[str]) -> tuple[str, ...]:
+    def files_with_several_faces(self, files: Iterable[str]) -> tuple[str, ...]:
         """Return those of some files that have several faces, sorted."""
         return tuple(sorted(self.record.several_faces.keys() & set(files)))
 
@@ -330,7 +330,7 @@ class _Work(NamedTuple):
 
 def write_faces(
     folder: Path,
-    new: Mapping[str, Origin],
+    new_images: Mapping[str, Origin],
     faces: FoundFaces,
     progress: Progress,
     *,
@@ -341,7 +341,7 @@ def write_faces(
 
     Args:
         folder: of the data root.
-        new: path below it → picture.
+        new_images: path below it → picture.
         faces: those of the pictures.
         progress: called with the faces that were written.
         decoded_files: the decoded picture of each new frame.
@@ -353,7 +353,7 @@ def write_faces(
     """
     works = [
         _Work(decoded_files.get(file, file), f"{folder}/{path}", face)
-        for path, (file, _, _) in new.items()
+        for path, (file, _, _) in new_images.items()
         if (face := faces.searches[file].face) is not None
     ]
     for above in {Path(work.target).parent for work in works}:

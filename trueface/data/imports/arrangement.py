@@ -78,7 +78,7 @@ def assign_words(
     return given
 
 
-def find_word(folder: str, assigned_words: Mapping[str, str]) -> str:
+def vocabulary_word(folder: str, assigned_words: Mapping[str, str]) -> str:
     """Return the word of a folder, the laboratory's own or the one that `assign_words` gave."""
     return assigned_words.get(folder) or _BUILT_IN[folder]
 

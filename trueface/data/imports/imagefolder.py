@@ -44,7 +44,7 @@ class ImageFolder:
             DataError: no class, or every class, is real.
         """
         tops = [name for name in subfolders(folder) if name.casefold() in LISTS] or [""]
-        names = sorted({name for top in tops for name in _classes(folder / top, options)})
+        names = sorted({name for top in tops for name in _class_folders(folder / top, options)})
         if not names:
             return
         real = {name for name in names if _is_real(name, options)}
@@ -56,7 +56,7 @@ class ImageFolder:
             )
         for top in tops:
             lists = (LISTS[top.casefold()],) if top else ()
-            for name in _classes(folder / top, options):
+            for name in _class_folders(folder / top, options):
                 label = REAL if name in real else FAKE
                 for path, parts, files in image_folders(folder / top / name, frames=options.frames):
                     below = "".join(f"{part}/" for part in parts)
@@ -74,7 +74,7 @@ class ImageFolder:
                         )
 
 
-def _classes(folder: Path, options: LayoutOptions) -> list[str]:
+def _class_folders(folder: Path, options: LayoutOptions) -> list[str]:
     """Return the class folders, those that hold an image."""
     return [
         name

@@ -213,13 +213,13 @@ def write_picture(pixels: Pixels, path: Path) -> str:
 
 
 def _run_for_each(
-    videos: Sequence[str], do: Callable[[str], T], stop: threading.Event | None = None
+    videos: Sequence[str], function: Callable[[str], T], stop: threading.Event | None = None
 ) -> tuple[dict[str, T], dict[str, str]]:
     """Return what a function returns for each video, or why the video is broken."""
 
     def attempt(video: str) -> T | BadVideoError:
         try:
-            return do(video)
+            return function(video)
         except BadVideoError as error:
             return error
 

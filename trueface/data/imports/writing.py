@@ -277,7 +277,7 @@ def frame_staging(root: Path, *, dry: bool) -> Iterator[Path]:
 def write_root(
     root: Path,
     record: ImportRecord,
-    new: Mapping[str, Origin],
+    new_images: Mapping[str, Origin],
     *,
     split_path: Path,
     lists: Lists | None,
@@ -291,7 +291,7 @@ def write_root(
     Args:
         root: absolute; made where nothing was imported yet.
         record: of all, once this is done.
-        new: what is not there yet.
+        new_images: what is not there yet.
         split_path: absolute; where the lists go.
         lists: None: they are there already.
         copy: copy the images, instead of linking them.
@@ -307,7 +307,7 @@ def write_root(
     try:
         with _stage_root(root) if first else contextlib.nullcontext(root) as folder:
             if write_faces is None:
-                _place(folder, new, copy=copy, decoded_files=decoded_files)
+                _place_images(folder, new_images, copy=copy, decoded_files=decoded_files)
             else:
                 write_faces(folder)
             if write_landmarks is not None:
@@ -343,11 +343,11 @@ def _stage_root(root: Path) -> Iterator[Path]:
             raise
 
 
-def _place(
-    folder: Path, new: Mapping[str, Origin], *, copy: bool, decoded_files: Mapping[str, str]
+def _place_images(
+    folder: Path, new_images: Mapping[str, Origin], *, copy: bool, decoded_files: Mapping[str, str]
 ) -> None:
     folders: set[str] = set()
-    for path, (file, _, _) in new.items():
+    for path, (file, _, _) in new_images.items():
         target = f"{folder}/{path}"
         above = target.rpartition("/")[0]
         if above not in folders:

@@ -264,7 +264,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
     ) -> Iterator[Tensor | BadFile]:
         """Yield the items of a batch; see `__getitem__`. Items after `leave` is set are not used."""
-        shared = self._from_shared(requests, leave)
+        shared = self._fetch_shared_pixels(requests, leave)
         for request in requests:
             yield self._item(request, shared.get(request.position, ()))
 
@@ -283,7 +283,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         """End the processes that load this set, and start no others."""
         self._processes, self.loads_alone = None, True
 
-    def _from_shared(
+    def _fetch_shared_pixels(
         self, requests: Sequence[ImageRequest], leave: threading.Event | None
     ) -> dict[int, list[Fetched]]:
         """Return the shared pixels of the files of images, by position."""

@@ -114,7 +114,7 @@ class SegmentMap:
 
 
 class SegmentWriter:
-    """The one writer of a segment. See `new` and `adopt`."""
+    """The one writer of a segment. See `create` and `adopt`."""
 
     def __init__(self, segment: str, index: int, pixels: int) -> None:
         self.segment = segment
@@ -127,7 +127,7 @@ class SegmentWriter:
         self._end = max((PixelPlace("", 0, *fields[1:5]).end for fields in meant), default=0)
 
     @classmethod
-    def new(cls, folder: Path, capacity: int) -> "SegmentWriter | None":
+    def create(cls, folder: Path, capacity: int) -> "SegmentWriter | None":
         """Make a segment; None where another process has taken it over already.
 
         Raises:

@@ -183,14 +183,14 @@ def warn_of_small_images(model: str, own: Preprocessing | None, images: Sequence
         log_small_images(model, small, len(seen), own.crop)
 
 
-def log_small_images(model: str, small: int, images: int, crop: int) -> None:
+def log_small_images(model: str, small_count: int, image_count: int, crop: int) -> None:
     """Log the number of images that are smaller than the crop of a published model."""
     log.warning(
         "model=%s small=%d of=%d state=smaller than the crop of %d pixels, so they get a black border that the "
         "authors' images may not have. Give larger images.",
         model,
-        small,
-        images,
+        small_count,
+        image_count,
         crop,
     )
 

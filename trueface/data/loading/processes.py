@@ -370,7 +370,7 @@ def _load_here(
     reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], first: int = 0
 ) -> Iterator[LoadedBatch]:
     """Load the batches from number `first` on in a thread of this process."""
-    make = partial(_in_this_process, reader, requests[first:])
+    make = partial(_load_in_this_process, reader, requests[first:])
     whole = [BatchPart(number, batch, is_last=True) for number, batch in enumerate(requests)]
     describe = partial(_describe, reader, whole[first:], len(requests))
     return prefetch(make, describe=describe)
@@ -430,7 +430,7 @@ def split_batches(batches: Sequence[Sequence[ImageRequest]]) -> list[BatchPart]:
     return parts
 
 
-def _in_this_process(
+def _load_in_this_process(
     reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], leave: threading.Event
 ) -> Iterator[LoadedBatch]:
     for batch in requests:

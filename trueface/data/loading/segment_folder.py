@@ -54,7 +54,7 @@ class SegmentFolder:
         with hold_exclusively(self.top / "lock"):
             if not make_room(_entries(self.top), self.capacity, self.limit, _remove):
                 return None
-            return SegmentWriter.new(self.path, self.capacity)
+            return SegmentWriter.create(self.path, self.capacity)
 
     def index_sizes(self) -> dict[str, int]:
         """Return how many bytes the index of each segment has.

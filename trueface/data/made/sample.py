@@ -128,7 +128,7 @@ def make_sample(
     artifact = Artifact("sample", root, paths.SAMPLE_MARK, mark)
     with artifact.lock_place(progress):
         finished = _is_finished(artifact)
-        missing = _missing(root, pictures)
+        missing = _missing_pictures(root, pictures)
         if finished and not missing:
             return done
         try:
@@ -190,7 +190,7 @@ def _describe_other(_key: str, stored_identity: Mapping[str, Json]) -> str:
     return f"a sample with other settings ({spec}, recipe {stored_identity.get('recipe')})"
 
 
-def _missing(root: Path, pictures: Sequence[Picture]) -> list[Picture]:
+def _missing_pictures(root: Path, pictures: Sequence[Picture]) -> list[Picture]:
     """Return the pictures of which a file is not there, or is empty after a power cut."""
     there: set[str] = set()
     for folder in {f"{file.rpartition('/')[0]}" for picture in pictures for file in picture.files}:

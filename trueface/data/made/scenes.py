@@ -104,7 +104,7 @@ def texture(rng: np.random.Generator, size_px: int, slope: float) -> Plane:
     return even.astype(np.float32)
 
 
-def _landscape(canvas: SceneCanvas) -> None:
+def _paint_landscape(canvas: SceneCanvas) -> None:
     rng, everywhere = canvas.rng, slice(None)
     sky = canvas.colour(SKY)
     _backdrop(canvas, sky, 0.4 * sky + 0.55, rng.uniform(0.02, 0.14))
@@ -116,24 +116,24 @@ def _landscape(canvas: SceneCanvas) -> None:
         haze = np.float32(0.7 * (1.0 - (layer + 1) / count))
         ground = canvas.colour(GROUND) * (1 - haze) + (0.5 * sky + 0.3) * haze
         grain = canvas.grain(rng.uniform(0.08, 0.4), everywhere, everywhere)
-        _lay(canvas.picture, cover, ground * grain[..., None])
+        _blend_surface(canvas.picture, cover, ground * grain[..., None])
     for _ in range(int(rng.integers(0, 4))):
         _place(canvas, _any_body(rng, 0.2), canvas.colour(GROUND))
 
 
-def _still_life(canvas: SceneCanvas) -> None:
+def _paint_still_life(canvas: SceneCanvas) -> None:
     rng, everywhere = canvas.rng, slice(None)
     _backdrop(canvas, canvas.paint(tint=0.25), canvas.paint(tint=0.25), rng.uniform(0.03, 0.15))
     edge = rng.uniform(-0.2, 0.4) + rng.uniform(-0.15, 0.15) * canvas.axis
     cover = _cover(edge[None, :] - canvas.axis[:, None], canvas.axis.size)
     grain = canvas.grain(rng.uniform(0.05, 0.3), everywhere, everywhere)
     table = canvas.colour(GROUND) if rng.random() < 0.6 else canvas.paint()
-    _lay(canvas.picture, cover, table * grain[..., None])
+    _blend_surface(canvas.picture, cover, table * grain[..., None])
     for _ in range(int(rng.integers(3, 7))):
         _place(canvas, _any_body(rng, -0.3), canvas.paint())
 
 
-def _portrait(canvas: SceneCanvas) -> None:
+def _paint_portrait(canvas: SceneCanvas) -> None:
     rng = canvas.rng
     _backdrop(canvas, canvas.paint(tint=0.3), canvas.paint(tint=0.3), rng.uniform(0.03, 0.2))
     skin, hair, cloth = canvas.colour(SKIN), canvas.colour(HAIR), canvas.paint()
@@ -160,7 +160,11 @@ def _portrait(canvas: SceneCanvas) -> None:
     place_body(0, -0.38, 0.37, rng.uniform(0.08, 0.17), hair, relief=0.5, grain=0.35)
 
 
-_SCENES: tuple[Callable[[SceneCanvas], None], ...] = (_landscape, _still_life, _portrait)
+_SCENES: tuple[Callable[[SceneCanvas], None], ...] = (
+    _paint_landscape,
+    _paint_still_life,
+    _paint_portrait,
+)
 
 
 def _any_body(rng: np.random.Generator, top: float) -> Body:
@@ -208,7 +212,9 @@ def _place(canvas: SceneCanvas, body: Body, colour: Plane) -> None:
     shade = 1.0 + np.float32(body.relief) * (np.maximum(facing, 0.12) - 1.0)
     if radius > SMALL:
         shade = shade * canvas.grain(body.grain, rows, columns)
-    _lay(picture, _cover((far - 1.0) * radius, canvas.axis.size), colour * shade[..., None])
+    _blend_surface(
+        picture, _cover((far - 1.0) * radius, canvas.axis.size), colour * shade[..., None]
+    )
 
 
 def _stretch(canvas: SceneCanvas, centre: float, reach: float) -> slice:
@@ -217,7 +223,7 @@ def _stretch(canvas: SceneCanvas, centre: float, reach: float) -> slice:
     return slice(max(0, int(first)), max(0, min(size_px, int(last) + 1)))
 
 
-def _lay(picture: Plane, cover: Plane, surface: Plane) -> None:
+def _blend_surface(picture: Plane, cover: Plane, surface: Plane) -> None:
     picture += cover[..., None] * (surface - picture)
 
 

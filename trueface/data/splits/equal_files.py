@@ -61,14 +61,14 @@ def _find_equal(
 ) -> Iterator[list[LabelledFile]]:
     """Yield the files of both classes that are alike in all steps, one group of a step after the other."""
     first, *further = steps
-    for same in _in_both_classes(files, first, is_over):
+    for same in _files_with_both_labels(files, first, is_over):
         if further:
             yield from _find_equal(same, further, is_over)
         else:
             yield same
 
 
-def _in_both_classes(
+def _files_with_both_labels(
     files: Iterable[LabelledFile],
     key: Callable[[LabelledFile], Hashable],
     is_over: Callable[[], bool],

@@ -152,15 +152,15 @@ def find_near_duplicates(
     others = looks if other_appearances is None else list(other_appearances.items())
     if not (looks and others):
         return
-    right = _coarse(others)  # (M, COARSE²)
+    right = _coarse_thumbnails(others)  # (M, COARSE²)
     rows = max(1, BLOCK // len(others))
     for start in range(0, len(looks), rows):
         chosen = looks[start : start + rows]
-        left = _coarse(chosen)
+        left = _coarse_thumbnails(chosen)
         # an image that is its own mirror image is near twice
         pairs_near: dict[tuple[str, str], NearDuplicate] = {}
         for mirrored in (False, True):
-            alike = (_mirror(left) if mirrored else left) @ right.T
+            alike = (_mirror_thumbnails(left) if mirrored else left) @ right.T
             at, other_at = np.nonzero(alike >= CANDIDATE)
             if other_appearances is None:
                 later = other_at > at + start
@@ -168,7 +168,7 @@ def find_near_duplicates(
             for first in range(0, len(at), PAIRS):
                 places = at[first : first + PAIRS], other_at[first : first + PAIRS]
                 pairs = [(chosen[a], others[b]) for a, b in zip(*places, strict=True)]
-                for pair in _check_candidates(pairs, alike[places], mirror=mirrored):
+                for pair in _check_candidates(pairs, alike[places], is_mirrored=mirrored):
                     previous = pairs_near.get(pair[:2])
                     if previous is None or previous.correlation < pair.correlation:
                         pairs_near[pair[:2]] = pair
@@ -177,22 +177,24 @@ def find_near_duplicates(
 
 def _check_candidates(
     pairs: Sequence[tuple[tuple[str, ImageAppearance], tuple[str, ImageAppearance]]],
-    small: Floats,
+    coarse_vectors: Floats,
     *,
-    mirror: bool,
+    is_mirrored: bool,
 ) -> Iterator[NearDuplicate]:
-    """Yield the candidates that are nearly the same; `small` holds their coarse correlations."""
+    """Yield the candidates that are nearly the same; `coarse_vectors` holds their coarse correlations."""
     left = np.stack([look.thumbnail for (_, look), _ in pairs]).astype(np.float32)
     right = np.stack([look.thumbnail for _, (_, look) in pairs]).astype(np.float32)
-    if mirror:
+    if is_mirrored:
         left = left[:, :, ::-1]
     fine = _steps_correlation(left, right)
-    for ((name, look), (other, other_look)), detail, rough in zip(pairs, fine, small, strict=True):
+    for ((name, look), (other, other_look)), detail, rough in zip(
+        pairs, fine, coarse_vectors, strict=True
+    ):
         if (detail >= NEAR or rough >= SAME_SMALL) and look.pixels != other_look.pixels:
-            yield NearDuplicate(name, other, round(float(max(detail, rough)), 3), mirror)
+            yield NearDuplicate(name, other, round(float(max(detail, rough)), 3), is_mirrored)
 
 
-def _coarse(items: Sequence[tuple[str, ImageAppearance]]) -> Floats:
+def _coarse_thumbnails(items: Sequence[tuple[str, ImageAppearance]]) -> Floats:
     """Return small thumbnails as vectors of mean 0 and length 1, (N, COARSE²); flat ones are 0."""
     stack = np.stack([look.thumbnail for _, look in items]).astype(np.float32)
     by = SIDE // COARSE
@@ -200,7 +202,7 @@ def _coarse(items: Sequence[tuple[str, ImageAppearance]]) -> Floats:
     return _unit(small - small.mean(axis=1, keepdims=True))
 
 
-def _mirror(coarse: Floats) -> Floats:
+def _mirror_thumbnails(coarse: Floats) -> Floats:
     return coarse.reshape(-1, COARSE, COARSE)[:, :, ::-1].reshape(len(coarse), -1)
 
 

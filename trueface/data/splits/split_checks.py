@@ -139,7 +139,7 @@ def examine(
     pictures = _examine_pictures(chosen, similar=similar, progress=progress) if content else None
     return SplitReport(
         lists={
-            name: _facts(
+            name: _facts_of_list(
                 lists[name],
                 each,
                 on_disk,
@@ -157,13 +157,13 @@ def examine(
     )
 
 
-def _facts(
-    members: Sequence[str],
+def _facts_of_list(
+    list_keys: Sequence[str],
     matched_images: MatchedImages,
     on_disk: ImageSurvey,
     find_stray: Callable[[Collection[str]], Iterable[str]],
 ) -> ListFacts:
-    keys, images = set(members), matched_images.images
+    keys, images = set(list_keys), matched_images.images
     lacking = keys - {image.key for image in images}
     lacking -= {short_key(image.key) for image in images if image.key not in keys}
     methods = frozenset().union(*on_disk.methods.values())
@@ -171,7 +171,7 @@ def _facts(
     fakes = sum(image.label for image in images)
     return ListFacts(
         keys=len(keys),
-        repeated=len(members) - len(keys),
+        repeated=len(list_keys) - len(keys),
         real=len(images) - fakes,
         fake=fakes,
         renamed=matched_images.renamed,
@@ -222,12 +222,12 @@ def _examine_pictures(
             if len(lists) > 1
         ),
         repeated=within,
-        contradictory=tuple(_contradictory(equal, list_and_image)),
-        near=tuple(_near_in_lists(good, list_and_image)) if similar else None,
+        contradictory=tuple(_find_contradictory_files(equal, list_and_image)),
+        near=tuple(_find_near_duplicates_in_lists(good, list_and_image)) if similar else None,
     )
 
 
-def _contradictory(
+def _find_contradictory_files(
     equal: Iterable[Sequence[str]], list_and_image: Mapping[str, tuple[str, Image]]
 ) -> Iterator[tuple[str, ...]]:
     """Yield the files of equal pixels that have both labels; a real and a fake one come first."""
@@ -241,7 +241,7 @@ def _contradictory(
             )
 
 
-def _near_in_lists(
+def _find_near_duplicates_in_lists(
     good: Mapping[str, ImageAppearance], list_and_image: Mapping[str, tuple[str, Image]]
 ) -> Iterator[NearDuplicate]:
     lists: dict[str, dict[str, ImageAppearance]] = defaultdict(dict)

@@ -63,9 +63,9 @@ def read_groups(rules: Sequence[str], keys: Collection[str]) -> dict[str, str]:
 
 def _read_rule(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
     if Path(rule).suffix in TABLES:
-        parts = [_RuleGroups("", _from_table(Path(rule), keys))]
+        parts = [_RuleGroups("", _groups_from_table(Path(rule), keys))]
     else:
-        parts = _from_expression(rule, keys)
+        parts = _groups_by_expression(rule, keys)
     if not any(part.by_key for part in parts):
         shown = f", such as {min(keys)}" if keys else ""
         raise DataError(f"{rule} finds no group for any of {len(keys)} keys{shown}")
@@ -78,7 +78,7 @@ def _with_kind(part: _RuleGroups) -> _RuleGroups:
     return part._replace(by_key={key: f"{part.kind} {name}" for key, name in part.by_key.items()})
 
 
-def merge_groups(*many: Mapping[str, str]) -> dict[str, str]:
+def merge_groups(*groupings: Mapping[str, str]) -> dict[str, str]:
     """Return groups by several rules as groups by one: what any rule binds stays together.
 
     Groups of one name are one group. A joined group is called by the least of its names.
@@ -90,14 +90,14 @@ def merge_groups(*many: Mapping[str, str]) -> dict[str, str]:
             above[group] = group = above[above[group]]  # halves the way for the next time
         return group
 
-    for groups in many:
+    for groups in groupings:
         for key, group in groups.items():
             # a key that an earlier rule has bound binds its group to this one
             ends = sorted((top(group), top(f"key {key}")))
             above[ends[1]] = ends[0]
-    keys = {key: None for groups in many for key in groups}
+    keys = {key: None for groups in groupings for key in groups}
     names: dict[str, str] = {}
-    for groups in many:
+    for groups in groupings:
         for group in groups.values():
             names[top(group)] = min(names.get(top(group), group), group)
     return {key: names[top(f"key {key}")] for key in keys}
@@ -114,7 +114,7 @@ def groups_in_several_lists(
     return {group: tuple(names) for group, names in lists_of.items() if len(names) > 1}
 
 
-def _from_expression(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
+def _groups_by_expression(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
     try:
         expression = re.compile(rule)
     except re.error as error:
@@ -134,7 +134,7 @@ def _from_expression(rule: str, keys: Collection[str]) -> list[_RuleGroups]:
     ]
 
 
-def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
+def _groups_from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
     rows = _json_rows(path) if path.suffix == ".json" else _csv_rows(path)
     rows = {key.replace("\\", "/"): group for key, group in rows.items()}
     _refuse_other_case(path, rows, keys)
@@ -225,7 +225,7 @@ def make_splits(
     images = tuple(images)
     strata = _strata({image.key for image in images}, stratify=stratify)
     if cells is not None:
-        strata = _by_cell(strata, cells, seed)
+        strata = _sort_keys_by_cell(strata, cells, seed)
     elif groups and stratify:
         strata = _divisible(strata, groups)
     bounds = (train, train + val)
@@ -291,7 +291,7 @@ def _strata(keys: Collection[str], *, stratify: bool) -> dict[str, list[str]]:
     return {folder: folders[folder] for folder in sorted(folders)}
 
 
-def _by_cell(
+def _sort_keys_by_cell(
     strata: Mapping[str, list[str]], cells: Mapping[str, str], seed: int
 ) -> dict[str, list[str]]:
     """Return keys by cell, sorted by it; any share of the first of a cell is that share of each folder."""

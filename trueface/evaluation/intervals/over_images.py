@@ -64,28 +64,28 @@ class ImageSample(NamedTuple):
         }
         return cls(table, keys, effects)
 
-    def independent(self, label: int) -> float:
+    def count_independent(self, label: int) -> float:
         """Return the number of independent images of a class."""
         return float(np.sum(self.table.labels == label)) / self.effects.get(label, 1.0)
 
     @property
-    def fewer(self) -> float:
+    def independent_of_smaller_class(self) -> float:
         """How many independent images the smaller class has."""
-        return min(map(self.independent, self.effects))
+        return min(map(self.count_independent, self.effects))
 
     @property
     def two_classes(self) -> tuple[Floats, Floats, float, float]:
         """The logits of the fakes and of the reals, and how many independent images they count as."""
         table = self.table
         fakes, reals = table.margins[table.fake], table.margins[~table.fake]
-        return fakes, reals, self.independent(FAKE), self.independent(REAL)
+        return fakes, reals, self.count_independent(FAKE), self.count_independent(REAL)
 
 
 def interval_over_images(metric: Metric, sample: ImageSample, value: float) -> Interval:
     """Return the interval of a metric with this value over other images of the same sources."""
     if metric.interval is IntervalMethod.RATES and (metric.pooled or sample.table.classes > TWO):
         # unequal rates vary less than a binomial of their mean: W. Hoeffding, see `_rates`
-        count = sum(map(sample.independent, sample.effects))
+        count = sum(map(sample.count_independent, sample.effects))
         return Interval(*clopper_pearson(value * count, count))
     low, high = _METHODS[metric.interval](metric, sample, value)
     return Interval(min(low, value), max(high, value))
@@ -160,7 +160,7 @@ def difference_interval(
 
 
 def correlation_of(
-    metric: Metric, draws: tuple[Floats, Floats] | None, value: float, fewer: float
+    metric: Metric, draws: tuple[Floats, Floats] | None, value: float, independent_count: float
 ) -> float:
     """Return the correlation of a metric of two models with other logits, for `difference_interval`.
 
@@ -173,7 +173,7 @@ def correlation_of(
         metric: the metric.
         draws: of both models under joint resamples, (R,). None: the tables are of other images.
         value: mean of the metric of both models.
-        fewer: independent images of the smaller class.
+        independent_count: independent images of the smaller class.
     """
     if metric.interval is IntervalMethod.CALIBRATION:
         return -1.0
@@ -181,9 +181,9 @@ def correlation_of(
     if metric.interval is IntervalMethod.MEAN or together <= 0:
         return together
     if metric.interval is IntervalMethod.RATES:
-        errors = fewer * min(value, 1 - value)
+        errors = independent_count * min(value, 1 - value)
         return together * errors / (errors + 1)
-    return together * fewer / (fewer + PSEUDO)
+    return together * independent_count / (independent_count + PSEUDO)
 
 
 def _correlation(first: Floats, second: Floats) -> float:
@@ -348,7 +348,7 @@ def _resamples(metric: Metric, sample: ImageSample, value: float) -> Interval:
     measure = percentile_interval(value, values_under([metric], table, weights)[metric.name])
     if metric.scale is not Scale.SHARE or measure.low != measure.high or 0 < value < 1:
         return measure
-    counts = [sample.independent(label) for label in sample.effects]
+    counts = [sample.count_independent(label) for label in sample.effects]
     count = sum(counts) if metric.pooled else min(counts)
     return clopper_pearson(value * count, count)
 

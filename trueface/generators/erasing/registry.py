@@ -85,7 +85,7 @@ class ErasureOptions:
     images: str = ""
 
     @property
-    def is_whole_edit(self) -> bool:
+    def is_unmasked_edit(self) -> bool:
         """Whether an edit is applied completely, without mask and scale."""
         return self.mask == 0 and self.edit_scale == 1
 

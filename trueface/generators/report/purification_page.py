@@ -77,7 +77,7 @@ def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> 
         return
     yield from _describe_adaptive(purifiers, unpurified)
     yield from verdicts(purifiers)
-    yield from _against_rival(purifiers)
+    yield from _methods_better_than_jpeg(purifiers)
     yield from _pictures(purifiers, unpurified)
 
 
@@ -122,7 +122,7 @@ def _unpurified_damage(row: MethodRow, unpurified_row: MethodRow | None) -> floa
     return unpurified_row.mean("mse")
 
 
-def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
+def _methods_better_than_jpeg(purifiers: Sequence[MethodRow]) -> Iterator[str]:
     """Yield who restores more than JPEG at no higher price, by both numbers."""
     rival = next((row for row in purifiers if row.name in RIVALS), None)
     price = None if rival is None else rival.mean("price_clean")

@@ -83,7 +83,7 @@ def provenance_of(job: Job, settings: ClassifySettings, lists: ClassLists) -> di
     """Return all that determines the weights, and what makes them."""
     equal_images: dict[str, Json] = {
         key: {"images": equal.images, "example": equal.example}
-        for key, equal in ((IN_TEST, lists.in_test), (IN_CLASSES, lists.in_classes))
+        for key, equal in ((IN_TEST, lists.copies_in_test), (IN_CLASSES, lists.copies_in_classes))
     }
     return job_provenance(
         job,

@@ -80,7 +80,7 @@ class TextureEnhancement(nn.Module):
         for norm, layer in layers:
             x = _concat_channels(x, layer(functional.relu(norm(x))))
         x = self.conv_last(functional.relu(self.bn4(x)))
-        return _by_attention(functional.relu(self.bn_last(x))), means
+        return _separate_attentions(functional.relu(self.bn_last(x))), means
 
 
 class Parts(NamedTuple):
@@ -154,9 +154,9 @@ def _resize_attention(attention: Tensor, size: torch.Size) -> Tensor:
 
 def _concat_channels(first: Tensor, second: Tensor) -> Tensor:
     """Return the channels of both, those of an attention map together."""
-    return torch.cat([_by_attention(first), _by_attention(second)], 2).flatten(1, 2)
+    return torch.cat([_separate_attentions(first), _separate_attentions(second)], 2).flatten(1, 2)
 
 
-def _by_attention(maps: Tensor) -> Tensor:
+def _separate_attentions(maps: Tensor) -> Tensor:
     """Return maps (B, 4, C, H, W) of maps (B, 4·C, H, W)."""
     return maps.reshape(len(maps), ATTENTIONS, -1, *maps.shape[2:])

@@ -43,7 +43,7 @@ class Qualities(Part):
         Raises:
             DataError: the list of files does not fit the images.
         """
-        return in_qualities(
+        return with_qualities_of(
             train_loader, self.training.settings, self.training.path
         ), validation_loader
 
@@ -79,7 +79,7 @@ class CollaborationPart(Part):
         return objective if options is None else CollaborationObjective(objective, options)
 
 
-def in_qualities(
+def with_qualities_of(
     images: ImageLoader, settings: TrainSettings, path: Callable[[str], Path]
 ) -> ImageLoader:
     """Return the training images in the qualities of the settings, or unchanged if there are none.
@@ -102,7 +102,7 @@ def in_qualities(
 
 
 def rows_of(images: Loader[Dataset], settings: TrainSettings) -> Loader[Dataset]:
-    """Return a loader of the images from `in_qualities`, or of their features, with a row per quality."""
+    """Return a loader of the images from `with_qualities_of`, or of their features, with a row per quality."""
     dataset = images.dataset
     if not settings.quality_names or isinstance(dataset, ChunkedSet):
         return images

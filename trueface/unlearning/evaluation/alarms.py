@@ -63,7 +63,7 @@ def nonfinite_alarm(parts: PredictionsBySplit) -> Alarm | None:
     return None
 
 
-def constant(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
+def constant_predictions_alarm(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of one prediction for nearly all samples, if these are not nearly all of one class."""
     if not len(test):
         return None

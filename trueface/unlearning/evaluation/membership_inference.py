@@ -111,7 +111,7 @@ def by_entropy(*, retain: Predictions, nonmembers: Predictions, forget: Predicti
         2205.08096, section 5.1, and its code: a balanced logistic regression on the entropy.
     """
     values, member = stack_features(prediction_entropy(retain), prediction_entropy(nonmembers))
-    _need(forget)
+    _refuse_empty_forget_set(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
     return share_of(attack.predict(prediction_entropy(forget)[:, None]) == 1, picture_ids(forget))
 
@@ -180,7 +180,7 @@ def classified_as_non_members(
         rounding=rounding,
         why_alike=why_alike,
     )
-    _need(forgotten)
+    _refuse_empty_forget_set(forgotten)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
     called = attack.predict(as_columns(statistic(forgotten, forgotten.labels)))
     return share_of(called == 0, picture_ids(forgotten))
@@ -199,7 +199,7 @@ def by_loss(*, forget: Predictions, nonmembers: Predictions, seed: int = 0) -> E
     regression on losses clipped to ±400, with five folds. Here the copies of an image are in one fold, and
     correct classifications are counted over all folds.
     """
-    _need(forget)
+    _refuse_empty_forget_set(forget)
     values, member, names = _losses(forget, nonmembers, seed)
     if len(np.unique(names)) < 2 * LEAST:
         raise UndefinedMetric(
@@ -252,7 +252,7 @@ def _losses(
     return side_losses(forget, nonmembers, matched_sides(forget, nonmembers, rng))
 
 
-def _need(forget: Predictions) -> None:
+def _refuse_empty_forget_set(forget: Predictions) -> None:
     if not len(forget):
         raise UndefinedMetric("nothing was forgotten")
 

@@ -26,7 +26,7 @@ from trueface.unlearning.evaluation.measures import (
 from trueface.unlearning.evaluation.sanity import find_alarms
 from trueface.unlearning.evaluation.unlearned_models import (
     UnlearnedModel,
-    parsed_id,
+    parse_model_id,
     reference_model,
 )
 from trueface.unlearning.record import Record
@@ -39,7 +39,7 @@ ANEW = frozenset({"retrain", "corrected"})  # references: less data may cost the
 
 def _seed_of_base(model: UnlearnedModel) -> int | None:
     """Return the seed of the training of a model's base, by its ID or its provenance."""
-    parsed = parsed_id(model.record.base)
+    parsed = parse_model_id(model.record.base)
     swept = () if parsed is None else parsed.last.variant
     for key, value in swept:
         if key.rpartition(".")[2] == "seed" and value.isdecimal():
@@ -192,7 +192,7 @@ def _measure(
     sources = (
         ""
         if predictions.finite_parts is None or record.goal != "flips"
-        else _few_sources(predictions.finite_parts)
+        else _classes_with_few_sources(predictions.finite_parts)
     )
     return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
 
@@ -203,7 +203,7 @@ def _copies_in_test(model: UnlearnedModel) -> int:
     return 0 if equal is None else equal.images
 
 
-def _few_sources(parts: PredictionsBySplit) -> str:
+def _classes_with_few_sources(parts: PredictionsBySplit) -> str:
     test = unseen_predictions(parts)
     return measures.sourced_scores(test, test.right_classes).few_sources
 

@@ -23,7 +23,7 @@ from trueface.unlearning.evaluation.alarms import (
     AlarmKind,
     class_name,
     class_share,
-    constant,
+    constant_predictions_alarm,
     flipped_validation_alarm,
     nonfinite_alarm,
     one_class,
@@ -92,7 +92,7 @@ def find_alarms(
         partial(class_name, names=names),
     )
     found = (
-        constant(test, name),
+        constant_predictions_alarm(test, name),
         class_share(test, name),
         one_class(parts["forget"], name) if goal == "flips" else None,
         flipped_validation_alarm(parts["validation"]),
@@ -137,7 +137,7 @@ def few_answers(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of predictions spread over far fewer classes than the labels.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
-    two of which one is rare. With two classes, `constant` covers this.
+    two of which one is rare. With two classes, `constant_predictions_alarm` covers this.
     """
     if len(test) < LEAST:
         return None

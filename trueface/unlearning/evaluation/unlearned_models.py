@@ -63,7 +63,7 @@ def reference_model(models: Sequence[UnlearnedModel], method: str) -> UnlearnedM
 
 
 def _variant(model: str) -> tuple[tuple[str, str], ...]:
-    parsed = parsed_id(model)
+    parsed = parse_model_id(model)
     return () if parsed is None else _without_seeds(parsed.last.variant)
 
 
@@ -81,14 +81,14 @@ def _without_seeds(variant: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str
 
 def id_without_seeds(model: str) -> str:
     """Return a model's ID without the seeds in any of its stages."""
-    parsed = parsed_id(model)
+    parsed = parse_model_id(model)
     if parsed is None:
         return model
     stages = tuple(replace(stage, variant=_without_seeds(stage.variant)) for stage in parsed.stages)
     return str(ModelId(stages))
 
 
-def parsed_id(model: str) -> ModelId | None:
+def parse_model_id(model: str) -> ModelId | None:
     """Return a model's ID in parts; None of a model from elsewhere, which no task file named."""
     try:
         return parse_model(model)

@@ -76,7 +76,7 @@ class Shrink(GradientMethod[ShrinkOptions]):
 
     @cached_property
     def _nearest_class_samples(self) -> Examples:
-        return nearest(self.request)
+        return label_with_nearest_class(self.request)
 
 
 @register_method(
@@ -120,7 +120,7 @@ class Expand(GradientMethod[ExpandOptions]):
         return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(request.watch.device))
 
 
-def nearest(request: Request) -> Examples:
+def label_with_nearest_class(request: Request) -> Examples:
     """Return the forget set, each sample labelled with its nearest class.
 
     Args:

@@ -129,7 +129,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
         loaded = []
         for batch in examples.batches(epoch=view):
             request.watch.raise_if_stopped()
-            loaded.append((_raw(request, head, batch.inputs), batch.indices.numpy()))
+            loaded.append((_raw_features(request, head, batch.inputs), batch.indices.numpy()))
         if not loaded:
             raise JobError(f"none of the {len(examples)} samples could be read")
         features, places_read = (np.concatenate(column) for column in zip(*loaded, strict=True))
@@ -142,7 +142,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
     ), every
 
 
-def _raw(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
+def _raw_features(request: Request, head: RidgeHead, inputs: Tensor) -> Features:
     """Return raw features (B, F) of inputs: these themselves, or the features of the backbone."""
     values = inputs
     if request.model is not head:

@@ -100,7 +100,7 @@ def instance_wise(request: Request) -> Result:
 
     def losses() -> Iterator[Tensor]:
         nonlocal left
-        for around in _shuffle_batches(request, *nearby, turn=next(turns)):
+        for around in _shuffle_batches(request, *nearby, pass_number=next(turns)):
             set_train_mode(request.model, fixed_statistics=options.bn == "eval")
             yield _loss(request, next(batches), around, held)
             left = _fraction_remembered(request, instances)
@@ -187,11 +187,11 @@ def _cycle_batches(request: Request, instances: Pair) -> Iterator[Pair]:
 
 
 def _shuffle_batches(
-    request: Request, inputs: Tensor, targets: Tensor, *, turn: int
+    request: Request, inputs: Tensor, targets: Tensor, *, pass_number: int
 ) -> Iterator[Pair]:
     """Yield batches of the adversarial examples in the order of a pass."""
     device, size = request.watch.device, request.own(IwuOptions).adversarial_batch
-    rng = torch_rng(f"iwu/around/{turn}", request.seed)
+    rng = torch_rng(f"iwu/around/{pass_number}", request.seed)
     for rows in torch.split(torch.randperm(len(targets), generator=rng), size):
         yield (
             inputs[rows].to(device, non_blocking=True),

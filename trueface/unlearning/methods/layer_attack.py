@@ -215,7 +215,7 @@ def _compute_teacher_targets(
     partial = request.own(LauOptions).pgd == "partial"
     soft = torch.cat([forget.head_logits(part) for part in torch.split(forget.features, ROWS)])
     kept = (soft.argmax(1) == forget.labels).nonzero().squeeze(1)
-    parts = _by_features if partial else _by_inputs
+    parts = _attack_features if partial else _attack_inputs
     answer = forget.head_logits if partial else request.logits
     for rows, logits in attack.attacked_logits(answer, lambda: parts(request, forget, kept)):
         soft[rows] = logits
@@ -226,7 +226,7 @@ def _compute_teacher_targets(
     return TeacherTargets(torch.where(failed[:, None], swapped, soft), best)
 
 
-def _by_features(
+def _attack_features(
     request: Request, forget: ForgetFeatureSet, rows_kept: Tensor
 ) -> Iterator[AttackBatch]:
     """Yield the features of `rows_kept`, with their attack through the head."""
@@ -238,7 +238,7 @@ def _by_features(
         yield AttackBatch(rows, points, labels, slope, unit, within)
 
 
-def _by_inputs(
+def _attack_inputs(
     request: Request, forget: ForgetFeatureSet, rows_kept: Tensor
 ) -> Iterator[AttackBatch]:
     """Yield the inputs of `rows_kept`, read once more, with their attack through the model."""

@@ -214,24 +214,24 @@ class StopDecision(NamedTuple):
 
 
 def decide_stop(
-    rule: Rule, moments: Sequence[EpochAccuracy], previous: int, most_loss: float
+    rule: Rule, epochs: Sequence[EpochAccuracy], previous: int, most_loss: float
 ) -> StopDecision:
     """Return which model to keep and whether to go on.
 
     Args:
         rule: the stop rule.
-        moments: of the model before unlearning, and of each epoch.
+        epochs: of the model before unlearning, and of each epoch.
         previous: number of the model that was chosen an epoch ago.
         most_loss: validation accuracy that may be lost.
     """
-    start, now, epoch = moments[0], moments[-1], len(moments) - 1
+    start, now, epoch = epochs[0], epochs[-1], len(epochs) - 1
     gone = now.forget <= FORGOTTEN
     fell = start.validation - now.validation > most_loss
     chosen = epoch
     match rule:
         case "instances":
             if now.validation > now.forget:
-                last = moments[-2:]
+                last = epochs[-2:]
                 gaps = [abs(moment.validation - moment.forget) for moment in last]
                 chosen = epoch if gaps[-1] <= gaps[0] else epoch - 1
                 return StopDecision(chosen, "the forget set is predicted no better than validation")
@@ -241,7 +241,7 @@ def decide_stop(
                     previous, f"validation accuracy fell by more than {most_loss:.1%}"
                 )
         case "depoison":
-            chosen = epoch if now.validation >= moments[previous].validation else previous
+            chosen = epoch if now.validation >= epochs[previous].validation else previous
             if fell:
                 return StopDecision(
                     chosen, f"validation accuracy fell by more than {most_loss:.1%}"
@@ -555,25 +555,29 @@ def _epoch(
     return {"loss": loss, "gradient_left": float(torch.stack(left).mean())}
 
 
-def _describe_end(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> str:
+def _describe_end(rule: Rule, epochs: Sequence[EpochAccuracy], decision: StopDecision) -> str:
     """Return how it ended, in a sentence.
 
     Raises:
         JobError: the first epoch went too far, and the model before unlearning is the better one.
     """
-    epoch, last = len(moments) - 1, moments[-1]
-    if rule == "instances" and now.reason is not None and now.chosen == 0:
+    epoch, last = len(epochs) - 1, epochs[-1]
+    if rule == "instances" and decision.reason is not None and decision.chosen == 0:
         raise JobError(
             f"the first epoch was too fast. Accuracy on the forget set fell from "
-            f"{moments[0].forget:.1%} to {last.forget:.1%}, too far below validation "
+            f"{epochs[0].forget:.1%} to {last.forget:.1%}, too far below validation "
             f"({last.validation:.1%}). Choose a lower lr."
         )
-    why = f"epoch {epoch}: {now.reason or 'the last epoch'}"
-    if rule == "class" and now.chosen == 0:
+    why = f"epoch {epoch}: {decision.reason or 'the last epoch'}"
+    if rule == "class" and decision.chosen == 0:
         return f"{why}, so the result is the model before unlearning. Choose a lower lr."
-    if now.chosen == 0:
+    if decision.chosen == 0:
         return f"{why}; no epoch was better on validation, so the result is the model before unlearning"
-    return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
+    return (
+        why
+        if decision.chosen == epoch
+        else f"{why}; the result is the model of epoch {decision.chosen}"
+    )
 
 
 def _epoch_accuracy(measures: Mapping[str, float | None]) -> EpochAccuracy:

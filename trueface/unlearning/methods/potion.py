@@ -25,7 +25,7 @@ from trueface.evaluation.forward import predict_examples
 from trueface.runtime.field_types import Count, Probability
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import GradientBatch, MostLoss, Options
-from trueface.unlearning.importance import Dampening, Guard, dampening, guard
+from trueface.unlearning.importance import Dampening, Guard, dampening, make_guard
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
@@ -66,7 +66,7 @@ def potion(request: Request) -> Result:
         JobError: stopped, nothing could be read, or no finite result.
     """
     options = request.own(PotionOptions)
-    accuracy_guard = guard(request, options.most_loss)
+    accuracy_guard = make_guard(request, options.most_loss)
     start = _forget_accuracy(request)
     if start <= 0:
         note = "the model predicts no trained label of the forget set, so the model is unchanged"

@@ -68,7 +68,9 @@ class Salun(GradientMethod[SalunOptions]):
         """Find the salient weights, and let only these learn."""
         retain_set(self.request)  # refused before the first pass
         parameters, options = self.descent.parameters, self.options
-        masks = salient(saliency(self.request, parameters, options.batch_size), options.share)
+        masks = largest_entries(
+            saliency(self.request, parameters, options.batch_size), options.share
+        )
         with restrict_steps_to_masks(self.descent, masks):
             return super().run()
 
@@ -114,7 +116,7 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
     return [total.abs() for total in sums]
 
 
-def salient(importances: list[Tensor], share: float) -> list[Tensor]:
+def largest_entries(importances: list[Tensor], share: float) -> list[Tensor]:
     """Return masks of the largest entries over all tensors together, at least one of them."""
     flat = torch.cat([importance.flatten() for importance in importances])
     count = max(1, round(share * flat.numel()))

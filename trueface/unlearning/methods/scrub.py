@@ -154,7 +154,7 @@ def select_best(checkpoints: list[StudentCheckpoint]) -> StudentCheckpoint:
     return max(checkpoints, key=lambda checkpoint: (checkpoint.validation, checkpoint.epoch))
 
 
-def nearest(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCheckpoint:
+def nearest_checkpoint(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCheckpoint:
     """Return the one with a forget accuracy nearest to `reference`, the latest of equals."""
     return min(
         checkpoints, key=lambda checkpoint: (abs(checkpoint.forget - reference), -checkpoint.epoch)
@@ -190,7 +190,7 @@ def _load_chosen_checkpoint(
         notes.append(NO_REWIND.get(request.goal, NONE_ALIKE))
     if alike is not None:
         reference = predict_examples(request.model, alike, request.watch).accuracy("trained") or 0.0
-        checkpoint = nearest(checkpoints, reference)
+        checkpoint = nearest_checkpoint(checkpoints, reference)
         notes.append(
             f"rewound to epoch {checkpoint.epoch} of {options.epochs}: the error is {1 - checkpoint.forget:.1%} on "
             f"the forget set and {1 - reference:.1%} on the same classes of validation"

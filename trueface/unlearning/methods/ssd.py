@@ -17,7 +17,7 @@ from pydantic import Field
 
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import GradientBatch, MostLoss, Options, Positive
-from trueface.unlearning.importance import Dampening, Guard, dampening, guard
+from trueface.unlearning.importance import Dampening, Guard, dampening, make_guard
 from trueface.unlearning.optimization import Step
 from trueface.unlearning.registry import register_method
 
@@ -49,7 +49,7 @@ def dampen(request: Request) -> Result:
         JobError: stopped, nothing could be read, or no finite result.
     """
     options = request.own(SsdOptions)
-    accuracy_guard = guard(request, options.most_loss)
+    accuracy_guard = make_guard(request, options.most_loss)
     weights = dampening(request, "loss", batch_size=options.batch_size)
     ratios = weights.ratios()
     finite = ratios[ratios.isfinite()]

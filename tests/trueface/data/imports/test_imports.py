@@ -15,9 +15,9 @@ from trueface.data.imports import registry
 from trueface.data.imports.arrangement import (
     arrange,
     assign_words,
-    find_word,
     folder_of,
     make_import_lists,
+    vocabulary_word,
 )
 from trueface.data.imports.csv_table import CsvTable
 from trueface.data.imports.deepfakebench import DeepfakeBench
@@ -398,7 +398,7 @@ def test_two_files_for_one_destination_and_no_file_at_all_are_refused() -> None:
 )
 def test_source_gets_valid_id_word(folder: str, label: int, word: str) -> None:
     given = assign_words([(folder, label)], {})
-    assert find_word(folder, given) == word
+    assert vocabulary_word(folder, given) == word
     own = Words(subsets={w: (f,) for f, w in given.items()})
     (part,) = parse_data(f"{word}:pre").parts
     assert BUILT_IN.with_words(own).methods(part.subset).folders == (folder,)

@@ -32,7 +32,7 @@ from trueface.generators.translation.training import LabelledImages
 from trueface.models.detectors import build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.parts.bank import build_feature_feeds
-from trueface.training.parts.qualities import in_qualities, rows_of
+from trueface.training.parts.qualities import rows_of, with_qualities_of
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.head_features import feature_source
 from trueface.unlearning.image_source import pixel_source
@@ -132,7 +132,7 @@ def test_some_of_the_images_in_batches_of_another_size(images: tuple[Image, ...]
 @pytest.mark.parametrize("form", ["paired", "mixed"])
 def test_images_in_qualities(images: tuple[Image, ...], form: str) -> None:
     chosen = settings(qualities="raw, jpeg40", quality_batch=form)
-    loader = rows_of(in_qualities(train_loader(images, chosen, COLUMNS), chosen, Path), chosen)
+    loader = rows_of(with_qualities_of(train_loader(images, chosen, COLUMNS), chosen, Path), chosen)
     check(form, both(loader))
     assert len(loader) == (2 * COUNT if form == "paired" else COUNT)
 
@@ -144,7 +144,7 @@ def test_features_in_qualities(images: tuple[Image, ...], form: str) -> None:
     )
     learned, checked = build_feature_feeds(
         build_detector("slim18", weights="none", seed=1),
-        in_qualities(train_loader(images, chosen, COLUMNS), chosen, Path),
+        with_qualities_of(train_loader(images, chosen, COLUMNS), chosen, Path),
         eval_loader(images, chosen), chosen, RunContext(),
     )  # fmt: skip
     loader = rows_of(learned, chosen)

@@ -37,7 +37,7 @@ def require(found: T | None) -> T:
 
 def write_segment(folder: Path) -> str:
     """Write three images; return the name of their segment."""
-    writer = require(SegmentWriter.new(folder, 4096))
+    writer = require(SegmentWriter.create(folder, 4096))
     for number, key in enumerate(KEYS):
         writer.append(key, image(number))
     writer.close()
@@ -87,7 +87,7 @@ def key(letter: str) -> bytes:
 
 
 def a_writer(folder: Path, capacity: int = 1000) -> SegmentWriter:
-    return require(SegmentWriter.new(folder, capacity))
+    return require(SegmentWriter.create(folder, capacity))
 
 
 def test_segment_has_one_writer_at_a_time_and_next_one_continues(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_each_cell_is_divided_in_same_shares(tmp_path: Path) -> None:
     cells = known.count_lists(lists, images)
     assert cells["train"].counts == {"a": (50, 10), "b": (5, 25)}
     assert cells["val"].counts == {"a": (30, 6), "b": (3, 15)}
-    assert list(cells["test"].few) == ["a", "b"]
+    assert list(cells["test"].small_groups) == ["a", "b"]
 
 
 def test_folders_within_cell_are_divided_equally(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from trueface.models.inference import FrozenBackbone
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
 from trueface.training.parts.bank import build_feature_feeds, feature_facts
-from trueface.training.parts.qualities import in_qualities, rows_of
+from trueface.training.parts.qualities import rows_of, with_qualities_of
 from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) ->
 
 
 def loader_in_qualities(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
-    return in_qualities(train_loader(images, settings), settings, Path)
+    return with_qualities_of(train_loader(images, settings), settings, Path)
 
 
 @pytest.mark.parametrize("form", ["paired", "mixed"])

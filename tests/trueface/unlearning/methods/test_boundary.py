@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from tests.trueface.unlearning.build import make_class_task, make_flip_task, make_request
-from trueface.unlearning.methods.boundary import ShrinkOptions, nearest
+from trueface.unlearning.methods.boundary import ShrinkOptions, label_with_nearest_class
 
 FAST = {"lr": 0.1, "epochs": 20}  # twenty steps in all: a real forget set has more
 
 
 def test_points_move_to_the_adjacent_class() -> None:
     task = make_class_task(classes=10)  # on a circle, in order: neighbours of 9 are 8 and 0
-    assert set(nearest(make_request(task, ShrinkOptions())).trained) == {0, 8}
+    assert set(label_with_nearest_class(make_request(task, ShrinkOptions())).trained) == {0, 8}
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -19,7 +19,13 @@ from trueface.data.examples import (
 )
 from trueface.models.logits import as_multiclass_logits
 from trueface.unlearning.cache import Cache
-from trueface.unlearning.importance import Dampening, ImportanceKind, dampening, guard, importances
+from trueface.unlearning.importance import (
+    Dampening,
+    ImportanceKind,
+    dampening,
+    importances,
+    make_guard,
+)
 from trueface.unlearning.methods import potion
 from trueface.unlearning.methods.potion import _trials
 from trueface.unlearning.methods.ssd import SsdOptions
@@ -159,7 +165,7 @@ def test_non_finite_importances_are_rejected() -> None:
 
 def test_model_with_constant_predictions_fails_the_guard() -> None:
     task = make_flip_task()
-    before = guard(make_request(task, SsdOptions()), most_loss=1.0)
+    before = make_guard(make_request(task, SsdOptions()), most_loss=1.0)
     assert before.check_accuracy()[1]
     with torch.no_grad():
         for weight in task.model.parameters():
@@ -174,7 +180,7 @@ def test_constant_predictions_are_allowed_if_one_class_is_left() -> None:
         make_request(task, SsdOptions(), goal="class"),
         validation=task.validation.subset(kept),
     )
-    assert guard(request, most_loss=0.05).check_accuracy()[1]
+    assert make_guard(request, most_loss=0.05).check_accuracy()[1]
 
 
 @pytest.mark.parametrize(

@@ -203,14 +203,14 @@ def unchanged_fraction(before: list[Tensor], model: nn.Module) -> float:
 
 def test_mask_contains_the_largest_of_all_weights_together() -> None:
     first, second = torch.tensor([[0.1, 9.0], [0.2, 0.3]]), torch.tensor([5.0, 0.0])
-    masks = salun.salient([first, second], 2 / 6)
+    masks = salun.largest_entries([first, second], 2 / 6)
     assert torch.equal(masks[0], torch.tensor([[False, True], [False, False]]))
     assert torch.equal(masks[1], torch.tensor([True, False]))
 
 
 @pytest.mark.parametrize(("share", "count"), [(1e-9, 1), (0.5, 50), (1.0, 100)])
 def test_ties_do_not_enlarge_a_mask(share: float, count: int) -> None:
-    assert int(salun.salient([torch.zeros(100)], share)[0].sum()) == count
+    assert int(salun.largest_entries([torch.zeros(100)], share)[0].sum()) == count
 
 
 def test_weight_decay_and_momentum_do_not_move_masked_weights() -> None:

@@ -68,7 +68,7 @@ def test_rewinding_takes_the_nearest_error_and_the_latest_of_equals(
 ) -> None:
     found = [(1, 1.0), (2, 1.0), (3, 0.5), (4, 0.0)]
     some = [StudentCheckpoint(epoch=one, forget=accuracy, validation=0) for one, accuracy in found]
-    assert scrub.nearest(some, reference).epoch == epoch
+    assert scrub.nearest_checkpoint(some, reference).epoch == epoch
 
 
 def test_rewinding_restores_an_epoch_exactly() -> None:

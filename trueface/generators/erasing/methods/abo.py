@@ -79,18 +79,18 @@ def all_but_one_loss(
     """Return the loss of a batch z_t; no gradient goes through the null score of its first term."""
     options = task.options
     with torch.no_grad():
-        target, null = teachers_part(teacher, noisy, t, task)
+        target, null = teacher_guidance(teacher, noisy, t, task)
     concept, own_null = predict_noise_pair(student, noisy, t, task.erase, None)
     loss = mean_square(options.gamma2 * (concept - own_null.detach()) - target)
     return loss + options.penalty * mean_square(own_null - null)
 
 
-def teachers_part(
+def teacher_guidance(
     teacher: Diffuser, noisy: Tensor, t: Tensor, task: ErasureTask
 ) -> tuple[Tensor, Tensor]:
     """Return the target of the student's guidance, and the teacher's null score."""
     options = task.options
-    if task.anchor is not None and options.is_whole_edit:
+    if task.anchor is not None and options.is_unmasked_edit:
         anchor, null = predict_noise_pair(teacher, noisy, t, task.anchor, None)
         return options.gamma1 * (anchor - null), null
     concept, null = predict_noise_pair(teacher, noisy, t, task.erase, None)
