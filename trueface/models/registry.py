@@ -178,7 +178,9 @@ class Library(Declared):
     # networks whose last layer is not linear, so that no detector is made of them
     without_last_layer: tuple[str, ...] = ()
     side_steps: Mapping[str, int] = field(default_factory=dict)  # as of a `ModelSpec`, by network
-    exact_sides: Mapping[str, int] = field(default_factory=dict)  # the only side in pixels, by network
+    exact_sides: Mapping[str, int] = field(
+        default_factory=dict
+    )  # the only side in pixels, by network
     clip_package: str = ""  # dotted, whose files declare networks of clips; "": none
     clip_frames: int | None = None  # fewest frames of a clip of these networks
     # the only number of frames, by network, where it differs
