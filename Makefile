@@ -96,8 +96,9 @@ shutdown: $(VENV)/.developing ## SIGTERM to everything, as at a reboot, 200 time
 night: $(VENV)/.developing ## the tests that `make test` leaves out; 300 jobs, killed and restarted five times
 	$(PYTEST) -m "night or hypothesis" --hypothesis-profile=night
 	LAUNCHER_TESTS_STARTS=anew $(PYTEST) -m "not night" tests/e2e tests/launcher tests/slurm
-	$(PIP) -e '.[diffusion,nudity]'
-	LAUNCHER_TESTS_EXTRAS=required $(PYTEST) tests/trueface/generators/diffusion tests/trueface/generators/erasing
+	$(PIP) -e '.[diffusion,landmarks,nudity]'
+	LAUNCHER_TESTS_EXTRAS=required $(PYTEST) tests/trueface/generators/diffusion tests/trueface/generators/erasing \
+	  tests/trueface/data/test_landmarks.py tests/trueface/cli/test_import_landmarks.py
 	$(BIN)/python -m tests.chaos.night
 
 nospawn: $(VENV)/.developing ## 1,000 jobs wait for a minute in which no process can be started

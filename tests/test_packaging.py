@@ -52,7 +52,7 @@ def distributions(modules: set[str]) -> set[str]:
 
 
 # may be absent: imported where they are used
-EXTRAS = ("diffusion", "faces", "heif", "metrics", "nudity", "plots", "timm", "video")
+EXTRAS = ("diffusion", "faces", "heif", "landmarks", "metrics", "nudity", "plots", "timm", "video")
 QUEUE_EXTRAS = (
     "search",
     "web",
@@ -67,7 +67,7 @@ QUEUE_EXTRAS = (
 )
 OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 # distributions whose package has another name
-PACKAGE_OF = {"dlib-bin": "dlib"}
+PACKAGE_OF = {"dlib-bin": "dlib", "opencv-python-headless": "cv2"}
 
 
 def test_queue_declares_all_packages_it_imports() -> None:

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 TREE = Path(__file__).parents[2]
 FILE = TREE / "constraints.txt"
 # no target that tests or shows something installs them, except `make night`, in the newest versions
-LEFT_OUT = "bench", "diffusion", "metrics", "nudity"
+LEFT_OUT = "bench", "diffusion", "landmarks", "metrics", "nudity"
 _HEADER = """\
 # What `make demo` and `make test` install, so that a clone is the same next year: `pip install -c constraints.txt`.
 # Versions are equal for Python 3.11, 3.12 and 3.13 (the extra docs wants 3.11.5); `make demo CONSTRAINTS=` goes without.

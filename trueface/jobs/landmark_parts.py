@@ -1,11 +1,12 @@
 """Which part of the laboratory changes or shows pixels, and is refused for networks of landmarks. No torch here."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launcher.api import Draft, UsageError, parse_data
+from launcher.api import Draft, UsageError, parse_data, parse_model
 from trueface.corruptions.registry import NONE
 from trueface.data.augmentations.registry import SPECS
 from trueface.data.folders import CALIBRATED_LANDMARKS
@@ -13,7 +14,8 @@ from trueface.data.index import part_files
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.clip_parts import TRAIN, settings_behind
 from trueface.jobs.rule import PlanCheck
-from trueface.models.registry import LANDMARKS, needs_pixels, reads_landmarks, spec_of
+from trueface.models.registry import needs_pixels, reads_landmarks
+from trueface.poisoning.poison_record import PATCH
 from trueface.runtime.errors import DataError
 from trueface.training.objectives.registry import choice, objectives, used_objective
 
@@ -46,6 +48,10 @@ def refuse_pixel_training(draft: Draft) -> Iterator[str]:
     settings, name = draft.settings, draft.settings["model"]
     if not reads_landmarks(name):
         return
+    with suppress(UsageError):
+        poison = parse_model(draft.model or "").last.poison
+        if poison is not None and poison.kind == PATCH:
+            yield f"{draft.model}: {needs_pixels(f'poison: {poison}', name)}"
     for setting in CHANGES:
         if settings[setting]:
             yield f"{draft.model}: {needs_pixels(f'{setting}: {settings[setting]:g}', name)}"
@@ -103,6 +109,7 @@ def check_landmark_model(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
     """Yield what a test or benchmark does to pixels, if its model reads landmarks."""
     settings = settings_behind(draft, makers)
     name = settings.get("model") or settings.get("architecture")
-    of_landmarks = isinstance(name, str) and spec_of(name).inputs == LANDMARKS
-    if of_landmarks and (part := pixel_part(draft.settings)):
+    if not isinstance(name, str) or not reads_landmarks(name):
+        return
+    if part := pixel_part(draft.settings):
         yield f"{draft.model}: {needs_pixels(part, name)}"

@@ -13,29 +13,14 @@ from trueface.data.face_alignment import DetectedFace, Geometry, crop, place_in_
 from trueface.data.folders import scan
 from trueface.data.landmark_calibration import calibrate
 from trueface.data.landmarks import HEADER, read_points, write_landmarks
+from trueface.data.made.moving_points import plain_face
 from trueface.runtime.errors import BadImageError
 
 Array = NDArray[np.float64]
 
 
-def face() -> Array:
-    """Return 68 points of a plain face in the order of iBUG 300-W, from -1 to 1."""
-    jaw = [(-np.cos(angle), np.sin(angle)) for angle in np.linspace(0, np.pi, 17)]
-    brows = [(x, -0.5) for x in (*np.linspace(-0.7, -0.2, 5), *np.linspace(0.2, 0.7, 5))]
-    nose = [(0, y) for y in np.linspace(-0.3, 0.1, 4)] + [
-        (x, 0.2) for x in np.linspace(-0.2, 0.2, 5)
-    ]
-    rings = [(-0.4, -0.3, 6, 0.1), (0.4, -0.3, 6, 0.1), (0.0, 0.5, 12, 0.3), (0.0, 0.5, 8, 0.2)]
-    parts = [
-        (x - radius * np.cos(angle), y - radius * np.sin(angle) / 3)
-        for x, y, count, radius in rings
-        for angle in np.linspace(0, 2 * np.pi, count, endpoint=False)
-    ]
-    return np.array([*jaw, *brows, *nose, *parts])
-
-
 def test_landmarks_are_found_by_the_names_of_frames(tmp_path: Path) -> None:
-    points = np.stack([face() * 0.9, face() * 0.8, face() * 0.7])
+    points = np.stack([plain_face() * 0.9, plain_face() * 0.8, plain_face() * 0.7])
     write_landmarks(tmp_path, ("000", "001", "002"), points, calibrated=True)
     read = read_points([str(tmp_path / "002.png"), str(tmp_path / "000.png")], calibrated=True)
     np.testing.assert_allclose(read, points[[2, 0]], atol=1e-6)
@@ -48,7 +33,7 @@ def test_landmarks_are_found_by_the_names_of_frames(tmp_path: Path) -> None:
 
 
 def _without_calibration(folder: Path) -> None:
-    write_landmarks(folder, ("000",), face()[None] * 100 + 200, calibrated=False)
+    write_landmarks(folder, ("000",), plain_face()[None] * 100 + 200, calibrated=False)
     (folder / "calibrated_landmarks.csv").unlink()
 
 
@@ -67,23 +52,23 @@ ROW = ",".join(["000", *["0.1"] * 136])
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "absent": (lambda folder: (folder / "calibrated_landmarks.csv").unlink(), "has no landmarks. Import the videos with trueface import --landmarks"),
     "without calibration": (_without_calibration, "without calibration a real video looks like a fake"),
-    "in pixels": (_write(face() * 100 + 200), "its points are pixels without calibration"),
+    "in pixels": (_write(plain_face() * 100 + 200), "its points are pixels without calibration"),
     "of 5 points": (_text("frame,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4\n"), "it has 5 points in place of 68"),
     "x and y apart": (_text("frame," + ",".join([*(f"x{n}" for n in range(68)), *(f"y{n}" for n in range(68))])), "another order. Its header"),
-    "in another order": (_write(face()[::-1].copy()), "another order than iBUG 300-W"),
-    "mirrored": (_write(face() * (-1, 1)), "another order than iBUG 300-W"),
-    "not a number": (_write(np.where(np.arange(68)[:, None] == 3, np.nan, face())), "point 3 in row 1 is not a finite number"),
+    "in another order": (_write(plain_face()[::-1].copy()), "another order than iBUG 300-W"),
+    "mirrored": (_write(plain_face() * (-1, 1)), "another order than iBUG 300-W"),
+    "not a number": (_write(np.where(np.arange(68)[:, None] == 3, np.nan, plain_face())), "point 3 in row 1 is not a finite number"),
     "a short line": (_text(f"{HEADER}\n000,1,2\n"), "line 2 has 2 numbers in place of 136"),
     "no number": (_text(f"{HEADER}\n{ROW.replace('0.1', 'a', 1)}\n"), "could not convert string"),
     "a frame twice": (_text(f"{HEADER}\n{ROW}\n{ROW}\n"), "two rows of the same frame"),
-    "another frame": (lambda folder: write_landmarks(folder, ("001",), face()[None], calibrated=True), "no row for 1 frames, such as 000"),
+    "another frame": (lambda folder: write_landmarks(folder, ("001",), plain_face()[None], calibrated=True), "no row for 1 frames, such as 000"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_faulty_landmarks_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     spoil, words = FAULTS[name]
-    write_landmarks(tmp_path, ("000",), face()[None], calibrated=True)
+    write_landmarks(tmp_path, ("000",), plain_face()[None], calibrated=True)
     spoil(tmp_path)
     with pytest.raises(BadImageError, match=words.replace("(", r"\(")):
         read_points([str(tmp_path / "000.png")], calibrated=True)
@@ -96,7 +81,7 @@ def _moving_frames() -> tuple[list[NDArray[np.uint8]], Array]:
     pattern = np.stack([wave * 2, wave + 60, 255 - wave], 2).astype(np.uint8)
     frames = [np.roll(pattern, (at // 2, at), (0, 1)) for at in range(8)]
     tremor = np.arange(8 * 68 * 2).reshape(8, 68, 2) * 7 % 5 - 2
-    base = np.rint(face() * 45 + (85, 75))
+    base = np.rint(plain_face() * 45 + (85, 75))
     moved = np.arange(8)[:, None, None] * np.array([1, 0.5])
     return frames, np.rint(base + moved) + tremor
 

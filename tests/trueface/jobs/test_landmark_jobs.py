@@ -8,17 +8,20 @@ import PIL.Image
 import pytest
 import torch
 
-from launcher.api import Job, Kind, Words
-from tests.trueface.data.test_landmarks import face
-from tests.trueface.jobs.build import a_draft, a_job, write_lists
+from launcher.api import Job, Kind, TaskFileError, Words
+from tests.trueface.jobs.build import a_draft, a_job, plan_text, write_lists
 from trueface.data.dataset_file import write_video_sources
 from trueface.data.landmarks import write_landmarks
+from trueface.data.made.moving_points import plain_face
 from trueface.evaluation.result_rows import by_video
 from trueface.jobs import previewing, testing, training
 from trueface.jobs.benchmark import benchmarking
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.kinds import TEST, TRAIN
+from trueface.jobs.published.adoption import adopt
+from trueface.jobs.published.kind import CHECKPOINT
 from trueface.models import checkpoint
+from trueface.models.detectors import build_detector
 from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
@@ -49,7 +52,7 @@ def write_set(root: Path) -> None:
             names = [f"{at:03}" for at in range(FRAMES)]
             sway = 0.05 * np.sin(np.arange(FRAMES) / rng.uniform(5, 9))[:, None, None]
             tremor = label * rng.normal(0, 0.2, (FRAMES, 68, 2))
-            points = face() * rng.uniform(0.7, 0.9, 2) + sway + tremor
+            points = plain_face() * rng.uniform(0.7, 0.9, 2) + sway + tremor
             write_landmarks(folder, names, points, calibrated=True)
             for name in names:
                 picture.save(folder / f"{name}.png")
@@ -137,6 +140,33 @@ def test_preview_shows_the_points_of_clips(lab: Path) -> None:
     assert result["shown"] == 8
 
 
+PUBLISHED = """
+name: study
+defaults: {data_root: data, split_path: splits, clips: {frames: 30}, num_threads: 0}
+checkpoint:
+  - {model: null, data: "published:lrnet", architecture: lrnet, weights: {points: p.pth, differences: d.pth}}
+test: [{model: "published:lrnet", data: "real:pre"}]
+"""
+
+
+def test_published_pair_of_files_is_planned_adopted_and_scored(lab: Path) -> None:
+    jobs = {job.kind: job for job in plan_text(PUBLISHED, (CHECKPOINT, TEST)).jobs}
+    weights = jobs["checkpoint"].settings["weights"]
+    assert weights == "points=p.pth,differences=d.pth"
+    assert weights in jobs["checkpoint"].argv
+    network = build_detector("lrnet", weights="none", seed=5).network
+    for name, file in (("points", "p.pth"), ("differences", "d.pth")):
+        torch.save(network.get_submodule(name).state_dict(), lab / file)
+    model = "published:lrnet"
+    adopt(a_job(lab, "checkpoint", model, data=model, settings={"architecture": "lrnet", "weights": weights}))  # fmt: skip
+    job = a_job(lab, "test", model, data=DATA, images=DATA, settings=PLACES, words=WORDS)
+    assert testing.test(job)["n"] == 16
+    state = checkpoint.load(paths.checkpoint(job.model_folder(model))).state
+    assert all(torch.equal(state[name], each) for name, each in network.state_dict().items())
+    with pytest.raises(TaskFileError, match="corrupt: blur1 needs a network of pixels"):
+        plan_text(PUBLISHED.replace('data: "real:pre"', 'data: "real:pre", corrupt: blur1'), (CHECKPOINT, TEST))  # fmt: skip
+
+
 def refusals(kind: Kind, folder: Path, **settings: Any) -> str:
     kind = kind.with_words(WORDS)
     draft = a_draft(kind, folder, settings, model=DATA, data=DATA, images=DATA)
@@ -151,6 +181,7 @@ def refusals(kind: Kind, folder: Path, **settings: Any) -> str:
         (TRAIN, {"clips": None}, "needs clips of 30 frames, not single images"),
         (TRAIN, {"jpeg_prob": 0.5}, "jpeg_prob: 0.5 needs a network of pixels, but model lrnet reads"),
         (TRAIN, {"flip_prob": 1.0}, "flip_prob: 1 needs a network of pixels"),
+        (TRAIN, {"blur_prob": 0.1, "resize_prob": 0.1}, "blur_prob: 0.1 needs a network of pixels"),
         (TRAIN, {"freeze": True}, "needs a network that ends in one linear layer"),
         (TRAIN, {"model": "slim18"}, "objective: lrnet needs the parts of model lrnet"),
         (TEST, {"corrupt": "jpeg50"}, "corrupt: jpeg50 needs a network of pixels, but model lrnet"),

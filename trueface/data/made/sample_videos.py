@@ -4,6 +4,9 @@
 `<root>/PreSocial/Fake/shuffled/000/000.png`    All frames of the real video of this name, in one random order.
 `<root>/PreSocial/Fake/marked/000/000.png`      The real video of this name, with a pattern in each frame.
 
+Each video has calibrated landmarks of a face that moves smoothly. They are made, not found in the frames. Those of
+`shuffled` have the order of its frames.
+
 A detector of single images cannot tell `shuffled` from `drawn`: their files are equal. A detector of clips can. A
 video and its fakes are in one list. The same seed gives the same files, with any number of processes.
 """
@@ -20,6 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from trueface.data.dataset_file import write_dataset_file, write_video_sources
+from trueface.data.landmarks import write_landmarks
+from trueface.data.made.moving_points import move_points
 from trueface.data.splits.split_files import write_splits
 from trueface.runtime import paths
 from trueface.runtime.artifact import Artifact
@@ -28,7 +33,7 @@ from trueface.runtime.process_pool import process_in_chunks
 from trueface.runtime.rng import numpy_rng
 
 SCHEMA = 1
-RECIPE = 1  # to be raised whenever the same spec would give other frames
+RECIPE = 2  # to be raised whenever the same spec would give other frames
 REAL, SHUFFLED, MARKED = "drawn", "shuffled", "marked"  # sources
 FAKES = (SHUFFLED, MARKED)
 WORDS: Mapping[str, str] = {
@@ -158,6 +163,8 @@ def _make_chunk(root: Path, spec: VideoSpec, works: Sequence[_Work]) -> None:
     for work in works:
         frames = draw_video(work.video, spec)
         order = numpy_rng(f"sample/video/{work.video}/order", spec.seed).permutation(spec.frames)
+        points = move_points(numpy_rng(f"sample/video/{work.video}/points", spec.seed), spec.frames)
+        names = [f"{number:03d}" for number in range(spec.frames)]
         shown = {
             REAL: frames,
             SHUFFLED: [frames[place] for place in order],
@@ -165,8 +172,10 @@ def _make_chunk(root: Path, spec: VideoSpec, works: Sequence[_Work]) -> None:
         }
         for source, folder in work.folders.items():
             (root / folder).mkdir(parents=True)
-            for number, pixels in enumerate(shown[source]):
-                path = root / folder / f"{number:03d}.png"
+            rows = points[order] if source == SHUFFLED else points
+            write_landmarks(root / folder, names, rows, calibrated=True)
+            for name, pixels in zip(names, shown[source], strict=True):
+                path = root / folder / f"{name}.png"
                 Image.fromarray(pixels).save(path, "PNG", compress_level=PNG_LEVEL)
 
 
