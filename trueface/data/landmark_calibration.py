@@ -21,7 +21,7 @@ SCALE = 1.2  # side of the face, in parts of the box of its points
 STILL = 1.42  # pixels by which the center of a face moves at least; smaller motions are jitter
 FAR = 2  # pixels between a point and its way forward and back, above which the flow is not used
 VARIANCE = 0.3  # growth of the prediction's variance per frame
-WINDOW, LEVELS, STEPS, PRECISION = (15, 15), 3, 10, 0.03  # of the optical flow
+WINDOW, LEVELS, STEPS, PRECISION = (15, 15), 3, 10, 0.03  # settings of the optical flow
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Positions = NDArray[np.int64]  # (68, 2) whole pixels

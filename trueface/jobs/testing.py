@@ -146,7 +146,7 @@ class ScoringModel:
     def feed(
         self, images: Sequence[Image], settings: TestSettings, triggered_rows: Collection[int] = ()
     ) -> ImageLoader:
-        """Return a loader of what the model reads of some images: pixels or landmarks.
+        """Return a loader of the pixels or landmarks of some images, whichever the model reads.
 
         Args:
             images: to score.

@@ -75,7 +75,7 @@ class ModelSpec(Declared):
     usual_side: int | None = (
         None  # side of its authors' images, in pixels; another one is warned of
     )
-    # what it gets of a clip: pixels, or the landmarks that are stored with the frames, (B, T, 68, 2)
+    # its input: pixels, or the landmarks of clips that are stored with the frames, (B, T, 68, 2)
     inputs: Literal["pixels", "landmarks"] = "pixels"
     # names of the parts that its authors publish in a file each; (): one file has all
     files: tuple[str, ...] = ()

@@ -54,9 +54,9 @@ class LandmarkRecord:
 class PointFrame(NamedTuple):
     """A frame of a video whose landmarks are searched."""
 
-    name: str  # of its file, without suffix
+    name: str  # its file, without suffix
     picture: str  # the whole frame, if the video is a folder of pictures
-    # of its aligned crop; None: the frame is stored as it is
+    # face and geometry of its aligned crop; None: the frame is stored as it is
     crop: tuple[DetectedFace, Geometry] | None = None
 
 
@@ -68,7 +68,7 @@ class PointVideo(NamedTuple):
     file: str = (
         ""  # a video file, whose frames have the numbers in their names; "": a folder of pictures
     )
-    chosen: ChosenFrames | None = None  # of the video file
+    chosen: ChosenFrames | None = None  # the frames that are read from the video file
 
     def runs(self) -> list[list[PointFrame]]:
         """Return the runs of consecutive frames.

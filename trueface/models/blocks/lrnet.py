@@ -15,7 +15,7 @@ from trueface.data.landmarks import POINTS
 from trueface.runtime.errors import WeightsError
 
 NUMBERS = 2 * POINTS  # x and y of each point
-UNITS = 32  # of the recurrent layer, in each direction
+UNITS = 32  # units of the recurrent layer, in each direction
 HIDDEN = 64  # units of the layer before the last one
 POINT_DROPOUT, DROPOUT = 0.1, 0.5
 # SHA-256 of the published files of both networks, by folder of the published program
