@@ -1,7 +1,8 @@
 """Detectors give the margins of their authors' code, for a state and images that follow from formulas.
 
 The authors' code is not part of the project. It was run once on the same state and images, on a CPU. The
-sides are small, but the padding of EfficientNet for its nominal side differs from that for the images.
+sides are small, but the padding of EfficientNet for its nominal side differs from that for the images. Authors of
+networks of clips fix the side, so that `make test` compares one clip, and `make night` the others.
 """
 
 from hashlib import sha256
@@ -31,8 +32,9 @@ class Authors(NamedTuple):
     gain: float  # deviation of the weights of a layer, times the root of its inputs
     last: dict[str, float]  # factor of the tensors of the last layers, by name
     rows: int  # rows of the last layer; with two, a margin is their difference
-    digest: str  # SHA-256 of the images
+    digest: str  # SHA-256 of the images, or of the first clip
     margins: tuple[float, ...]
+    frames: int | None = None  # frames of a clip; None: margins are those of images
 
 
 AUTHORS = {
@@ -116,7 +118,17 @@ AUTHORS = {
         digest="15105b955f2f4c4e0f4007f82253ac4134c6f783138f3d2f03f9a45f0997a42e",
         margins=(-0.685828, 0.324743, 2.067018, 0.7362275, -0.1574742, -0.2470812),
     ),
+    "lipforensics": Authors(
+        side=88,
+        gain=1.0,
+        last={},
+        rows=1,
+        digest="f8b526c5aeb3018ba5d519a07091eab6fd454bb7c145343cdb2e9ccb0520655d",
+        margins=(10.33371, 10.03221, 18.09124),
+        frames=25,
+    ),
 }
+OF_CLIPS = [name for name, authors in AUTHORS.items() if authors.frames is not None]
 
 
 def _numbers() -> Tensor:
@@ -182,18 +194,45 @@ def images_of(count: int, side: int) -> Tensor:
     return ((3 * wave + 4 * grain) // 4).clamp(max=255).to(torch.uint8)
 
 
-@pytest.mark.parametrize("name", AUTHORS)
-def test_a_detector_gives_the_margins_of_its_authors_code(name: str) -> None:
+def clips_of(count: int, frames: int, side: int) -> Tensor:
+    """Return uint8 clips (count, 1, frames, 3, side, side): a window that moves over each image."""
+    images = images_of(count, side + frames)
+    windows = [images[:, :, at : at + side, at : at + side] for at in range(frames)]
+    return torch.stack(windows, 1)[:, None]
+
+
+def check_margins(name: str, pixels: Tensor, chosen: slice) -> None:
+    """Compare some of a detector's margins with those of its authors' code."""
     authors = AUTHORS[name]
-    images = images_of(len(authors.margins), authors.side)
-    assert sha256(images.numpy().tobytes()).hexdigest() == authors.digest
     with no_draws():
         network = load_model_maker(name)()
     network.load_state_dict(state_of(network.state_dict(), authors))
+    model = Detector(spec_of(name), network).eval()
     with torch.no_grad():
-        margins = Detector(spec_of(name), network).eval()(images)[:, 0]
-    expected = torch.tensor(authors.margins)
-    torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
+        margins = model(pixels[chosen])[:, 0]
+    every = torch.tensor(authors.margins)
+    tolerance = TOLERANCE * float(every.std())
+    torch.testing.assert_close(margins, every[chosen], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_a_detector_gives_the_margins_of_its_authors_code(name: str) -> None:
+    authors = AUTHORS[name]
+    if authors.frames is None:
+        pixels = images_of(len(authors.margins), authors.side)
+    else:
+        pixels = clips_of(1, authors.frames, authors.side)
+    assert sha256(pixels.numpy().tobytes()).hexdigest() == authors.digest
+    check_margins(name, pixels, slice(len(pixels)))
+
+
+@pytest.mark.night
+@pytest.mark.parametrize("name", OF_CLIPS)
+def test_a_detector_gives_the_margins_of_further_clips(name: str) -> None:
+    authors = AUTHORS[name]
+    assert authors.frames is not None
+    pixels = clips_of(len(authors.margins), authors.frames, authors.side)
+    check_margins(name, pixels, slice(1, None))
 
 
 LRNET_MARGINS = (-4.078162, 1.330386, -14.6156, 2.08391, 10.85095, -0.002925173)
