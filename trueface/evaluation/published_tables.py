@@ -29,6 +29,15 @@ class PublishedTable(NamedTuple):
     rows: tuple[PublishedRow, ...]
 
 
+class SelectedDetector(NamedTuple):
+    """A detector that SoK selected for its own tests."""
+
+    detector: str  # as in its table
+    networks: tuple[str, ...]  # networks here, any of which is this detector
+    remark: str
+    published: PublishedRow | None  # None: the table has no number
+
+
 _SOURCES = (
     (
         "deepfakebench",
@@ -73,6 +82,23 @@ def published_tables() -> tuple[PublishedTable, ...]:
         )
         for name, title, citation, note in _SOURCES
         for rows in (_read(name),)
+    )
+
+
+@cache
+def selected_detectors() -> tuple[SelectedDetector, ...]:
+    """Return the sixteen detectors of SoK that were selected."""
+    (table,) = (each for each in published_tables() if each.name == "sok")
+    figures = {row.detector: row for row in table.rows}
+    text = (PUBLISHED / "selected.csv").read_text(encoding="utf-8")
+    return tuple(
+        SelectedDetector(
+            detector=row["detector"],
+            networks=tuple(row["networks"].split()),
+            remark=row["remark"],
+            published=figures.get(row["detector"]),
+        )
+        for row in csv.DictReader(text.splitlines())
     )
 
 

@@ -289,6 +289,11 @@ def spec_of(name: str) -> ModelSpec:
     raise _unknown_name(name, f"{first}/NETWORK" if alone and not rest else None)
 
 
+def is_network(name: str) -> bool:
+    """Return whether a network is registered, or a library has networks of such names."""
+    return name in SPECS or name.partition("/")[0] in LIBRARIES
+
+
 def may_draw(name: str) -> bool:
     """Return whether equal images may have different features in training. It is not known of other packages' networks.
 

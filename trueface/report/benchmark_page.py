@@ -22,7 +22,12 @@ from trueface.evaluation.curves import Labels
 from trueface.evaluation.estimate import Estimate, Interval
 from trueface.evaluation.estimates import rate
 from trueface.evaluation.over_seeds import NO_VALUE
-from trueface.evaluation.published_tables import published_tables
+from trueface.evaluation.published_tables import (
+    SelectedDetector,
+    published_tables,
+    selected_detectors,
+)
+from trueface.models.registry import is_network
 from trueface.report.figures import (
     Axis,
     DrawnShape,
@@ -41,7 +46,15 @@ from trueface.report.method_plane import TimedMethod, quality_by_time
 from trueface.report.outcome import join_names
 from trueface.report.page import Page, render_template
 from trueface.report.svg import allow_line_breaks, render_framed, side_by_side
-from trueface.report.tables import SIGN, heat_cell, heat_scale, render_published, study_table, table
+from trueface.report.tables import (
+    SIGN,
+    heat_cell,
+    heat_scale,
+    render_published,
+    study_table,
+    table,
+    table_row,
+)
 
 TITLES = {
     AREA: "AUC",
@@ -363,6 +376,40 @@ def attacks(board: Leaderboard) -> str:
     )
 
 
+def selected(board: Leaderboard) -> str:
+    """Return a row for each detector that SoK selected: its mean AUC here, its published figure, or why one is missing."""
+    head = ("detector", "model", "tier", "mean AUC here", "published", "measure", "remark")
+    return table(
+        head,
+        (_selected_row(each, board) for each in selected_detectors()),
+        words=("model", "tier", "measure", "remark"),
+        text_above="The sixteen detectors that SoK selected. The AUC here is that of the first model of the leaderboard "
+        "with this network, in the tier in which it is worst. Published figures are of FaceForensics++, other data.",
+    )
+
+
+def _selected_row(chosen: SelectedDetector, board: Leaderboard) -> str:
+    lines = (each for each in board.lines if each.architecture in chosen.networks and each.columns)
+    entry, figure = next(lines, None), chosen.published
+    here, tier, name, remarks = NO_VALUE, NO_VALUE, NO_VALUE, [chosen.remark]
+    if entry is not None:
+        worst = min(entry.columns, key=lambda each: entry.columns[each].mean.value)
+        mean, tier, name = entry.columns[worst].mean, str(worst), board.names[entry.model]
+        ends = "" if mean.interval is None else f"<small>{mean.interval.text('.3f')}</small>"
+        here = f"{mean.value:.3f}{ends}"
+    elif chosen.networks:
+        known = [each for each in chosen.networks if is_network(each)]
+        reason = f"no model {' or '.join(known)} with an AUC in this run" if known else "no network"
+        remarks.insert(0, reason)
+    value, measure = (NO_VALUE,) * 2 if figure is None else (f"{figure.value:.3f}", figure.metric)
+    cells = (
+        f'<td class="left">{allow_line_breaks(name)}</td><td class="left">{tier}</td><td>{here}</td>',
+        f'<td>{value}</td><td class="left">{measure}</td>',
+        f'<td class="left words">{escape("; ".join(filter(None, remarks)))}</td>',
+    )
+    return table_row(escape(chosen.detector), cells)
+
+
 def notes(title: str, texts: Iterable[str]) -> str:
     """Return a list of remarks below a title, or nothing if there are none."""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
@@ -412,6 +459,7 @@ def benchmark_page(board: Leaderboard) -> Page:
         "ranks": side_by_side(places),
         "differences": _differences(board),
         "unranked": notes("Not ranked", board.missing_ranks),
+        "selected": selected(board),
         "published": "".join(render_published(each, 3) for each in published_tables()),
         "not_run": notes("Not run", run.not_run(board.names)),
         "problems": notes("Left out", run.problems),

@@ -21,6 +21,7 @@ from trueface.evaluation.intervals.resampling import resamples
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.predictions.predictions import Predictions
 from trueface.report.benchmark_page import ranks as ranks_of_models
+from trueface.report.benchmark_page import selected
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
@@ -238,3 +239,23 @@ def test_seeds_without_a_result_are_counted() -> None:
     assert missing == {"good": (3, {"failed": 1}), "fair": (3, {}), "poor": (3, {})}
     assert "3 of 4, 1 failed" in text(board)
     assert document(board)["models"][0]["missing"] == {"failed": 1}
+
+
+def test_page_has_a_row_of_each_selected_detector_measured_or_published() -> None:
+    run = make_run(SEEDS)
+    results = tuple(
+        replace(each, index=replace(each.index, architecture="capsule")) for each in run.results
+    )
+    board = leaderboard(replace(run, results=results))
+    page = re.sub(r"<wbr>", "", str(selected(board)))
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in page.split("<tr>")[2:]]
+    assert len(rows) == 16
+    best = board.lines[0]
+    mean = min(column.mean.value for column in best.columns.values())
+    assert rows[0][:2] == ["Cap.Forensics", board.names[best.model]]
+    assert rows[0][3].startswith(f"{mean:.3f}<small>")
+    assert rows[0][4:] == ["0.966", "auc", ""]
+    assert rows[2][1:] == [
+        "–", "–", "–", "0.997", "auc",
+        "no model mcx or mcx_hsv or mcx_ycbcr or mcx_hsv_ycbcr with an AUC in this run",
+    ]  # fmt: skip

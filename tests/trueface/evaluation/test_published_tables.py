@@ -1,6 +1,10 @@
 import pytest
 
-from trueface.evaluation.published_tables import PublishedTable, published_tables
+from trueface.evaluation.published_tables import (
+    PublishedTable,
+    published_tables,
+    selected_detectors,
+)
 
 
 @pytest.mark.parametrize("table", published_tables(), ids=lambda table: table.name)
@@ -50,3 +54,11 @@ def test_the_means_of_quality_agnostic_detectors_are_those_of_their_rows() -> No
         if row.detector == f"ResNet-50, {each}" and row.metric == "auc"
     ]
     assert steps == sorted(steps)
+
+
+def test_sixteen_detectors_were_selected_and_all_but_one_have_a_published_figure() -> None:
+    selected = selected_detectors()
+    assert len({each.detector for each in selected}) == 16
+    assert [each.detector for each in selected if each.published is None] == ["FTCN"]
+    assert [each.detector for each in selected if not each.networks] == ["ADD"]
+    assert all(each.remark for each in selected if each.detector in {"FTCN", "ADD"})
