@@ -25,7 +25,9 @@ from trueface.training.history import Epoch
 
 CHANCE_FLIP_RATE = 0.4  # fraction of wrong labels from which on chance performance is expected
 EMPTY_JSON: Mapping[str, Json] = {}
-UNTESTED = "the model was not tested. Test it on both classes."
+UNTESTED = (
+    "the model has no test without conditions such as corrupt or clips. Test it on both classes."
+)
 
 Evidence = dict[str, int | float | str]  # values that support a finding, by name
 

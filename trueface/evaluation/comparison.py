@@ -28,13 +28,14 @@ from trueface.evaluation.measurement import (
     measure_json,
     sources_json,
 )
-from trueface.evaluation.result_rows import by_video
+from trueface.evaluation.result_rows import CLIPS, by_video
 from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
 from trueface.predictions.predictions import Predictions, merge
 from trueface.predictions.tables import OLD_SUFFIXES, SUFFIXES, load
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
+from trueface.runtime.ids import condition_of_test
 from trueface.runtime.launch_mode import read_launch_mode
 
 FOLDER = "scores"  # below a model's folder, as in `paths.scores`
@@ -127,6 +128,10 @@ def score_files(path: Path) -> tuple[Path, ...]:
         return files
     models = [folder for folder in sorted(path.iterdir()) if _list_score_files(folder)]
     if not models:
+        if under := next((path / paths.CONDITIONS).glob("[!.]*.csv"), None):
+            raise DataError(
+                f"{path} contains only scores of tests under conditions. Name one of their files, such as {under}."
+            )
         raise DataError(f"no scores in {path}. Test a model with --save_scores first.")
     if len(models) > 1:
         raise DataError(
@@ -140,7 +145,7 @@ def _list_score_files(folder: Path) -> tuple[Path, ...]:
     """Return the score files of a model's folder; of ours and old ones, ours."""
     within = folder if folder.name == FOLDER else folder / FOLDER
     if not within.is_dir():
-        return ()
+        return _list_files_of_clips(folder)
     files = sorted(
         file
         for file in within.iterdir()
@@ -148,6 +153,19 @@ def _list_score_files(folder: Path) -> tuple[Path, ...]:
     )
     ours = [file for file in files if file.suffix.lower() not in OLD_SUFFIXES]
     return tuple(ours or files)
+
+
+def _list_files_of_clips(folder: Path) -> tuple[Path, ...]:
+    """Return the score files of a model that was tested on clips of one kind alone; () of others."""
+    files = sorted((folder / paths.CONDITIONS).glob(f"[!.]*{BETWEEN}*.csv"))
+    conditions = [condition_of_test(file.stem.rpartition(BETWEEN)[2]) for file in files]
+    plain = [
+        (condition, file)
+        for condition, file in zip(conditions, files, strict=True)
+        if condition.startswith(f"{CLIPS}=") and "," not in condition
+    ]
+    several = len({condition for condition, _ in plain}) > 1
+    return () if several else tuple(file for _, file in plain)
 
 
 def _launch_mode(files: Sequence[Path]) -> str | None:
@@ -199,7 +217,7 @@ def _place(places: Sequence[Path]) -> tuple[str, str]:
     files = [file for path in places for file in score_files(path)]
     # no link is followed: a linked run is known by the name of the link
     folders = {Path(os.path.abspath(file)).parent for file in files}  # noqa: PTH100
-    if len(folders) != 1 or (folder := folders.pop()).name != FOLDER:
+    if len(folders) != 1 or (folder := folders.pop()).name not in {FOLDER, paths.CONDITIONS}:
         return "", ""
     return folder.parent.parent.name, paths.model_id(folder.parent)
 

@@ -114,6 +114,10 @@ TABLE: tuple[ClipPart, ...] = (
         part="attributes", kinds=(TRAIN, TEST), takes=True, why="the row of the first frame",
     ),
     ClipPart(
+        part="trueface fairness", kinds=(), takes=True,
+        why="counts videos: the mean probability of the clips, and the group of the first frame",
+    ),
+    ClipPart(
         part="solver: ridge", kinds=(TRAIN,), chosen=_ridge,
         why="it fits features of single images",
     ),
@@ -147,6 +151,9 @@ TABLE: tuple[ClipPart, ...] = (
     ),
     ClipPart(
         part="generators, erasing, purification", kinds=(), why="they work on single images",
+    ),
+    ClipPart(
+        part="trueface audit, trueface qualities", kinds=(), why="they read tests of single images",
     ),
     ClipPart(
         part="predict, heat maps", kinds=(),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trueface.evaluation.comparison import ComparisonInput, compare
+from trueface.evaluation.comparison import ComparisonInput, compare, score_files
 from trueface.evaluation.estimate import Over
 from trueface.evaluation.fairness import fairness_rows, find_validation_threshold
 from trueface.evaluation.result_rows import by_video, common_videos, video_report
@@ -17,6 +17,7 @@ from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
 from trueface.report.fairness_page import fairness_page
 from trueface.runtime import paths
+from trueface.runtime.errors import DataError
 from trueface.runtime.ids import model_folder_name
 
 
@@ -72,6 +73,17 @@ def test_rows_of_a_table_are_of_the_videos_that_all_models_scored(tmp_path: Path
     assert report.videos == 3
     assert report.auc is not None
     assert report.auc.value == 1  # without W/1, which another model did not score
+
+
+def test_folder_of_a_model_of_clips_has_the_scores_of_its_clips(tmp_path: Path) -> None:
+    clips, other = (f"d:pre@clips=frames-{frames}-stride-1-per_video-0" for frames in (4, 8))
+    folder = tmp_path / "runs/study" / model_folder_name("a")
+    for test in (clips, f"{clips},corrupt=jpeg50"):
+        write_scores(folder.parent, "a", test, {"V/0": [-1.0], "W/0": [3.0]})
+    assert score_files(folder) == (paths.scores(folder, "a", clips),)
+    write_scores(folder.parent, "a", other, {"V/0": [-1.0], "W/0": [3.0]})
+    with pytest.raises(DataError, match=r"only scores of tests under conditions\. Name one"):
+        score_files(folder)
 
 
 def test_videos_of_the_same_frames_in_another_order_have_equal_scores() -> None:
