@@ -21,7 +21,7 @@ from trueface.data.imports.registry import (
     register_layout,
 )
 from trueface.data.splits.split_files import LISTS
-from trueface.data.tables import LABEL_WORDS, TableLine, parse_rows, read_csv
+from trueface.data.tables import LABEL_WORDS, TableLine, open_table, parse_rows, read_csv
 from trueface.runtime.errors import DataError
 
 # columns by their names in small letters; the first of each is the documented one
@@ -56,12 +56,19 @@ class CsvTable:
     """A row is an image; a relative path starts at the table's folder."""
 
     def fits(self, folder: Path) -> bool:
-        """Return whether the file, or the only .csv file of the folder, has path and label."""
+        """Return whether the file, or the only .csv file of the folder, has path and label.
+
+        Raises:
+            DataError: the file cannot be read, or is not text in UTF-8.
+        """
         path = _table(folder)
         if path is None:
             return False
+        if path == folder:  # named by the user, who wants to know what is wrong with it
+            with open_table(path) as file:
+                return _has_columns(file)
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return any(not _missing_columns(_columns(header)) for header in _headers(file).values())
+            return _has_columns(file)
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield the image of each row.
@@ -84,6 +91,8 @@ class CsvTable:
             return image
 
         images = parse_rows(path, ((row.line, row) for row in _rows(path)), parse)
+        if not images:
+            raise DataError(f"{path} has a header but no rows")
         if sourceless:
             log.warning(
                 "%s: In %d rows the source is nan, NA, None or null. Their source is %s.",
@@ -104,6 +113,10 @@ def _headers(file: TextIO) -> dict[str, list[str]]:
     """Return the header of a table by each separator that it may have."""
     line = file.readline(1 << 16)
     return {each: next(csv.reader([line], delimiter=each), []) for each in SEPARATORS}
+
+
+def _has_columns(file: TextIO) -> bool:
+    return any(not _missing_columns(_columns(header)) for header in _headers(file).values())
 
 
 def _separator(file: TextIO) -> str:

@@ -26,8 +26,9 @@ from trueface.data.group_names import unify_names
 from trueface.data.image_keys import match_lists, method_of
 from trueface.data.index import Image
 from trueface.data.splits.split_files import NAMES
-from trueface.data.tables import parse_rows, read_csv
+from trueface.data.tables import open_table, parse_rows, read_csv
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import Json
 from trueface.runtime.rng import python_rng, seeded_python_rng
 
 TABLES = frozenset({".csv", ".json"})
@@ -156,10 +157,11 @@ def _refuse_other_case(path: Path, rows: Collection[str], keys: Collection[str])
 
 def _json_rows(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_table(path) as text:
+            content = json.load(text, object_pairs_hook=_unite)
         if not isinstance(content, dict):
             raise ValueError("expected an object with a group for each key")  # noqa: TRY004, TRY301  # of the file, not of our code
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise DataError(f"cannot read {path}: {error}") from error
     content = {key: group for key, group in content.items() if group is not None}
     bad = [key for key, group in content.items() if not isinstance(group, str | int)]
@@ -168,6 +170,15 @@ def _json_rows(path: Path) -> dict[str, str]:
             f"cannot read {path}: the group of {bad[0]} is not a string or a whole number"
         )
     return {key: str(group) for key, group in content.items()}
+
+
+def _unite(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return an object of JSON, whose keys may not have two values."""
+    united = dict(pairs)
+    for key, group in pairs:
+        if group != united[key]:
+            raise ValueError(f"{key} has a second group, {united[key]}")
+    return united
 
 
 def _csv_rows(path: Path) -> dict[str, str]:

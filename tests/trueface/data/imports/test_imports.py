@@ -681,6 +681,16 @@ def test_table_in_another_encoding_is_refused_with_the_command_that_converts(fil
         DataError, match=r"t\.csv is not UTF-8: .* iconv -f cp1252 -t utf-8 .*t\.csv"
     ):
         import_table(top / "t.csv")
+    (top / "t.csv").write_bytes("path,label\na.png,1\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"t\.csv is UTF-16, not UTF-8\. "):
+        registry.resolve_layout("csv", top / "t.csv")
+
+
+def test_table_without_rows_is_refused(files: Files) -> None:
+    top = files(["a.png"])
+    (top / "t.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"t\.csv has a header but no rows"):
+        import_table(top / "t.csv")
 
 
 def test_hidden_files_next_to_table_are_ignored(files: Files) -> None:
