@@ -114,7 +114,7 @@ _LATE = {
             "WarnsOfJobs",
             "setting",
         ),
-        "launcher.experiments.kind_interface",  # it imports pydantic
+        "launcher.experiments.kind_interface",  # the module imports pydantic
     ),
     "CancelledError": "concurrent.futures",
     "CoreShare": "launcher.queue.gpu.core_shares",

@@ -97,7 +97,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         for method in self.methods:
-            if _WORD.fullmatch(method) is None:  # it becomes part of a folder's name
+            if _WORD.fullmatch(method) is None:  # the method becomes part of a folder's name
                 raise ValueError(f"{method!r} is not a valid method name in an ID")
 
     def __str__(self) -> str:
@@ -159,7 +159,7 @@ def parse_model(text: str) -> ModelId:
     _refuse_space(text)
     try:
         return ModelId(tuple(map(_stage, text.split("#"))))
-    except IdError as error:  # its offset is relative to the stage, not to the whole ID
+    except IdError as error:  # the error's offset is relative to the stage, not to the whole ID
         start = next(start for start, piece in _pieces(text, "#") if piece == error.text)
         raise IdError(text, start + error.offset, error.length, error.message) from None
 

@@ -75,7 +75,7 @@ class Draft:
     name: str | None = None  # name of a plain job, if given
     further_models: tuple[str, ...] = ()  # models that share the selection of a poison with `model`
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
-    words: Words = field(default_factory=Words)  # user-defined words of its data
+    words: Words = field(default_factory=Words)  # user-defined words of the model's data
     device: str = "auto"  # requested in the task file: "auto", "cpu", "cuda" or "cuda:N"
     gpus: int = 1  # requested number
     # IDs of all models that the plan makes or tests
@@ -121,4 +121,4 @@ class Input(NamedTuple):
 
     path: Path
     what: str  # for messages: "the training split"
-    remedy: str = ""  # for messages: how to create it, if known
+    remedy: str = ""  # for messages: how to create the file, if known

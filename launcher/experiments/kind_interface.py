@@ -404,7 +404,7 @@ class SharedPart(NamedTuple):
     part: Hashable
     passes: int  # made by at least two jobs
     draft: Draft  # draft of the first of these jobs
-    makers: Sequence[Draft]  # drafts that make its model, as passed to `Kind.refusals`
+    makers: Sequence[Draft]  # drafts that make the part's model, as passed to `Kind.refusals`
 
 
 class Volume(NamedTuple):
@@ -417,10 +417,10 @@ class Volume(NamedTuple):
 class SharedJob(NamedTuple):
     """A job that computes shared parts once."""
 
-    name: str  # follows its kind; the plan adds a number if the name is used
-    settings: Mapping[str, Any]  # validated by the settings of its kind when the plan is made
+    name: str  # follows the job's kind; the plan adds a number if the name is used
+    settings: Mapping[str, Any]  # settings, validated by the job's kind when the plan is made
     volumes: Sequence[Volume]  # sizes of the parts, in their order
-    base: str | None = None  # ID of the model that it reads
+    base: str | None = None  # ID of the model that the job reads
     data: str | None = None  # data ID as written
     images: str | None = None  # data ID with real data added
 

@@ -27,7 +27,7 @@ _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 class CommandSettings(Settings):
     """The settings that repeat a command: its arguments, folder, variables and files."""
 
-    neutral = frozenset({PARAMS, TEMPLATE})  # not written by users: a matrix sets them
+    neutral = frozenset({PARAMS, TEMPLATE})  # users do not write these settings: a matrix sets them
     argv: tuple[str, ...] = Field(min_length=1, description="Program and its arguments")
     cwd: str = setting(
         "",
@@ -140,7 +140,7 @@ def find_kinds(names: Sequence[str] | None = None) -> InstalledKinds:
             )
             continue
         offered[point.name] = (
-            point  # its package is named only in an error, because that reads metadata
+            point  # only an error names the package, because finding the name reads metadata
         )
         try:
             kinds[point.name] = _load(point)

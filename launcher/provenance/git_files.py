@@ -15,8 +15,8 @@ class Repository(NamedTuple):
     """A repository around a working tree."""
 
     top: str  # the folder of the working tree
-    folder: str  # its own git folder
-    common: str  # the git folder that its worktrees share
+    folder: str  # the repository's own git folder
+    common: str  # the git folder that the repository's worktrees share
 
 
 def find_repository(folder: str) -> Repository | None:

@@ -32,7 +32,7 @@ _MAPPING = "MAPPING"  # in a finder that setuptools writes: package → folder
 class ImportedName(NamedTuple):
     """An import statement of a module."""
 
-    level: int  # dots at its beginning
+    level: int  # dots at the name's beginning
     module: str
     names: tuple[str, ...] = ()  # after `from module import`
 

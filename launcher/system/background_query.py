@@ -93,8 +93,8 @@ class BackgroundQuery(Generic[Answer]):
     def _record(self, answer: Answer | None, failure: BaseException | None) -> None:
         with self._lock:
             if self._thread is not threading.current_thread():
-                return  # it was abandoned
+                return  # the query was abandoned
             if failure is None:
                 self.answer = answer
             self.error, self.finished_at = failure, self._clock()
-            self._started_at = None  # last: whoever sees it reads the new answer
+            self._started_at = None  # set last: a reader that sees None reads the new answer

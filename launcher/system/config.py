@@ -44,7 +44,7 @@ from launcher.system.config_tables import (
 from launcher.system.errors import UsageError
 from launcher.system.files import file_stamp
 
-MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
+MOST_BYTES = 2**20  # bytes; a page of defaults has a thousandth of that
 WORDS = ("subsets", "modifiers")
 # key → the module that reads its value with a `ConfigTable` of this key; every command checks it
 _CHECKED_TABLES = {
@@ -65,7 +65,7 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9_.+\-]*"  # as in `launcher.ids`, which builds on
 _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Part = TypeVar("Part")
-Options = Mapping[str, Any]  # by their names as written, with values of any type
+Options = Mapping[str, Any]  # name as written → value of any type
 
 
 class Configuration(NamedTuple):
@@ -74,7 +74,7 @@ class Configuration(NamedTuple):
     file: Path
     exists: bool = False
     home: Path | None = None  # absolute
-    subsets: Mapping[str, tuple[str, ...]] = {}  # by the word for them, as in `launcher.ids.Words`
+    subsets: Mapping[str, tuple[str, ...]] = {}  # word → subsets, as in `launcher.ids.Words`
     modifiers: Mapping[str, tuple[str, ...]] = {}
     options: Mapping[str, Options] = {}  # by verb
     tables: Mapping[str, Any] = {}  # the values of other keys as written, for `read`
@@ -258,7 +258,8 @@ def _text(file: Path, *, is_demanded: bool) -> str | None:
             f"cannot read the configuration {file}: {error.strerror}. "
             "Make it readable, or set LAUNCHER_CONFIG to another file."
         ) from error
-    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:  # it names programs that run as its reader
+    # config.toml names programs that run as the user who reads it
+    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
         raise UsageError(
             f"every user may write the configuration {file}. Remove this permission: chmod o-w {file}"
         )

@@ -14,7 +14,8 @@ class ConfigTable(NamedTuple, Generic[Part]):
     """A key of the file, mostly of a table."""
 
     key: str
-    read: Callable[[Any, list[Fault]], Part]  # reader of the value as written; it adds the faults
+    # function that reads the value as written, and adds faults
+    read: Callable[[Any, list[Fault]], Part]
     default: Part  # if the file does not have the key
 
     def read_from(self, values: Mapping[str, Any], faults: list[Fault]) -> Part:

@@ -9,14 +9,15 @@ from launcher.system.files import read_record
 from launcher.system.lazy_regex import compile_lazily
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 
-RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]
+RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [value that launcher set, value of the owner or null]
 SWEEP_VARIABLE = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
 # no owner sets these
 OWN_VARIABLES = "LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEEP_VARIABLE, ATTEMPT_VARIABLE
 HOME_VARIABLE = "LAUNCHER_HOME"
 # variables that name the queue of a command
 QUEUE_VARIABLES = HOME_VARIABLE, "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
-SITE_VARIABLE = "LAUNCHER_SITE"  # changes that a site's prologue made: name → [before the owner's, after it] or a text
+# changes by a site's prologue: name → a text, or [words before the owner's value, words after it]
+SITE_VARIABLE = "LAUNCHER_SITE"
 
 SNAPSHOT_VARIABLE = (
     "LAUNCHER_SNAPSHOT"  # folder of the snapshot that Python follows, or `SNAPSHOT_OFF`

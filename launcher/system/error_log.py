@@ -55,7 +55,8 @@ def rotate_long_log(log: Path, most_bytes: int) -> None:
     with contextlib.suppress(OSError):
         if log.stat().st_size <= most_bytes:
             return
-        new = log.with_suffix(".log.new")  # made first: a full disk may have no room for it
+        # the new file is made first: a full disk may have no room
+        new = log.with_suffix(".log.new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
             log.replace(log.with_suffix(".log.1"))

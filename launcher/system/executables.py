@@ -74,7 +74,7 @@ def interpreter_fault(path: Path, name: str) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(_MOST_HEAD_BYTES)
-    except (OSError, ValueError):  # it may be executable and not readable
+    except (OSError, ValueError):  # a file may be executable and not readable
         return ""
     if not head.startswith(b"#!"):
         if head.startswith(_ELF) or b"\0" in head:
@@ -146,7 +146,7 @@ def python_flags(words: Sequence[str]) -> str:
                 letters += letter
                 if letter in "cm":
                     return letters
-                if letter in "WX":  # its value follows
+                if letter in "WX":  # the value of the option follows
                     break
     return letters
 

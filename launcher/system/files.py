@@ -237,7 +237,7 @@ def write_when_possible(
         except OSError as error:
             away, now = is_away(), time.monotonic()
             if error.errno in ABSENT_ERRORS and not away and not again:
-                again = True  # it may have come back since the error
+                again = True  # the folder may have come back since the error
                 continue
             waits = error.errno in transient_errors
             away_until = min(away_until, now + AWAY_TIMEOUT_S) if away and not waits else inf

@@ -69,9 +69,9 @@ class Attributes(NamedTuple):
     """Attributes of a process that its children cannot improve without privileges."""
 
     no_new_privileges: bool = False
-    capabilities: int = ~0  # mask of those that its children may get
+    capabilities: int = ~0  # mask of those that the process's children may get
     oom_score: int = 0
-    policy: str = ""  # scheduling class, if it is not the normal one
+    policy: str = ""  # scheduling class, if not the normal one
 
 
 def read_attributes(pid: int) -> Attributes:

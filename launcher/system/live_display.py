@@ -111,7 +111,7 @@ def live_count(
 
 def _leave_terminal(signal_number: int, _frame: FrameType | None) -> None:
     """Give the terminal back, and end or halt as everybody does; who goes on takes it again."""
-    stdout = sys.stdout.fileno()  # not by way of the stream: it may be at work just now
+    stdout = sys.stdout.fileno()  # not through the stream, which may be writing just now
     os.write(stdout, _LEAVE.encode())
     signal.signal(signal_number, signal.SIG_DFL)
     os.kill(os.getpid(), signal_number)

@@ -71,7 +71,7 @@ def mark_in_use(folder: Path) -> int | None:
     def mark() -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:  # another process checks whether it is inhabited, or cleans up
+        except BlockingIOError:  # another process checks whether the folder is in use, or cleans up
             return False
         return True
 

@@ -20,7 +20,7 @@ class FilePart(NamedTuple):
     """Some of a file's bytes."""
 
     data: bytes
-    begin_offset: int  # place in the file at which they begin
+    begin_offset: int  # place in the file at which the lines begin
     size: int  # size of the whole file
 
     @property
@@ -76,7 +76,7 @@ def next_data(file: int, offset: int) -> tuple[int, int]:
     try:
         begin = os.lseek(file, offset, os.SEEK_DATA)
         return begin, os.lseek(file, begin, os.SEEK_HOLE)
-    except OSError:  # it ends there
+    except OSError:  # the log ends there
         return offset, offset
 
 

@@ -61,7 +61,8 @@ def count_oom_kills(root: Path = Path("/")) -> int | None:
 @cache
 def _oom_files(root: Path) -> list[Path]:
     names = ("memory.events.local", "memory.events", "memory.oom_control")
-    for folder in group_folders("memory", root):  # one of ours has none: that above counts
+    # if our group has no limit, the limit above counts
+    for folder in group_folders("memory", root):
         files = [folder / name for name in names if (folder / name).exists()]
         if files:
             return files
@@ -79,8 +80,10 @@ _MOST_GROUPS = 16  # groups of one hierarchy that are published
 class ProcessGroups(NamedTuple):
     """A process's control groups, each named by its device and inode, which are the same from everywhere."""
 
-    groups: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
-    cpu_limit_group: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
+    # those that the process lives in, as far as it can see them
+    groups: frozenset[str] = frozenset()
+    # the one whose quota of CPU time limits the process; empty: none, or unknown
+    cpu_limit_group: str = ""
     # the one whose limit of main memory limits it; empty: none, or unknown
     memory_limit_group: str = ""
 

@@ -17,7 +17,7 @@ _NAMES = (
         "STACK",
         "DATA",
         "AS",
-    ),  # these two last: a process needs memory until its exec
+    ),  # limits of memory come last: a process needs memory until its exec
 )
 _NUMBERS = {name: getattr(resource, f"RLIMIT_{name}") for name in _NAMES}
 _LEAST_NICE, _MOST_NICE = -20, 19
@@ -65,7 +65,7 @@ def limit_of(name: str, pid: int = 0) -> Limit | None:
     """
     try:
         soft, hard = resource.prlimit(pid, _NUMBERS[name])
-    except OSError:  # another user's, or it has ended
+    except OSError:  # a process of another user, or an ended one
         return None
     return Limit(_limit_from_kernel(soft), _limit_from_kernel(hard))
 

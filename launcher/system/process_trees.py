@@ -23,13 +23,14 @@ from launcher.system.processes import (
 )
 from launcher.system.waiting import wait_until
 
-_SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # words of its command line
+_SCHEDULER = [b"-P", b"-m", b"launcher.scheduler"]  # words of the scheduler's command line
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 ATTEMPT_VARIABLE = (
     "LAUNCHER_ATTEMPT"  # in the environment of all that belongs to an attempt: its folder
 )
 FORK_SERVER_VARIABLE = (
-    "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
+    # in the environment of a fork server and all its forks: the fork server's mark
+    "LAUNCHER_SERVER"
 )
 STOP_PAUSE_S = 0.002  # for a signal to arrive
 # an exec takes less; few processes have no environment at all
@@ -84,10 +85,10 @@ def may_serve(pid: int, home: Path) -> bool:
     """Return whether a process may be the scheduler of a home: not that of another one, by its command line."""
     try:
         words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
-        if words[1:4] != _SCHEDULER:  # it is run in a process of another kind
+        if words[1:4] != _SCHEDULER:  # launcher.scheduler runs in a process of another kind
             return True
         return home.samefile(os.fsdecode(words[4]))
-    except (OSError, IndexError):  # it has ended, or its home was moved away or deleted
+    except (OSError, IndexError):  # the process has ended, or its home was moved or deleted
         return False
 
 
@@ -114,7 +115,7 @@ def _read_variable(pid: int, name: str) -> str | None:
     """Return a variable as it was when a process began its program; None if it had none."""
     try:
         environment = read_bytes(f"/proc/{pid}/environ")
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # the process has ended, or belongs to another user
         return None
     start = os.fsencode(f"{name}=")
     texts = (entry[len(start) :] for entry in environment.split(b"\0") if entry.startswith(start))
@@ -127,7 +128,7 @@ def _child_pids(pid: int) -> list[int]:
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # a Path per thread is slow
             pids += map(int, read_bytes(f"/proc/{pid}/task/{task}/children").split())
     except (FileNotFoundError, ProcessLookupError):
-        pass  # it ended while we looked
+        pass  # the process ended while we looked
     return pids
 
 

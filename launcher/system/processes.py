@@ -23,7 +23,7 @@ class Identity:
     """A process that cannot be mistaken for a later one with the same pid."""
 
     pid: int
-    start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
+    start_ticks: int  # clock ticks from boot to the process's start, /proc/<pid>/stat field 22
     boot: str
     # in which its pid means it; None: unknown
     namespace: int | None = field(default=None, compare=False)
@@ -203,9 +203,9 @@ def open_pidfd(process_identity: Identity) -> int | None:
     try:
         descriptor = os.pidfd_open(process_identity.pid)
     except OSError as error:
-        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # it may live
+        if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # the process may live
             raise
-        return None  # it has ended; or its pid is 0, which is not a process
+        return None  # the process has ended; or the pid is 0, which is not a process
     if is_alive(
         process_identity
     ):  # checked after opening: the descriptor cannot be another's any more

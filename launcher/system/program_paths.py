@@ -13,7 +13,7 @@ from typing import NamedTuple
 from launcher.system.executables import is_assignment, is_python, is_shell
 from launcher.system.files import open_descriptor
 
-ENVIRONMENT_FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX")  # variables that name one
+ENVIRONMENT_FOLDERS = ("VIRTUAL_ENV", "CONDA_PREFIX")  # variables that name an environment
 _HEAD_BYTES = 256  # bytes that Linux reads of the first line of a script
 _PATH = "PATH"
 # wrapper → its options that take the next word; after them, the number of words before the program
@@ -304,7 +304,7 @@ def _interpreter_of(program: str) -> tuple[str, list[str], bool]:
     words = rest.split()
     if words and words[0] in _SPLIT:
         del words[0]
-    elif len(words) > 1:  # Linux gives them to env as one word
+    elif len(words) > 1:  # Linux gives the words to env as one word
         return "", [], False
     if not words or words[0].startswith("-") or is_assignment(words[0]):
         return "", [], False

@@ -223,17 +223,18 @@ class Column(NamedTuple):
     """A column of a table."""
 
     title: str = ""
-    right: bool = False  # its cells end together
+    right: bool = False  # the column's cells end together
     drop: int = 0  # if there is no room, the columns with the highest number go first; 0 stays
     least: int = 0  # smallest width in columns; 0 if it never shrinks
-    fair: float = 0.0  # part of the screen's width that it keeps until names are at their least
-    middle: bool = False  # its cells are names: they shrink last, by what they share
+    # part of the screen's width that the column keeps until names are at their least
+    fair: float = 0.0
+    middle: bool = False  # the column's cells are names: they shrink last, by what they share
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
     rows: int = 1  # most lines of a text in the last column; 0 if unlimited
     # returns the cell of a row; None if rows contain cells
     cell_of: Callable[[Any], Cell] | None = None
-    key: str = ""  # its name on a page
+    key: str = ""  # the column's name on a page
 
     @property
     def name(self) -> str:
@@ -247,10 +248,11 @@ class TextTable(NamedTuple):
     columns: Sequence[Column]
     rows: Collection[Any]
     jobs: Sequence[int] = ()  # jobs of the rows; none if the rows are not about jobs
-    notes: Sequence[TextLine] = ()  # below it
+    notes: Sequence[TextLine] = ()  # lines below the table
     whole: bool = False  # columns with a title are kept even without text or rows
-    narrower: "Callable[[], TextTable] | None" = None  # replaces it if it does not fit
-    left_out: Callable[[Sequence[str]], str] | None = None  # names below it columns without room
+    narrower: "Callable[[], TextTable] | None" = None  # replaces the table if it does not fit
+    # names below the table the columns without room
+    left_out: Callable[[Sequence[str]], str] | None = None
 
     @property
     def cells(self) -> list[Sequence[Cell]]:

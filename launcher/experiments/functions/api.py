@@ -233,7 +233,7 @@ def queue_calls(
                 if snapshot:
                     from launcher.experiments.functions.job_snapshots import (
                         snapshot_taken,
-                    )  # few calls need it
+                    )  # few calls need this module
 
                     taken = snapshot_taken(store, context, [spec])
                     context = stack.enter_context(taken)

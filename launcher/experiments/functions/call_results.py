@@ -81,12 +81,12 @@ def read_exception(folder: Path) -> BaseException | None:
     """
     try:
         with open_private(folder / EXCEPTION) as file:
-            words, text, pickled = pickle.load(file)  # ours: it was checked
+            words, text, pickled = pickle.load(file)  # our own file, whose owner was checked
     except FileNotFoundError:
         return None
     error: BaseException = JobError(words)
     if pickled is not None:
-        with suppress(Exception):  # its module is not installed here
+        with suppress(Exception):  # the exception's module is not installed here
             error = pickle.loads(pickled)  # likewise
     error.__cause__ = RemoteTraceback(text)
     return error

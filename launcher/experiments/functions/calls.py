@@ -53,7 +53,7 @@ LONGEST_TEXT = 200
 _LONGEST = 200  # characters of a call
 _DIGEST = 32  # characters of a digest
 _SHORT_BITS, _SHORT_TEXT = 64, 40  # bits and characters of arguments that are written out
-_BITS = 63  # bits of a whole number that databases and spreadsheets hold, without its sign
+_BITS = 63  # bits of a whole number that databases and spreadsheets hold, without the sign
 REMEDY = "Create it inside the function, or pass the values that it is made from"
 
 
@@ -61,10 +61,10 @@ class Call(NamedTuple):
     """One call in a file of calls, as the settings of its job have it."""
 
     call: str  # for users: `train(0.1, seed=3)`
-    file: str  # relative if it is in the queue folder
-    offset: int  # place of its arguments in the file, in bytes
+    file: str  # relative if the file is in the queue folder
+    offset: int  # place of the call's arguments in the file, in bytes
     arguments: Mapping[str, Json]  # those with a readable value, by their names
-    identity: str = ""  # identity of equal calls; '' if calls of this function are never equal
+    identity: str = ""  # identity of equal calls; '' if calls of the function are never equal
 
     def settings(self) -> dict[str, Json]:
         """Return it as the settings of a job."""
@@ -296,7 +296,8 @@ def named_arguments(
     """Return the arguments of a call that can be seen, by their names; none of a function that hides these."""
     try:
         bound = inspect.signature(function).bind(*arguments, **keywords)
-    except (TypeError, ValueError):  # a builtin; or they do not fit, which the job says
+    except (TypeError, ValueError):
+        # a builtin; or arguments that do not fit, which the job reports
         return {}
     return plain_items(bound.arguments)
 

@@ -39,7 +39,7 @@ def call(job: Job) -> Mapping[str, Json]:
                 _refuse_late_start(job)
                 function, arguments, keywords = read_call(made, script.path)
                 value = function(*arguments, **keywords)
-            write_when_possible(  # it may have taken days to compute
+            write_when_possible(  # computing the result may have taken days
                 partial(write_value, attempt.folder, name_of(function), value),
                 is_away=attempt.is_away,
                 is_over=job.stop.is_set,
@@ -48,9 +48,10 @@ def call(job: Job) -> Mapping[str, Json]:
                 ),
             )
     except BaseException as error:
-        if isinstance(error, CannotLoad):  # its message does not contain the place of the failure
+        # the error's message does not contain the place of the failure
+        if isinstance(error, CannotLoad):
             print_traceback(error.__cause__)
-        if not job.stop.is_set():  # otherwise it is run again, or was cancelled
+        if not job.stop.is_set():  # a job with a stop request is run again, or was cancelled
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 write_failure(partial(write_exception, attempt.folder, error), attempt, job.stop)
         raise
@@ -69,7 +70,7 @@ def _with_printed_numbers(result: dict[str, Json], attempt: Attempt) -> Mapping[
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(
             OSError, ValueError
-        ):  # the disk is full, or the function closed it
+        ):  # the disk is full, or the function closed the stream
             stream.flush()
     return {**read_last_metrics(attempt), **result}
 

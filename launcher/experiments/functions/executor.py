@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 
 CONTINUE, CANCEL = "continue", "cancel"
 NO_LIMIT = 2**31 - 1
-OWN_OPTIONS = ("max_workers", "at_exit", "name", "run")  # besides those of each job
+OWN_OPTIONS = ("max_workers", "at_exit", "name", "run")  # options besides those of each job
 
 
 class ExecutorOptions(JobOptions, total=False):
@@ -291,7 +291,7 @@ def _results(futures: list[Future[Any]], end: float | None) -> Iterator[Any]:
 
 def _take_last(futures: list[Future[Any]], timeout: float | None) -> Any:
     value = futures[-1].result(timeout)
-    del futures[-1]  # not if there is no result: then its call is cancelled, too, if it waits
+    del futures[-1]  # a future without a result stays: its call is cancelled, too, if it waits
     return value
 
 
@@ -300,7 +300,8 @@ def _cancel_waiting(futures: list[Future[Any]]) -> None:
     left = [future for future in futures if not future.done()]
     futures.clear()
     if left:
-        with contextlib.suppress(Error, OSError):  # the queue is gone, which the results report
+        # the queue is gone, which reading the results reports
+        with contextlib.suppress(Error, OSError):
             cancel_jobs(left, cancel_running=False)
 
 

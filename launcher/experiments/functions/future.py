@@ -49,8 +49,9 @@ LOOK_S = 0.5  # between two checks of a waiting caller whether the queue was sto
 class ProgramResult(NamedTuple):
     """The result of a program."""
 
-    exit_code: int | None  # minus the signal that killed it, as in subprocess; None: unknown
-    numbers: Mapping[str, Any]  # numbers that it reported last
+    # minus the signal that killed the program, as in subprocess; None: unknown
+    exit_code: int | None
+    numbers: Mapping[str, Any]  # numbers that the program reported last
 
 
 class ProgramError(JobError):
@@ -236,7 +237,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             if self._loaded is None:
                 try:
                     self._loaded = self._read()
-                except CannotLoad as error:  # its module may be found the next time
+                except CannotLoad as error:  # the module of the result may be found the next time
                     return None, error
             return self._loaded
 
@@ -245,7 +246,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         folder = row.attempt_in(self._home).folder
         if row.kind == PROGRAM:
             return self._read_program()
-        if row.state is State.DONE and row.kind != KIND:  # its result
+        if row.state is State.DONE and row.kind != KIND:  # the result of the program
             with open_queue_readonly(self._home) as (_, store):
                 return store.read.result_of(row.id), None
         if row.state is State.DONE:
@@ -318,7 +319,7 @@ def continue_note(futures: Iterable[Future[Any]]) -> str:
     """Return a note on jobs that continue although their program ends, with the command that cancels them."""
     names = {future.job: future.name for future in futures}
     verb = "continues" if len(names) == 1 else "continue"
-    words = words_for_jobs(SHARED_RUN, names)  # their numbers
+    words = words_for_jobs(SHARED_RUN, names)  # numbers of the jobs
     return f"note: {pluralize(len(names), 'job')} {verb}. To cancel: launcher cancel {words}"
 
 
@@ -344,13 +345,13 @@ class Watcher(threading.Thread):
     """Follows the jobs of a queue folder until all of them have ended."""
 
     def __init__(self, home: Home) -> None:
-        super().__init__(name=FOLLOWER, daemon=True)  # jobs go on without this process
+        super().__init__(name=FOLLOWER, daemon=True)  # daemon: jobs go on without this process
         self._home = home
         self._lock, self._came = threading.Lock(), threading.Event()
         self._new: list[Future[Any]] = []
         self._futures: dict[int, list[Future[Any]]] = {}
         self._over = False
-        self.queue_stopped = False  # as it was seen last
+        self.queue_stopped = False  # as the queue was seen last
 
     def add(self, futures: Iterable[Future[Any]]) -> bool:
         """Follow further futures. Return False if the thread is about to end."""
@@ -379,7 +380,7 @@ class Watcher(threading.Thread):
     def _follow(self, tracker: JobTracker) -> None:
         while self._poll_jobs(
             tracker
-        ):  # its variables are gone while this thread waits: results must not be kept
+        ):  # variables of a finished loop are gone while this thread waits: results must not be kept
             self._came.wait(tracker.poll_interval_s)
             self._came.clear()
 
@@ -441,7 +442,7 @@ def follow(home: Home, futures: Iterable[Future[Any]]) -> None:
 
 def _forget() -> None:
     """Reset the state in a forked process, as threads do not survive a fork."""
-    global _choosing  # it may have been locked at the fork
+    global _choosing  # another thread may have held the lock at the fork
     _asking.release()
     _choosing = threading.Lock()
     _watchers.clear()

@@ -13,7 +13,7 @@ OWN_FOLDER = f"hydra.run.dir={JOB_FOLDER}"
 _CHOSEN = re.compile(r"\+{0,2}hydra\.(?:run|sweep)\.dir=")
 _CERTAIN = re.compile(
     r"(?:\+{1,2}[A-Za-z_][\w./@-]*|\+{0,2}hydra[./][\w./@-]*)="
-)  # only Hydra has these
+)  # only Hydra has these options
 _OVERRIDE = re.compile(r"[A-Za-z_][\w./@-]*=")
 _IMPORT = re.compile(r"^\s*(?:import|from)\s+hydra\b", re.MULTILINE)
 _MOST_BYTES = 1 << 18  # bytes of a script that are searched for an import

@@ -48,14 +48,14 @@ from launcher.system.text import sanitize_terminal
 from launcher.system.units import format_bytes
 
 _MOST_NAMES = 5  # files that a note lists
-_MOST_UNCOMMITTED = 1000  # files; their names are in the context of each job
+_MOST_UNCOMMITTED = 1000  # files; the context of each job contains their names
 
 
 class PlannedSnapshot(NamedTuple):
     """The snapshot that jobs would get."""
 
     source: Source
-    notes: Sequence[str]  # facts that it cannot hold
+    notes: Sequence[str]  # facts that the snapshot cannot hold
 
     def __str__(self) -> str:
         manifest = self.source.manifest
@@ -99,7 +99,7 @@ def snapshot_taken(store: Store, context: Context, specs: Iterable[Spec]) -> Ite
                 if locked:
                     every = {place.name for place in home.snapshots.iterdir()}
                     delete_unused(home.snapshots, used_snapshots(store) | (every - {key}))
-        with suppress(OSError):  # others are in it
+        with suppress(OSError):  # other folders are in the folder
             home.snapshots.rmdir()
         raise
     for note in planned.notes:

@@ -39,9 +39,9 @@ class Script(NamedTuple):
     path: Sequence[str]  # sys.path
     argv: Sequence[str]
     file: str | None = None  # None: a notebook, `python -c`, or a prompt
-    module: str | None = None  # as `python -m` was given it
+    module: str | None = None  # the name of the module for `python -m`
     package: str | None = None  # to which relative imports refer
-    sources: Mapping[str, str] = {}  # name of a notebook's cell → its text
+    sources: Mapping[str, str] = {}  # name of a notebook's cell → text of the cell
     classes: Mapping[str, bytes] = {}  # name → pickle
 
 
@@ -67,7 +67,7 @@ def dump_script(script: Script, file: BinaryIO) -> None:
 
 def load_script(file: BinaryIO) -> Script:
     """Return the script at the beginning of a file of calls."""
-    return Script(**pickle.load(file))  # our own file: it was checked
+    return Script(**pickle.load(file))  # our own file, whose owner was checked
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def _module_of(script: Script) -> types.ModuleType:
         module.__file__ = script.file
         if script.module is not None:
             module.__spec__ = ModuleSpec(script.module, None, origin=script.file)
-    else:  # a spawned process cannot import a notebook: it takes the names from the file of calls
+    else:  # a spawned process cannot import a notebook: the file of calls contains the names
         module.__spec__ = ModuleSpec(SPAWNED_MAIN, None)
     add_classes(vars(module), script)
     return module
@@ -120,7 +120,8 @@ class _ClassFinder:
     def __call__(self, name: str) -> object:
         if name not in self.classes:
             raise AttributeError(f"module {MAIN!r} has no attribute {name!r}", name=name)
-        self._namespace[name] = pickle.loads(self.classes[name])  # ours: it was checked
+        # our own file, whose owner was checked
+        self._namespace[name] = pickle.loads(self.classes[name])
         return self._namespace[name]
 
 

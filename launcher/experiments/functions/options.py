@@ -281,7 +281,8 @@ def _why_no_gpu_usable(home: Home) -> tuple[str, str]:
     runs, probe = scheduler_pid(home) is not None, Nvml()
     look = read_gpu_status(home) if runs else None
     if runs and look is None and has_library():
-        return "", ""  # the scheduler looks at once, and says it: the driver is not asked by two
+        # the scheduler asks the driver at once and reports the answer: two processes need not ask
+        return "", ""
     try:
         gpus = look.gpus if look else query_gpus_once(probe.snapshot, timeout_s=DRIVER_TIMEOUT_S)
     except MachineError as error:

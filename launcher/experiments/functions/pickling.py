@@ -18,7 +18,8 @@ from launcher.system.errors import JobError, UsageError
 
 _MOST_LEVELS = 12  # levels of nested objects in which the culprit is looked for
 _LONGEST = 200  # characters of an error's own words
-_DISPATCHER: Any = functools.singledispatch(abs)  # all functions that it makes have its code
+# all functions that singledispatch makes have this code
+_DISPATCHER: Any = functools.singledispatch(abs)
 
 
 Parts = Iterable[tuple[str, object]]
@@ -46,7 +47,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         """Reduce an object."""
         reduced = super().reducer_override(obj)
         if reduced is NotImplemented:  # an object of a module, or of a type that pickle knows
-            if type(obj) is functools.cached_property:  # it has a lock before Python 3.12
+            # a cached_property has a lock before Python 3.12
+            if type(obj) is functools.cached_property:
                 return with_attribute, (obj.func, obj.attrname)
             return reduced
         return _reduced_dispatch(obj) if _is_single_dispatch(obj) else reduced
@@ -103,7 +105,7 @@ def load(file: BinaryIO, subject: str) -> Any:
         CannotLoad: it cannot be made again, such as for the lack of a module; caused by the error.
     """
     try:
-        return pickle.load(file)  # its folder and its owner were checked
+        return pickle.load(file)  # the folder and the owner of the file were checked
     except MemoryError:
         raise
     except Exception as error:  # whatever the functions raise that a pickle calls

@@ -57,7 +57,7 @@ from launcher.system.real_paths import RealPaths
 from launcher.system.remembered_variables import find_unset_variables
 from launcher.system.text import sanitize_terminal
 
-if TYPE_CHECKING:  # only commands that change jobs have these
+if TYPE_CHECKING:  # only commands that change jobs import these modules
     from launcher.experiments.planning.revision import Revision
 
 

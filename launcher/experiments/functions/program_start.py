@@ -14,7 +14,7 @@ from launcher.system.secret_arguments import secret_options
 from launcher.system.text import sanitize_terminal, shell_line
 
 _EXAMPLE = "such as --env OMP_NUM_THREADS=4"
-_MOST_CHECKED = 1000  # command lines; those of one file are alike
+_MOST_CHECKED = 1000  # command lines; the lines of one file are alike
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 

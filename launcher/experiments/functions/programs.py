@@ -129,10 +129,11 @@ def unused_names(store: Store, run: int, numbers: Iterable[int]) -> list[str]:
 class Program(NamedTuple):
     """What is started for one job."""
 
-    name: str  # name of the job; '' if it gets one of its number
+    name: str  # name of the job; '' if the job gets one of its number
     argv: tuple[str, ...]
     settings: Mapping[str, Any] = MappingProxyType({})
-    terms: Mapping[str, str] = MappingProxyType({})  # options of its job that contain swept values
+    # options of the program's job that contain swept values
+    terms: Mapping[str, str] = MappingProxyType({})
 
 
 class Sweep(NamedTuple):
@@ -186,7 +187,7 @@ class SubmitRequest(NamedTuple):
     hold: bool = False
     replaces: bool = False  # a waiting job of its name
     share: float | None = None  # share of the machine, for all added programs
-    snapshot: bool = False  # their code comes from a snapshot of now
+    snapshot: bool = False  # the code of the jobs comes from a snapshot of now
 
 
 def build_specs(store: Store, request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
@@ -268,9 +269,9 @@ class CheckedPrograms(NamedTuple):
     specs: Sequence[Spec]
     dependencies: Sequence[int]  # jobs that must be done before the programs
     after_any: Sequence[int]  # jobs that must have ended before the programs
-    producers: Sequence[Sequence[int]]  # for each program the jobs that make what it reads
+    producers: Sequence[Sequence[int]]  # for each program the jobs that make its inputs
     replaced: JobRow | None
-    holders: Sequence[JobRow]  # ended jobs of their names
+    holders: Sequence[JobRow]  # ended jobs with the names of the new jobs
 
 
 def check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) -> CheckedPrograms:
@@ -288,7 +289,8 @@ def check_programs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) 
         replaced = None
     before = _find_producers(store, request, specs, replaced)
     named = [] if replaced is not None else [spec.name for spec in specs if spec.name]
-    taken = store.read.existing_names(run, named)  # one query for all, as few or none are
+    # one query for all names, as few or none are taken
+    taken = store.read.existing_names(run, named)
     holders = [row for name in named if name in taken and (row := ended_holder(store, run, name))]
     return CheckedPrograms(specs, needs, after_any, before, replaced, holders)
 
@@ -309,7 +311,8 @@ def commit_jobs(
     """
     if not request.snapshot:
         return _commit_jobs(store, request, specs, record)
-    from launcher.experiments.functions.job_snapshots import snapshot_taken  # few commands need it
+    # few commands need this module
+    from launcher.experiments.functions.job_snapshots import snapshot_taken
 
     with snapshot_taken(store, request.context, specs) as context:
         return _commit_jobs(store, request._replace(context=context), specs, record)

@@ -49,8 +49,8 @@ class Run:
     """A run in the queue."""
 
     name: str
-    folder: Path  # folder of its results
-    jobs: tuple[int, ...]  # numbers of all its jobs, in the plan's order
+    folder: Path  # folder of the run's results
+    jobs: tuple[int, ...]  # numbers of all the run's jobs, in the plan's order
     queued: int  # number of these jobs that were queued
     joined: int  # number of these jobs that were under way already
     cached: int  # number of these jobs that were done before
@@ -116,7 +116,7 @@ def submit_plan(
             specs = [*starting_specs(comparison, root)] if snapshot else []
             if specs:
                 from launcher.experiments.functions.job_snapshots import (
-                    snapshot_taken,  # few calls need it
+                    snapshot_taken,  # few calls need this module
                 )
 
                 context = stack.enter_context(snapshot_taken(store, context, specs))

@@ -18,7 +18,7 @@ class Action(StrEnum):
     """The action of a submission on a planned job."""
 
     RUN = "run"
-    CACHED = "cached"  # done before, and its files are as it left them
+    CACHED = "cached"  # done before, and the job's files are as it left them
     JOIN = "join"  # waits or runs already
 
 
@@ -29,13 +29,13 @@ class ComparedJob(NamedTuple):
     action: Action
     state: str  # for the listing: new, cached, changed, queued, running, failed …
     reason: str
-    changes: tuple[str, ...] = ()  # since it was queued last: settings, modules, words, inputs
-    is_other_code: bool = False  # it was done with other code, and nothing else is different
-    options: tuple[str, ...] = ()  # options as its waiting job has them, not as in the plan
+    changes: tuple[str, ...] = ()  # since the job was queued last: settings, modules, words, inputs
+    is_other_code: bool = False  # the job was done with other code, and nothing else is different
+    options: tuple[str, ...] = ()  # options of the waiting job, not those of the plan
     # definitions whose code is another than when it was queued last: `module.function`, or the module alone
     # if nothing more is known; for a program, files
     other_definitions: tuple[str, ...] = ()
-    number: int | None = None  # its job in the queue, None if it is new
+    number: int | None = None  # number of the job in the queue, None if the job is new
     shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
 
     @property

@@ -79,8 +79,8 @@ _TiedNames = dict[tuple[Comparable, tuple[str, ...]], dict[tuple[str, ...], list
 class Predecessors(NamedTuple):
     """The steps that a step follows, each with the place that names it."""
 
-    done: Mapping[str, SourceLocation]  # they must be done
-    ended: Mapping[str, SourceLocation]  # they must have ended in any state
+    done: Mapping[str, SourceLocation]  # jobs that must be done
+    ended: Mapping[str, SourceLocation]  # jobs that must have ended in any state
 
 
 NO_PREDECESSORS = Predecessors({}, {})
@@ -304,7 +304,7 @@ def memoize_path_check(check: Callable[[Path], bool]) -> Callable[[Path], bool]:
     answers: dict[str, bool] = {}
 
     def answer(path: Path) -> bool:
-        text = str(path)  # a path compares itself part by part
+        text = str(path)  # comparing Path objects takes longer
         known = answers.get(text)
         if known is None:
             try:
@@ -353,7 +353,7 @@ class JobLinks(NamedTuple):
 
     dependencies: tuple[str, ...]  # earlier jobs that make its inputs, or that it names
     external_inputs: tuple[Path, ...]  # existing inputs that no job makes
-    programs: frozenset[str]  # the nearest programs before it, whose outputs are unknown
+    programs: frozenset[str]  # the nearest programs before the job, whose outputs are unknown
     awaited: tuple[str, ...] = ()  # earlier jobs that it names, and that must have ended
 
 
@@ -366,7 +366,7 @@ class _MissingInput:
     place: SourceLocation
     jobs: list[str] = field(default_factory=list)
     remedy: str = ""
-    program: str = ""  # the program before these jobs that may make it
+    program: str = ""  # the program before these jobs that may make the file
 
 
 class DependencyGraph:
@@ -559,7 +559,7 @@ class DependencyGraph:
         placed = [False] * len(steps)
         order: list[PreparedStep] = []
         while len(order) < len(steps):
-            if not ready:  # each of the others waits for one of them
+            if not ready:  # each of the other steps waits for another one of them
                 circle = _find_cycle(needs, placed)
                 ready.append(min(circle))
                 self._report_cycle(

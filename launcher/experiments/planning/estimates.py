@@ -37,11 +37,11 @@ class PastJob(NamedTuple):
     kind: str
     settings: Mapping[str, Any]
     images: str | None
-    from_scratch: bool  # it began from no model
+    from_scratch: bool  # the job began from no model
     on_gpu: bool
-    seconds: float  # from its claim to its end
-    disk: int | None  # bytes that it wrote; None if unknown, as its output is a folder
-    signature: str = ""  # signature of a program: its words without numbers
+    seconds: float  # from the job's claim to its end
+    disk: int | None  # bytes that the job wrote; None if unknown, as the output is a folder
+    signature: str = ""  # signature of a program: words of its command line, without numbers
 
 
 class JobEstimate(NamedTuple):
@@ -51,7 +51,7 @@ class JobEstimate(NamedTuple):
     spread: float | None = None  # half of the runs lie within this fraction of `seconds`
     disk: int | None = None  # bytes
     runs: int = 0  # on which time and disk rest
-    vram: int | None = None  # bytes on each of its GPUs
+    vram: int | None = None  # bytes on each of the job's GPUs
     peaks: int = 0  # attempts of jobs like it whose memory was measured, and on which `vram` rests
 
     @property

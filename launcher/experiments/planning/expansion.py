@@ -60,8 +60,9 @@ from launcher.system.errors import Problems, SourceLocation, did_you_mean, neare
 from launcher.system.files import Json
 from launcher.system.lazy_regex import compile_lazily
 
-SCORING_ROLES = frozenset({Role.TEST, Role.BENCHMARK})  # they begin with a model, and make none
-MODEL_MAKING_ROLES = frozenset({Role.TRAIN, Role.METHOD})  # they make a model
+# these roles begin with a model, and make none
+SCORING_ROLES = frozenset({Role.TEST, Role.BENCHMARK})
+MODEL_MAKING_ROLES = frozenset({Role.TRAIN, Role.METHOD})  # these roles make a model
 _NOT_A_SLUG = compile_lazily(r"[^A-Za-z0-9_.+]+")
 _MOST_SLUG = 60
 OWN_SWEEPS = "its matrix"  # name of the entry's own sweeps in errors
@@ -81,7 +82,7 @@ class PlannedStep(NamedTuple):
     images: str | None = None
     follows: NamedDependencies = NO_DEPENDENCIES
     condition: str = ""  # condition of a test, see `launcher.experiments.kind_interface`
-    swept: VariantName = ()  # the values that distinguish it from others of its entry
+    swept: VariantName = ()  # the values that distinguish the step from others of the same entry
 
 
 def expand(
@@ -336,7 +337,7 @@ class _Choice(NamedTuple):
     """One folder or model that a setting may mean."""
 
     value: str  # value that the job's setting then has: a path, or a model's ID
-    name: VariantName = ()  # distinguishes it from the other variants of its entry
+    name: VariantName = ()  # distinguishes the variant from others of the same entry
 
 
 class _SettingChoices(NamedTuple):
@@ -493,7 +494,7 @@ class _FolderEntries:
         close = nearest(name, self.entries) or next(of_kind, None)
         hint = did_you_mean(close and "@".join(filter(None, (close, selection))))
         if _pairs(selection):  # no path is written like this
-            if not self.task.errors:  # else the broken entry may be the one that is meant
+            if not self.task.errors:  # after an error the broken entry may be the one that is meant
                 message = f"{setting}: no entry of this file makes a folder {name!r}"
                 self.problems.add_error(
                     located_text.node,

@@ -23,7 +23,7 @@ class _QueuedIdentity(NamedTuple):
     """The code and the settings of a job as a row of the queue has them."""
 
     code: JobCode
-    later_settings: frozenset[str]  # settings that came after it was queued, at their default
+    later_settings: frozenset[str]  # settings that came after the job was queued, at their default
     removed_settings: frozenset[str]  # settings whose value was None and that no longer exist
 
 
@@ -75,7 +75,7 @@ class KnownIdentities:
             if need.job in self._unchanged:
                 known, with_gone = self._unchanged[need.job]
                 identity = _with_queued_identity(identity, known, with_gone=with_gone)
-            elif need.job not in self._planned:  # a phase that is left out needs it
+            elif need.job not in self._planned:  # a phase that is left out needs the job
                 settings = _with_defaults(self._plan.kinds[need.kind], json.loads(need.settings))
                 identity = self._match_row(identity, settings)
             self._decided[key] = identity

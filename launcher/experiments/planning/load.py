@@ -213,7 +213,7 @@ def _duplicate_job_problems(plans: Sequence[Plan]) -> Iterator[Problem]:
             other, first = first_jobs.setdefault((made.run_folder, job.name), (made, job))
             if first.hash == job.hash or (other.file, made.file) in reported:
                 continue
-            reported.add((other.file, made.file))  # jobs that follow from it differ, too
+            reported.add((other.file, made.file))  # jobs that depend on the duplicate differ, too
             yield Problem(
                 code="duplicate-job",
                 message=f"{job.name} of run {made.name} differs between {other.file} and {made.file}",
@@ -272,7 +272,7 @@ def _program_command_line(path: Path, data: bytes) -> str:
     typed = shlex.quote(str(path))
     local = typed if "/" in str(path) else f"./{typed}"
     if data.startswith(b"#!") and os.access(path, os.X_OK):
-        return local  # its first line names the interpreter
+        return local  # the first line of the file names the interpreter
     if path.suffix in _RUN_BY:
         return f"{_RUN_BY[path.suffix]} {typed}"
     return local if data.startswith((b"#!", b"\x7fELF")) else ""

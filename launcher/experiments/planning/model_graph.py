@@ -48,11 +48,11 @@ class ModelRequest:
 
     entry: TrainEntry | MethodEntry
     reader: Kind  # knows which images the model's data IDs mean
-    node: ScalarNode  # the word that sets it apart: its data, its poison or its method
-    plain: ModelId  # with its base as it is written, without variants
+    node: ScalarNode  # the word that sets the model apart: its data, poison or method
+    plain: ModelId  # the ID, with the base as it is written, without variants
     base: Located[ModelId] | None
     variant: Variant
-    labels_kind: Kind | None = None  # decides which of its labels are wrong
+    labels_kind: Kind | None = None  # decides which of the model's labels are wrong
 
     @property
     def name(self) -> VariantName:
@@ -326,7 +326,8 @@ class PlannedModels:
         exact = [made for made in fitting if made.name == located_id.value]
         models = tuple(dict.fromkeys(made.model for made in exact or fitting))
         plain = {str(without_variants(model)) for model in models}
-        if len(plain) > 1:  # in other words than any of them, which are made in different ways
+        # the word is equal to none of these models, which are made in different ways
+        if len(plain) > 1:
             message = f"{located_id.value} matches several models of this file"
             hint = "write the ID of one of them as in its entry"
             note = f"matching models: {', '.join(sorted(plain))}"
@@ -338,7 +339,7 @@ class PlannedModels:
             return ()  # the model's maker has errors, which are reported
         if self._on_disk(str(located_id.value)):
             return (located_id.value,)
-        if self._task.whole:  # else the broken entry may be the one that makes it
+        if self._task.whole:  # after an error the broken entry may be the one that makes the model
             self._report_unknown_model(located_id)
         return ()
 
@@ -514,7 +515,7 @@ def _model(request: ModelRequest, base: ModelId | None) -> ModelId:
         if key not in variant:
             variant[key] = value
         elif key not in request.variant.file_swept_names or variant[key] != value:
-            variant[f"{method}.{key}"] = value  # the training's value of it is another matter
+            variant[f"{method}.{key}"] = value  # the training may have another value of the setting
     planned = base.unlearned(method)
     return ModelId((*planned.stages[:-1], replace(planned.last, variant=tuple(variant.items()))))
 

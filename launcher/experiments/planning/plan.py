@@ -26,7 +26,8 @@ from launcher.system.errors import Problem, Severity
 from launcher.system.files import Json
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
-_encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)  # many jobs share these kilobytes
+# many jobs share these kilobytes of text
+_encode_once = lru_cache(maxsize=256)(encode_basestring_ascii)
 
 
 NO_CODE = "{}"  # in the hash of a program
@@ -49,7 +50,7 @@ class JobCode:
 class JobIdentity:
     """Everything that determines the result of a job."""
 
-    job: str = field(compare=False)  # its name, which determines nothing
+    job: str = field(compare=False)  # name of the job, which determines nothing
     kind: str
     model: str | None
     base: str | None
@@ -57,8 +58,8 @@ class JobIdentity:
     settings: str  # those that can change a result, as JSON
     dependencies: tuple["JobIdentity", ...]  # identities of the jobs whose results it reads
     code: JobCode
-    input_digests: tuple[str, ...]  # digests of the files that it reads and that no job makes
-    words: Words = NO_WORDS  # the user's own among those of its data
+    input_digests: tuple[str, ...]  # digests of the files that the job reads and that no job makes
+    words: Words = NO_WORDS  # the user's own words among those of the job's data
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,26 +97,26 @@ def _list(texts: Iterable[str]) -> str:
 class PlannedJob(NamedTuple):
     """One job of a plan, ready to be queued."""
 
-    name: str  # unique within its run
+    name: str  # unique within the job's run
     kind: str
     role: Role
     model: str | None  # ID of the model made or tested
-    base: str | None  # ID of the model it starts from
+    base: str | None  # ID of the model the job starts from
     data: str | None  # as written
     images: str | None  # with real data added
     settings: Mapping[str, Json]
-    words: Words  # the user's own among those of its data
+    words: Words  # the user's own words among those of the job's data
     needs: tuple[str, ...]  # names of earlier jobs, in the plan's order
     resources: Resources
     terms: Terms
     priority: int
-    gpus: int | None  # as in its file; None if the file does not set it
+    gpus: int | None  # as in the job's file; None if the file does not set it
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
     preload: tuple[str, ...]
     identity: JobIdentity  # everything that determines the result
-    signature: str  # signature of its cost, see `launcher.experiments.kinds.signature_of`
+    signature: str  # signature of the job's cost, see `launcher.experiments.kinds.signature_of`
     condition: str  # under which a model is tested: "corrupt=jpeg50"
     after_any: tuple[str, ...]  # names of earlier jobs that must have ended, done or not
 
@@ -180,9 +181,11 @@ class Plan:
     reuse: Reuse
     # weight relative to other waiting runs; None keeps the current one, which is 1 at first
     share: float | None
-    notify: RunNotify  # events of the run that its owner is notified of
-    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
-    wanted: LegacyAction  # action for a file of the original: only its listing, or its results
+    notify: RunNotify  # events of which the owner of the run is notified
+    # variables that the plan's jobs remember though they look like secrets
+    pass_env: tuple[str, ...]
+    # action for a file of the original: only list the run, or only its results
+    wanted: LegacyAction
     kinds: Mapping[str, Kind]  # by name, with the words of the user
     warnings: tuple[Problem, ...]
     # gives, for the names of jobs that are not done, the jobs that do once what these repeat

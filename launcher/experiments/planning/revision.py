@@ -77,9 +77,9 @@ _NO_PLACE = SourceFile(file="", lines=())
 class JobValues(NamedTuple):
     """All values of a job that its owner may change."""
 
-    settings: dict[str, Json]  # settings of a program: its command line, folder and variables
+    settings: dict[str, Json]  # settings of a program: the job's command line, folder and variables
     request: JobRequest
-    swept: SweptJob | None = None  # with other values of its sweep
+    swept: SweptJob | None = None  # the job with other values of its sweep; None: no sweep changes
 
 
 def is_program(row: JobRow) -> bool:
@@ -307,7 +307,7 @@ def _request(node: Node | None, kind: str, overrides: Overrides, scope: Scope) -
     request = JobRequest()
     if node is not None:
         request = read_request(node, request, scope)
-    if overrides.resources:  # together, as they may contradict each other
+    if overrides.resources:  # all resources together, as they may contradict each other
         pairs = [pair for fields in overrides.resources for pair in _options_for_kind(fields, kind)]
         request = read_request(replace(overrides.resources[0], pairs=tuple(pairs)), request, scope)
     return request
@@ -420,7 +420,7 @@ def option_text(option: JobOption, request: JobRequest) -> str:
 class Revision(NamedTuple):
     """A queued job with the changes of its owner."""
 
-    row: JobRow  # as it was when the revision was computed
+    row: JobRow  # the job's row when the revision was computed
     spec: Spec
     changes: tuple[str, ...]  # in words: "cpus 1 → 2"
     hashes: tuple[tuple[JobRow, str], ...] = ()  # job → new hash, of the jobs after a program
@@ -667,7 +667,7 @@ def _replace_command_line(
     change = json.dumps(new_values.settings, sort_keys=True)
     if (
         row.state is State.DONE and new_values.swept is not None
-    ):  # another job, on which none depends
+    ):  # a new job, on which no other job depends
         return spec._replace(hash=_digest(row.hash, change)), ()
     dependants = store.job_control.transitive_dependents(row.id)
     _refuse_used_results(row, dependants)

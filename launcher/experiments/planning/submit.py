@@ -92,7 +92,8 @@ def submit(
         queued = [compared for compared in comparison.jobs if compared.action is Action.RUN]
         fresh = [compared for compared in queued if compared.job.name not in rows]
         again = [compared for compared in queued if compared.job.name in rows]
-        for compared in again:  # their needs may be new jobs, so they are set below
+        # the dependencies of these jobs may be new jobs, so they are set below
+        for compared in again:
             new = _build_new_job(compared, folders, [], [])
             store.insert_or_replace(run, context, new, now, code)
         first = store.next_job_number()  # not before: a job that is put again may use a number up

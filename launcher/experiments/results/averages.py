@@ -46,7 +46,7 @@ from launcher.queue.jobs.states import State
 from launcher.system.errors import UsageError, pluralize
 
 CONFIDENCE = 0.95
-LEAST_FOR_INTERVAL = 3  # values; that of two is 18 times as wide as their deviation
+LEAST_FOR_INTERVAL = 3  # values; the interval of two values is 18 times as wide as their deviation
 ANY = "*"  # replaces the data in a model's ID
 _SEED = "seed"
 _NO_VALUE = "without a value"
@@ -76,7 +76,7 @@ def lacks_ended_jobs(mean: Metric) -> bool:
     """Return whether a mean lacks the value of a job that has ended, such as a failed one."""
     if mean.note is None:
         return False
-    counts = mean.note.partition(", ")[2].split(", ")  # as `MissingValues.note` wrote them
+    counts = mean.note.partition(", ")[2].split(", ")  # the counts that `MissingValues.note` wrote
     return any(count.partition(" ")[2] not in _STILL_COMING for count in counts)
 
 
@@ -106,7 +106,7 @@ def average_over(
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in results.rows:
         if DATA in names and row.get(POOLED):
-            continue  # it contains the images of the other rows already
+            continue  # a pooled row already contains the images of the other rows
         named = {**row, **_remove_settings(row, names, settings)}
         groups.setdefault(_key(named, results.columns, names), []).append(named)
     columns = tuple(name for name in results.columns if name not in {*names, JOB})

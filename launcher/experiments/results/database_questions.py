@@ -155,7 +155,7 @@ def tables_of_query(connection: sqlite3.Connection, sql: str) -> frozenset[str] 
         if action == sqlite3.SQLITE_READ:
             tables.add(first or "")
         elif action == sqlite3.SQLITE_PRAGMA:
-            tables.add("pragma")  # it may describe any table
+            tables.add("pragma")  # a pragma may describe any table
         second, database, inner = others
         return _authorize(action, first, second, database, inner)
 

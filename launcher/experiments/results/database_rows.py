@@ -26,7 +26,8 @@ _INTERVAL = frozenset({"value", "low", "high"})
 SUPERSEDED = "superseded"
 # columns that do not come from plugin packages
 OWN_COLUMNS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
-LINES, MOST_BYTES = 200, 1 << 15  # limits on the end of a log: a traceback with its context
+# limits on the end of a log: enough for a traceback with its context
+LINES, MOST_BYTES = 200, 1 << 15
 
 
 def job_cells(

@@ -40,7 +40,7 @@ class TableSchema:
     foreign_keys: Mapping[str, str] = field(default_factory=dict)
     can_add_columns: bool = False  # plugin packages add columns of any type
     indexes: tuple[tuple[str, ...], ...] = ()
-    full_text_columns: tuple[str, ...] = ()  # columns of its full-text search
+    full_text_columns: tuple[str, ...] = ()  # columns of the full-text search of the table
 
 
 TABLES: Mapping[str, TableSchema] = {
@@ -161,7 +161,7 @@ def upsert(
     listed = [*rows]
     if not listed:
         return 0
-    every = [*TABLES[name].columns][-len(listed[0]) :]  # an `id` is the first of them
+    every = [*TABLES[name].columns][-len(listed[0]) :]  # `id` is the first column
     statement = _statement(name, columns or every)
     try:
         return connection.executemany(statement, listed).rowcount

@@ -40,7 +40,7 @@ class ResultJob(NamedTuple):
     """A name of a run: the job whose result counts, and the newest job."""
 
     job: JobRow  # as of the done attempt whose result counts; without one, the newest job
-    newest: JobRow  # its current state
+    newest: JobRow  # the job's current state
 
     @property
     def has_result(self) -> bool:

@@ -52,7 +52,7 @@ from launcher.system.files import Json
 
 JOB = "job"
 TRIAL = "trial"  # a column, if a trial of a search is not complete
-PRUNED, INCOMPLETE, FAILED = "pruned", "incomplete", "failed"  # its values
+PRUNED, INCOMPLETE, FAILED = "pruned", "incomplete", "failed"  # values of the mark of a trial
 # identifying columns, also if a program reports a number with such a name
 _RESERVED_NAMES = frozenset(
     {JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM, NUMBER_FAULTS, LEFT_OUT}
@@ -65,7 +65,7 @@ class ReturnedValues(NamedTuple):
     job: JobRow
     numbers: ResultMetrics
     texts: Mapping[str, Json]  # for a function also booleans
-    is_removed: bool  # the task file does not contain its values any more
+    is_removed: bool  # the task file does not contain the program's values any more
     read_from: str = ""  # sources of the numbers of a program that it did not report itself
     sources: Mapping[str, str] = {}  # number → source, if there are several
     faults: tuple[str, ...] = ()  # why numbers that were to be read are missing

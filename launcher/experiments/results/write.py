@@ -113,7 +113,7 @@ def write_run(
     with store.database.reading():
         totals = store.read.run_totals(run_id)
         jobs = [] if _WITHOUT_JOBS.issuperset(tables) else store.read.jobs_of_run(run_id)
-    if not totals:  # its jobs were deleted meanwhile
+    if not totals:  # another process deleted the jobs of the run meanwhile
         return 0
     kinds = kinds_of(jobs)
     superseded = newest_by_superseded(store.database.execute, jobs)
@@ -123,7 +123,7 @@ def write_run(
     models = ModelIndex([job.spec_without_sources for job in counted], kinds)
     results, returned = RunResults(rows=(), columns=()), list[ReturnedValues]()
     marks: Mapping[int, str] = {}
-    if _EVERY.issubset(tables):  # before locking the file, as it may take minutes
+    if _EVERY.issubset(tables):  # before locking the file, as reading may take minutes
         results = results_of(counted, models)
         returned = read_returned_values(home, store, every, kinds)
         marks = trial_marks(store, run_id)

@@ -57,7 +57,7 @@ class Search(NamedTuple):
 
     number: int
     run: str
-    name: str  # name of its jobs without values
+    name: str  # name of the search's jobs without values
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the search has ended. Return whether it has, and print why if it failed.

@@ -78,7 +78,7 @@ class PlannedEntry(NamedTuple):
     file: str  # absolute path
     text: str
     entry: int  # number among the entries with a search
-    options: Mapping[str, Json]  # options of the command that queued it
+    options: Mapping[str, Json]  # options of the command that queued the search
 
 
 class SearchDefinition(NamedTuple):
@@ -97,7 +97,7 @@ class SearchDefinition(NamedTuple):
     after: tuple[int, ...] = ()  # jobs that must be done before each trial
     after_any: tuple[int, ...] = ()  # jobs that must have ended before each trial
     plan: PlannedEntry | None = None
-    continued_at: int = 0  # trials that there were when it was queued or continued last
+    continued_at: int = 0  # trials that there were when the search was queued or continued last
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -369,7 +369,7 @@ def check_extra() -> None:
     package = distribution("optuna")
     for text in package.requires or ():
         name, _, condition = text.partition(";")
-        if condition:  # an extra needs it, or another Python
+        if condition:  # only an extra or another Python needs the package
             continue
         try:
             version(re.split(r"[^\w.-]", name, maxsplit=1)[0])

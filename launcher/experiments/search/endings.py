@@ -12,7 +12,7 @@ def end_failed(home: Home, store: Store, search: int, why: str) -> None:
     """End a search with a reason, and its open jobs. Those that were retried after its end continue."""
     if not store.searches.end(search, why, has_failed=True):
         if (row := store.searches.read(search)) is not None:
-            store.searches.set_progress(search, row.progress)  # it is not counted again
+            store.searches.set_progress(search, row.progress)  # the progress is not counted again
         return
     opened = store.searches.open_jobs([search])
     if opened:

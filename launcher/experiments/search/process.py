@@ -60,7 +60,7 @@ STANDING_S = 0.5  # seconds between two records for the screens
 LONGEST_S = 3600.0  # seconds between two looks at an unchanged queue
 RETRY_S = 2.0  # after a full disk
 IMPORTANCE_S = 60.0  # seconds between two computations of the importance of parameters
-RECENT_TRIALS = 10  # their mean time is the expected one
+RECENT_TRIALS = 10  # the mean time of so many trials is the expected time of a trial
 LEAST_FOR_IMPORTANCE = 10  # complete trials
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class SearchProcess:
         if not row.is_open:
             self._record_ended(rows)
             if any(each.state in OPEN_STATES for each in rows):
-                return True  # they are being cancelled, or were retried
+                return True  # the jobs are being cancelled, or were retried
             self._record_standing(row, last=True)
             return self._flush(row)
         rows = self._retry_killed(rows)
@@ -183,7 +183,7 @@ class SearchProcess:
         self._body, self._definition = row.body, read_definition(row.body)
         self._jobs = TrialJobs(self._home, self._store, row, self._definition)
         self._room = Room(self._home, self._store)
-        if self._definition.plan is not None:  # its paths are relative to that
+        if self._definition.plan is not None:  # paths of the plan are relative to this folder
             os.chdir(self._jobs.context.folder)
         self._is_exhausted = False
         self._make_study(row, rows)
@@ -376,7 +376,7 @@ class SearchProcess:
             new = NewTrial(trial.number, repeat, chosen, trial.attributes, trial.told)
         else:
             number = len(self._list_numbers(trials))
-            if number != self._asked:  # its owner has added one
+            if number != self._asked:  # the user has added a trial
                 return False
             self._asked += 1
             values, attrs = self._study.ask(number)

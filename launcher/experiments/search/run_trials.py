@@ -21,7 +21,8 @@ class UnqueuedSeeds(NamedTuple):
 class RunSearches(NamedTuple):
     """The directions and trials of the searches of a run."""
 
-    directions: Mapping[str, Direction | None] = {}  # by metric; None: two searches disagree
+    # metric → better direction; None: two searches disagree
+    directions: Mapping[str, Direction | None] = {}
     trials: frozenset[int] = frozenset()  # jobs of trials
     marks: Mapping[int, str] = {}  # jobs of trials that are not complete → why
     unqueued: Mapping[int, UnqueuedSeeds] = {}  # by a job of the trial

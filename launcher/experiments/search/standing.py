@@ -14,13 +14,13 @@ MOST_BEST = 20  # trials of a front that are recorded
 class Standing(NamedTuple):
     """How far a search is."""
 
-    total: int  # trials that it may have
+    total: int  # trials that the search may have
     ended: int
     pruned: int
     failed: int
     incomplete: int  # a seed failed, or was cancelled or lost
     best: tuple[EndedTrial, ...]  # one, or those of which none is better in each metric
-    left_s: float | None = None  # seconds until its end; None: unknown
+    left_s: float | None = None  # seconds until the search's end; None: unknown
 
 
 def best_trials(

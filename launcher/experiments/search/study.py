@@ -48,7 +48,7 @@ MOST_LISTED = 100_000  # combinations that are listed to find one that was not t
 STARTUP_TRIALS = 10  # random trials before TPE; its default
 LEAST_INFINITE = 2  # steps without a finite number, before a trial is pruned for them
 SHORT_RETRY_S = 2.0  # before a journal is written again that a full disk refused
-WRITE_EVERY_S = 1.0  # between two writes of the journal, which take time from the jobs
+WRITE_EVERY_S = 1.0  # seconds between two writes of the journal, which take time from the jobs
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class TrialRecord(NamedTuple):
     values: Mapping[str, Value]
     attrs: Mapping[str, Any]
     asked: float  # seconds since 1970
-    end: TrialEnd | None = None  # None: it has not ended
+    end: TrialEnd | None = None  # None: the trial has not ended
     ended: float | None = None
     results: tuple[float, ...] = ()  # one per metric; of a pruned trial the last one, if any
     steps: Sequence[tuple[int, float]] = ()
@@ -264,7 +264,8 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         values: Sequence[float] | None,
     ) -> None:
         """Let the sampler learn the end of a trial."""
-        if not isinstance(self._inner, optuna.samplers.GridSampler):  # it would stop the study
+        # GridSampler would stop the study
+        if not isinstance(self._inner, optuna.samplers.GridSampler):
             self._inner.after_trial(study, trial, state, values)
 
 
@@ -288,7 +289,7 @@ class SearchStudy:
             ],
             pruner=_pruner(definition),
         )
-        with warnings.catch_warnings(action="ignore"):  # it is experimental
+        with warnings.catch_warnings(action="ignore"):  # the class is experimental
             self.study.set_metric_names([each.metric for each in definition.objectives])
         self._id = self.study._study_id  # noqa: SLF001  # the storage has no other name for it
         self._distributions = distributions_of(definition.space)
@@ -342,7 +343,7 @@ class SearchStudy:
         space = self.definition.space
         self._tried.add(key_of(trial.params, space))
         values = {name: value_of_category(space[name], each) for name, each in trial.params.items()}
-        is_needed = self.definition.sampler == CMAES  # it continues from its notes
+        is_needed = self.definition.sampler == CMAES  # CMA-ES continues from its notes
         return values, self._freeze_trial(trial_number).system_attrs if is_needed else {}
 
     def report(self, trial_number: int, steps: Iterable[tuple[int, float]]) -> None:

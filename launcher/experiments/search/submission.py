@@ -38,7 +38,7 @@ from launcher.system.terminal import print_stderr
 class SearchRequest(NamedTuple):
     """A search that a command asks for."""
 
-    name: str  # name of its jobs without values; '' if they get numbers
+    name: str  # name of the search's jobs without values; '' if they get numbers
     definition: SearchDefinition
 
 

@@ -41,8 +41,8 @@ class JobResult(NamedTuple):
     """The numbers of a job of a trial."""
 
     values: tuple[float, ...] | None  # one per metric; None if one is missing or not a number
-    printed: tuple[str, ...] = ()  # names of all its numbers
-    missing: str = ""  # a metric that it did not report
+    printed: tuple[str, ...] = ()  # names of all the job's numbers
+    missing: str = ""  # a metric that the job did not report
 
 
 class EndedTrial(NamedTuple):

@@ -39,8 +39,8 @@ def variant_name(name: str, variant: VariantName) -> str:
 class NamedDependencies(NamedTuple):
     """The jobs that must end before those of an entry, as named in the entry."""
 
-    after: tuple[Located[str], ...] = ()  # they must be done
-    after_any: tuple[Located[str], ...] = ()  # they must have ended, done or not
+    after: tuple[Located[str], ...] = ()  # jobs that must be done
+    after_any: tuple[Located[str], ...] = ()  # jobs that must have ended, done or not
 
     @property
     def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -175,7 +175,7 @@ class TaskFile(NamedTuple):
     reuse: Reuse
     share: float | None  # fair share among waiting runs; None: unchanged, initially 1
     notify: RunNotify  # notification settings
-    pass_env: tuple[str, ...]  # variables that its jobs store although they look like secrets
+    pass_env: tuple[str, ...]  # variables that the run's jobs store although they look like secrets
     wanted: LegacyAction
     # found while reading; `plan` raises their errors with its own errors
     problems: tuple[Problem, ...]

@@ -47,7 +47,7 @@ _LISTS = frozenset(
 )
 _AROUND = frozenset(
     ["tag", "int", "float", "sort", "shuffle", "gridsearch", "log", "sweep"]
-)  # around another one
+)  # calls around another call
 _INTEGERS = frozenset(
     [
         "randint",
@@ -162,7 +162,7 @@ def _parse_between(match: re.Match[str]) -> OwnSpelling | None:
     low, high, step = match["low"], match["high"], match["step"]
     is_log = bool(match["before"] or match["after"])
     if match["dots"] and (not is_log or match[0] == f"{low}..{high}{LOG}"):
-        return None  # as it is written here
+        return None  # the value is valid as it is written
     if Decimal(low) >= Decimal(high):
         return None
     if step:

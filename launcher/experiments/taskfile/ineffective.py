@@ -35,8 +35,9 @@ class _Use(NamedTuple):
     """The use of a given setting by one variant of an entry."""
 
     said: GivenSetting
-    reason: str  # why it has no effect; "" if it has one
-    sweep: SourceLocation | None  # place of the entry that sweeps it, or FILE; None: not swept
+    reason: str  # why the setting has no effect; "" if it has one
+    # place of the entry that sweeps the setting, or FILE; None: not swept
+    sweep: SourceLocation | None
     is_default: bool  # whether the value is the default
 
 

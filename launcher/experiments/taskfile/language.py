@@ -60,9 +60,9 @@ class Reuse(StrEnum):
 class Word(NamedTuple):
     """A word of the language."""
 
-    about: str  # its meaning; '': clear from its name
+    about: str  # the word's meaning; '': clear from its name
     form: Form | None = None  # the valid values
-    required_text: str = ""  # the error text if an entry lacks it; '': optional
+    required_text: str = ""  # the error text if an entry lacks the word; '': optional
 
     def form_with_description(self, form: Form | None = None) -> Form:
         """Return its form with its description; `form` replaces a form that depends on the kinds."""

@@ -198,7 +198,7 @@ class _LegacyTranslator:
         name, there = self.pairs.get(section, (key.with_text(section), None))
         if there is None or is_null(there):
             self.pairs[section] = (key.with_text(section), inner)
-        elif isinstance(there, MappingNode):  # otherwise its reader reports the wrong type
+        elif isinstance(there, MappingNode):  # the reader of the section reports another type
             given = {
                 self.settings.current_key(word, Problems()).text: (word, value)
                 for word, value in there.pairs

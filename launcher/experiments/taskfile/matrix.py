@@ -45,7 +45,7 @@ _SWEPT_ROLES = frozenset({Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER})
 # the values of a swept setting, or of several tied settings; there is at least one, and all have the same
 # settings, so the first one gives their names and their locations
 Sweep = tuple[tuple[GivenSetting, ...], ...]
-Product = Callable[[MappingNode], list[Sweep]]  # reads one mapping of a matrix
+Product = Callable[[MappingNode], list[Sweep]]  # function that reads one mapping of a matrix
 
 
 def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:

@@ -40,7 +40,7 @@ class ScalarNode:
     source: SourceFile = field(repr=False, compare=False)
     line: int
     column: int
-    length: int  # length of its part on the first line, with quotes
+    length: int  # length of the node's text on the first line, with quotes
     text: str
     plain: bool
 
@@ -126,7 +126,7 @@ class GivenSetting(NamedTuple):
     key: ScalarNode
     node: Node
     label: str | None = None  # the label of the value in a sweep; None: derived from the value
-    kind: str = ""  # the kind of the sweep, if it is for a single kind
+    kind: str = ""  # the kind of the sweep, if the setting is for a single kind
 
     @property
     def name(self) -> str:

@@ -108,7 +108,7 @@ def parse(
     language = task_file_kinds(context.kinds)
     shared = {name: kind for name, kind in context.kinds.items() if name not in language}
     overrides = read_overrides(context.settings, language, problems)
-    wanted: list[LegacyAction] = []  # by file: the task file is the last one to be read completely
+    wanted: list[LegacyAction] = []  # by file: the task file is read completely last
 
     def today(root: MappingNode) -> MappingNode:
         root, wants = translate(root, language, problems)
@@ -158,7 +158,7 @@ def _unswept_name_problems(
     programs = [each for each in entries if isinstance(each, PlainEntry) and not each.kind.entry]
     sections = [node for key, node in root.pairs if key.text in kinds and not kinds[key.text].entry]
     if len(programs) < sum(len(as_list(node)) for node in sections):
-        return []  # an entry that could not be read may define them
+        return []  # an entry that could not be read may define the names
     swept = {name for entry in programs for name in entry.swept_names}
     return [problem for name, problem in overrides.unmatched.items() if name not in swept]
 
@@ -281,7 +281,7 @@ def _entries(root: MappingNode, scope: Scope) -> Iterator[Entry | None]:
             makers = [kind for kind, _ in sections if kind.role in _MAKERS]
             yield from read_auto_test(key, node, makers, scope)
         elif kind is not None and kind.role in (Role.DATA, Role.PLAIN):
-            if not scope.combination:  # the matrix does not apply to these
+            if not scope.combination:  # the matrix does not apply to entries without combinations
                 here = replace(scope, file_combination={})
                 yield from (each for each in read_section(kind, node, here) if each is not None)
         elif kind is not None:

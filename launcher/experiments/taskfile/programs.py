@@ -125,9 +125,9 @@ class _Value(NamedTuple):
 class SweptCommandLine(NamedTuple):
     """A command line with the values that it contains."""
 
-    name: str | None  # name of its job; None: no name
+    name: str | None  # name of the job; None: no name
     argv: tuple[str, ...]
-    settings: Mapping[str, Json]  # its values and its files
+    settings: Mapping[str, Json]  # values and files of the job
     terms: Mapping[str, str] = {}  # options of the job that contain values
 
 
@@ -579,7 +579,7 @@ class SweptJob(NamedTuple):
     name: str | None  # name of the job, without its kind; None: the entry has no name
     variant: VariantName  # all values, as names of jobs have them
     settings: Mapping[str, Json]  # those in which values stand, with the values
-    stored: Mapping[str, Json]  # its values and their template
+    stored: Mapping[str, Json]  # values of the job, and their template
     terms: Mapping[str, str] = {}  # options of the job in which values stand, with the values
 
 
@@ -707,7 +707,7 @@ def _prompt_nodes(words: Iterable[str]) -> tuple[ScalarNode, ...]:
     nodes = []
     for text in quoted:
         (word,) = shlex.split(text)
-        start = column - (text == word)  # a quoted word begins one column later, behind its quote
+        start = column - (text == word)  # a quoted word begins one column later, behind the quote
         nodes.append(ScalarNode(source, 0, start, len(text), word, plain=False))
         column += len(text) + 1
     return tuple(nodes)

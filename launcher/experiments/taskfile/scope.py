@@ -162,7 +162,8 @@ def read_request(
         try:
             values[option.name] = _value(option, value, scope.now)
             request = option.apply(request, values[option.name])
-        except TimeInPast:  # not a mistake if the file runs again after its jobs are done
+        except TimeInPast:
+            # a time in the past is valid if the file runs again after its jobs are done
             request = option.apply(request, None)
             text = repr(value.text) if isinstance(value, ScalarNode) else ""
             message = f"{key.text}: {text} is in the past and delays nothing"

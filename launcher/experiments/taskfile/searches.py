@@ -42,9 +42,9 @@ class SearchEntry(NamedTuple):
 class ChosenValues(NamedTuple):
     """The values of a trial."""
 
-    entry: int  # its number among the entries with a search
+    entry: int  # the search's number among the entries with a search
     texts: Mapping[str, str]
-    labels: Mapping[str, str] = {}  # name → text in the names of jobs, where it is another one
+    labels: Mapping[str, str] = {}  # name → text in the names of jobs, where this text differs
 
 
 class SearchReader(NamedTuple):

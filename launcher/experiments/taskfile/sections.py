@@ -202,8 +202,8 @@ class _RawEntry(NamedTuple):
     common: _Common
     words: Mapping[str, Node]
     own_settings: GivenSettings
-    combinations: tuple[GivenSettings, ...]  # combinations of its own matrix
-    request: Node | None = None  # its own resources and options
+    combinations: tuple[GivenSettings, ...]  # combinations of the entry's own matrix
+    request: Node | None = None  # the entry's own resources and options
 
     @property
     def kind(self) -> Kind:

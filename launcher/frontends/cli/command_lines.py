@@ -255,7 +255,7 @@ def missing_code(argv: Sequence[str], folder: Path, environment: Mapping[str, st
     """
     if not module_of(argv):
         return missing_script(argv, folder)
-    from launcher.provenance.project_imports import missing_module  # it parses code
+    from launcher.provenance.project_imports import missing_module  # the module parses code
 
     return missing_module(argv, folder, environment)
 
@@ -302,7 +302,7 @@ def missing_programs(
         place=SourceLocation(
             file=file.name,
             line=first[program].number,
-            column=max(0, text.find(program)) + 1,  # 0: it is quoted
+            column=max(0, text.find(program)) + 1,  # 0: the program is quoted
             text=text,
             length=max(1, len(program)),
         ),

@@ -143,7 +143,7 @@ def completion(shell: str) -> None:
       eval "$(launcher completion bash)"
     """
     click.echo(script(shell), nl=False)
-    if sys.stdout.isatty():  # otherwise it is read by a shell or written to a file
+    if sys.stdout.isatty():  # without a terminal a shell reads the script, or a file keeps it
         click.echo(_HINTS[shell], err=True)
 
 

@@ -12,7 +12,7 @@ from launcher.system.units import format_bytes
 GIB = 1 << 30
 RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes
 FEW_FILES = 10_000  # an experiment creates thousands
-SHARED_BYTES = 1 * GIB  # data loaders pass batches through it; a container has 64 MiB
+SHARED_BYTES = 1 * GIB  # data loaders pass batches through shared memory; a container has 64 MiB
 
 
 class FilesystemInfo(NamedTuple):

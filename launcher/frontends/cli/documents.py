@@ -18,9 +18,10 @@ MOVED: Mapping[str, str] = {
     "study-photos": "studies",
     "study-unlearning": "studies",
 }
-GLOSSARY = "glossary"  # nearly all pages link to it
+GLOSSARY = "glossary"  # nearly all pages link to the glossary
 INDEX = "pages"  # lists all pages in groups
-_INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py copies them there for a wheel
+# setup.py copies the pages there for a wheel
+_INSTALLED = Path(launcher.__file__).with_name("pages")
 _TREE = Path(launcher.__file__).parents[1]  # root of a checkout
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)

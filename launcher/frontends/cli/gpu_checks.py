@@ -23,7 +23,7 @@ from launcher.system.units import format_bytes, format_seconds
 
 _PICK = "for the command see https://pytorch.org/get-started/locally"
 DRIVER_S = 10.0  # a driver takes seconds to wake sleeping GPUs
-TORCH_S = 120.0  # its import takes many seconds from a cold disk
+TORCH_S = 120.0  # seconds; importing torch takes long from a cold disk
 _NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI: the vendor, and the device class
 _TRIAL = """
 import json, torch
@@ -41,12 +41,12 @@ print(json.dumps(result))
 class Driver(NamedTuple):
     """NVIDIA's driver and the GPUs that it lists."""
 
-    absent: str = ""  # why it is not available
-    loaded: bool = False  # whether the kernel has loaded it
+    absent: str = ""  # why the driver is not available
+    loaded: bool = False  # whether the kernel has loaded the driver
     cards: int = 0  # number of NVIDIA's GPUs according to the kernel
-    silent: str = ""  # why it did not respond
+    silent: str = ""  # why the driver did not respond
     version: str | None = None
-    cuda: tuple[int, int] | None = None  # the newest CUDA version that it supports
+    cuda: tuple[int, int] | None = None  # the newest CUDA version that the driver supports
     gpus: tuple[GpuSnapshot, ...] = ()
 
 
@@ -54,8 +54,8 @@ class Torch(NamedTuple):
     """The torch that jobs of this Python import."""
 
     version: str | None = None  # None: none is installed
-    cuda: str | None = None  # CUDA version for which it was built
-    other: str = ""  # another GPU platform for which it was built
+    cuda: str | None = None  # CUDA version for which torch was built
+    other: str = ""  # another GPU platform for which torch was built
     tried: str = ""  # the outcome of a computation on a GPU; empty: not tried
     works: bool | None = None  # whether the computation succeeded
 

@@ -247,7 +247,7 @@ class Verbs(click.Group):
     help="Show the version and exit.",
 )
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
-def cli(debug: bool) -> None:  # main reads it from the arguments
+def cli(debug: bool) -> None:  # `main` reads the option from the arguments
     """Queue programs and experiments for the GPUs and CPU cores of this machine."""
 
 
@@ -293,7 +293,8 @@ def _open_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            # the lowest free descriptor is the one of the closed stream
+            os.open(os.devnull, os.O_RDWR)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"

@@ -72,7 +72,7 @@ def write(output: CommandOutput, form: Format) -> None:
     match form:
         case Format.CSV:
             text = csv_text(output.cells())
-            if sys.stdout.isatty():  # names must not contain control sequences for it
+            if sys.stdout.isatty():  # names must not contain control sequences for a terminal
                 text = "".join(f"{sanitize_terminal(line)}\n" for line in text.split("\r\n")[:-1])
             click.echo(text, nl=False)
         case Format.PARQUET:

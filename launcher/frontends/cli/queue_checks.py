@@ -78,18 +78,19 @@ class QueueHealth(NamedTuple):
     """The health of the queue, read without changing it."""
 
     home: str = ""
-    problem: str = ""  # why it cannot be found or used
+    problem: str = ""  # why the queue cannot be found or used
     exists: bool = False
     network: str = ""  # the warning about a queue folder on a network file system
     writers: str = ""  # other users who may replace the queue folder
     damaged: bool = False  # damage is recorded
     probe: DatabaseProbe | None = None  # findings in the database; None: not read
     stopped: bool = False
-    scheduler: int | None = None  # its pid
+    scheduler: int | None = None  # pid of the scheduler
     version: str | None = None  # version of the scheduler
     restarts: int = 0  # recent ones, after crashes
     grown_log: str = ""  # why the database's log has grown
-    copied: str = ""  # the folder of which it is a copy, until a command has held its jobs
+    # the original, if the queue folder is a copy whose jobs no command has held yet
+    copied: str = ""
 
 
 class Logout(NamedTuple):
@@ -288,7 +289,7 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
 
 def _ray(settings: BackendSettings) -> Finding:
     python, table = settings.python or sys.executable, f"[backends.{settings.name}]"
-    if not Path(python).is_file():  # the nodes may have it
+    if not Path(python).is_file():  # the nodes may have the interpreter
         return unknown(
             f"the interpreter {python} does not exist on this host, which joins the cluster with it",
             f"set `python` in {table} to an interpreter with ray",

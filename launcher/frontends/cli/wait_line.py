@@ -47,6 +47,7 @@ def wait_text(tracker: JobTracker) -> str:
     text = f"waiting: {tally(counts)}"
     first = min((row.id for row in rows if row.state is State.QUEUED), default=None)
     if first is not None and not counts[State.RUNNING]:
-        for row in tracker.store.read.jobs_by_id([first]):  # its reason changes without an event
+        # the reason of a job changes without an event
+        for row in tracker.store.read.jobs_by_id([first]):
             text += f". Job {first}: {why(row)}"
     return sanitize_terminal(text)

@@ -54,7 +54,8 @@ class NotificationState(NamedTuple):
     job_ends: tuple[JobEnd, ...] = ()  # to report, in the order of their events
     failing: Mapping[str, RetryState] = {}  # by target
     given_up: tuple[DeadLetter, ...] = ()
-    targets: Mapping[str, float] = {}  # target → time of its definition in seconds since 1970
+    # target → time of the target's definition in seconds since 1970
+    targets: Mapping[str, float] = {}
 
     @property
     def has_pending(self) -> bool:

@@ -179,7 +179,7 @@ def _notify_service(request: dict[str, Any]) -> tuple[bool, str]:
         request: `url`, `title` and `text`; without a title no message is sent.
     """
     try:
-        import apprise  # an extra; only this process needs it
+        import apprise  # apprise is an extra; only this process needs the package
     except ImportError:
         return False, MISSING.format(python=sys.executable, command=install_command("notify"))
     service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="launcher", app_desc="launcher"))

@@ -48,7 +48,7 @@ OLDEST_REPORTED_S = (
 EVENT_POLL_S = 1.0  # between two reads of events
 DELIVERY_POLL_S = 0.1  # between two checks of messages that are being sent
 MOST_DELIVERIES = 64  # messages sent at the same time
-SCHEDULER_GRACE_S = 3.0  # without a scheduler: a new one may start
+SCHEDULER_GRACE_S = 3.0  # seconds without a scheduler: a new scheduler may start
 LONGEST_STAY_S = 86_400.0  # without a scheduler, if messages are pending
 
 
@@ -226,7 +226,7 @@ class NotifyService:
         with self._reader() as reader:
             counts = {} if run.open else reader.count_ended_since(run.id, run.since)
             failures = reader.failures(run.id, run.after) if run.happened else ()
-        if not run.open and not counts and not failures:  # none of its jobs ran
+        if not run.open and not counts and not failures:  # no job of the run ran
             self._save(noted.mark_sent(self._state, target.name, run, events))
             return
         message = messages.make_run_message(run, events, failures, counts, host=self._host, now=now)
@@ -310,7 +310,7 @@ def serve(
 
 # --- the process
 
-LOG_BYTES = 1 << 20  # bytes of its log file; one older file is kept
+LOG_BYTES = 1 << 20  # bytes of the log file; one older file is kept
 NICE = 10  # jobs have priority
 
 

@@ -37,7 +37,7 @@ class NotifyTarget(NamedTuple):
 
     name: str
     url: str = ""  # contains secrets
-    url_file: Path | None = None  # a file with such a URL as its only line
+    url_file: Path | None = None  # a file with such a URL as the only line
     url_env: str = ""  # an environment variable with such a URL
     command: tuple[str, ...] = ()
     events: tuple[NotifyEvent, ...] | None = None  # None: those of [notify]

@@ -21,10 +21,11 @@ _NO_FILES: Mapping[str, Json] = {"files": None, "uncommitted": None, "complete":
 class _StartedCode(NamedTuple):
     """The code of a job at its newest start."""
 
-    folder: str  # in which it was queued
-    started: float  # infinite if it has not started
-    digests: Mapping[str, str]  # path → digest at the start, of the files of which it is known
-    edited: Mapping[str, str]  # the same of the files that were changed after it was queued
+    folder: str  # in which the job was queued
+    started: float  # infinite if the job has not started
+    digests: Mapping[str, str]  # path → digest at the start, of the files whose digest is known
+    # path → digest at the start, of the files that were changed after the job was queued
+    edited: Mapping[str, str]
 
 
 class _CodeReader:

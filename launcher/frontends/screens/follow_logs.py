@@ -287,7 +287,7 @@ class _Source:
             except OSError:  # not made yet, or cleaned
                 return b""
         part = read_file_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
-        if part is not None and part.size < self.position:  # it was shortened
+        if part is not None and part.size < self.position:  # the log was shortened
             begin, self.left_out = offset_after_move(log, self.position, self.left_out)
             part = read_file_part(log, begin=begin, most_bytes=CHUNK_BYTES)
         if part is None:
@@ -371,7 +371,7 @@ class LogFollower:
                     self._pause()
         finally:
             for source in self._sources.values():
-                if self._is_alone:  # its colours are set back
+                if self._is_alone:  # colours of the log are reset
                     source.output.close()
 
     def _pause(self) -> None:

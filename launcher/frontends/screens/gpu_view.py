@@ -60,18 +60,20 @@ class GpuJob(NamedTuple):
     job: int
     name: str
     reserved: int | None  # bytes; None: no amount
-    estimate: int | None = None  # bytes that are reserved while the reservation follows its usage
-    load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
-    exclusive: bool = False  # it shares the GPU with none of ours
-    pids: frozenset[int] = frozenset()  # its processes there, if the driver reports them
-    reported: int | None = None  # bytes in use that its worker reports, context included
-    peak: int | None = None  # peak bytes that its worker reports, context included
+    # bytes that are reserved while the reservation follows the job's usage
+    estimate: int | None = None
+    # share of the time in which the job kept its GPUs busy lately, 0 to 1
+    load: float | None = None
+    exclusive: bool = False  # the job shares the GPU with none of ours
+    pids: frozenset[int] = frozenset()  # the job's processes there, if the driver reports them
+    reported: int | None = None  # bytes in use that the job's worker reports, context included
+    peak: int | None = None  # peak bytes that the job's worker reports, context included
 
 
 class AttemptUsage(NamedTuple):
     """The scheduler's data of a running attempt that screens show."""
 
-    key: tuple[int, int] = (0, 0)  # its job and number
+    key: tuple[int, int] = (0, 0)  # job and number of the attempt
     estimate: int | None = None
     load: float | None = None
 

@@ -19,7 +19,7 @@ class DiskUsage(NamedTuple):
     """A file system that the queue writes to."""
 
     use: str  # HOME or RUNS
-    free: int  # bytes that its user may still write
+    free: int  # bytes that the user of the job may still write
     total: int  # bytes
     files: int | None = None  # free inodes; None: no limit
 
@@ -27,14 +27,14 @@ class DiskUsage(NamedTuple):
 class Host(NamedTuple):
     """Cores, main memory and disks of a machine. Unknown values are None."""
 
-    cores: int  # all that it has
-    usable: int  # those that our affinity and our group's quota allow
-    reserved: int = 0  # those that are reserved for running jobs of this queue
+    cores: int  # all cores of the machine
+    usable: int  # cores that our affinity and our group's quota allow
+    reserved: int = 0  # cores that are reserved for running jobs of this queue
     busy: float | None = None  # cores' worth of work by all processes
     ours: float | None = None  # cores' worth of work by running jobs of this queue
     load: float | None = None  # runnable and blocked tasks, averaged over one minute
     memory: int = 0  # bytes that we can use at most: the machine's, or our group's limit
-    memory_used: int = 0  # bytes of these that are in use and cannot be reclaimed
+    memory_used: int = 0  # bytes of main memory that are in use and cannot be reclaimed
     memory_ours: int | None = None  # bytes of running jobs of this queue, without shared pages
     disks: tuple[DiskUsage, ...] = ()
     reserved_elsewhere: int = 0  # cores that other queues of the machine have reserved

@@ -83,7 +83,7 @@ def group_memory_use(current: str, stat: str) -> int | None:
 class ProcessTimes(NamedTuple):
     """The CPU time and memory of process trees."""
 
-    ticks: Mapping[int, int] = {}  # PID of the root → CPU time of its whole tree
+    ticks: Mapping[int, int] = {}  # PID of the root → CPU time of the whole tree
     resident: int = 0  # bytes that are not shared with other processes
 
     def measure_since(self, earlier_times: "ProcessTimes", span_s: float) -> float | None:

@@ -25,10 +25,10 @@ class JobColumn(NamedTuple):
 
     name: str  # name that users type
     about: str
-    key: str = ""  # key of its value in the record of a job; '': its name
-    text_of: Callable[[Any], str] = str  # its value in a table for people
-    is_number: bool = False  # its cells end together
-    is_long: bool = False  # its texts shrink where there is no room
+    key: str = ""  # key of the column's value in the record of a job; '': its name
+    text_of: Callable[[Any], str] = str  # the column's value in a table for people
+    is_number: bool = False  # the column's cells end together
+    is_long: bool = False  # the column's texts shrink where there is no room
 
     def value_in(self, record: Record) -> Json:
         """Return the value of a job."""

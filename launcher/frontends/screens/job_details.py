@@ -61,7 +61,8 @@ def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]
         "share": "" if row.share == 1 else f"{row.share:g}",
     }
     yield from ((name, _text(value)) for name, value in facts.items() if value)
-    resources, terms = row.spec.resources, row.spec.terms._replace(note="")  # it is shown above
+    # the note is shown above
+    resources, terms = row.spec.resources, row.spec.terms._replace(note="")
     for part, usual in ((resources, Resources()), (terms, Terms())):
         for field, value, default in zip(part._fields, part, usual, strict=True):
             if value != default:

@@ -331,7 +331,7 @@ def _expected_usage_texts(home: Home, store: Store, row: JobRow) -> dict[str, st
         numbers=None if exact else ignored_numbers(spec.argv),
     )
     if spec.resources.vram is not None and source == "declared":
-        memory = ""  # its owner has said so
+        memory = ""  # the user requested this memory
     elif request is not None:
         memory = f"{format_bytes(request)} on each GPU ({source})"
     else:

@@ -51,8 +51,8 @@ class GpuMemoryUsage(NamedTuple):
     now: int | None = None
     peak: int | None = None
     requested: int | None = None
-    estimate: int | None = None  # without a request: it follows the measured usage
-    exclusive: bool = False  # it shares its GPUs with no other job
+    estimate: int | None = None  # bytes without a request: they follow the measured usage
+    exclusive: bool = False  # the job shares its GPUs with no other job
 
     @property
     def exceeds_request(self) -> bool:
@@ -69,22 +69,20 @@ class JobView(NamedTuple):
     kind: str
     state: State  # an ended attempt is failed even if requeued, and queued if only stopped
     priority: int
-    since: float  # when it ended, started, or was queued
+    since: float  # when the job ended, started, or was queued
     reason: str  # reason of the state; progress of a running job; result, or reason and action, of an ended attempt
-    program: str = ""  # its command, if its name is only a number
+    program: str = ""  # the job's command, if its name is only a number
     params: Mapping[str, Json] = {}  # parameters of a program or a function
-    params_text: str = (
-        ""  # those in which jobs of its run differ and that its name does not contain
-    )
+    params_text: str = ""  # parameters in which jobs of the run differ, except those in the name
     code: ReasonCode | None = None  # code of the reason; None for progress and the last output line
     need: str = ""  # beginning of the reason, if the rest describes the machine
     situation: str = ""  # rest of the reason, equal for jobs that wait for the same resource
     # fields of a running job, if measured
-    devices: str = "cpu"  # or its GPUs, such as cuda:0
-    node: str = ""  # host of its pilot; '' on this machine
+    devices: str = "cpu"  # or the GPUs of the job, such as cuda:0
+    node: str = ""  # host of the job's pilot; '' on this machine
     memory: GpuMemoryUsage | None = None  # None for a CPU job; of a waiting job its request
     step: ProgressReport | None = None
-    ends: float | None = None  # when it is expected to end; None: unknown
+    ends: float | None = None  # when the job is expected to end; None: unknown
     cost_key: str = ""  # jobs with the same one take about as long
     # fields of an ended attempt
     seconds: float | None = None  # duration of the attempt
@@ -280,7 +278,7 @@ def read_final_metrics(home: Home, job: JobRow) -> Mapping[str, Json]:
     return _numbers_of(job.attempt_in(home), job.ended)
 
 
-@lru_cache(maxsize=256)  # it does not change, and a screen is drawn many times
+@lru_cache(maxsize=256)  # the metrics do not change, and a screen is drawn many times
 def _numbers_of(attempt: Attempt, _end_time: float | None) -> Mapping[str, Json]:
     from launcher.queue.workers.progress.attempt_progress import (
         read_last_metrics,  # 3 ms, only for programs that are done
@@ -330,10 +328,10 @@ def ending_reason_of(home: Home, job: JobRow) -> Reason | None:
 class GroupStatus(NamedTuple):
     """A group of jobs with a limit."""
 
-    name: str  # as the user gave it: may contain control characters
+    name: str  # as the user gave the group: may contain control characters
     limit: int
     running: int
-    paused: float | None = None  # since when none of its jobs starts
+    paused: float | None = None  # since when none of the group's jobs starts
 
     def to_json(self) -> dict[str, Json]:
         """Return the group as JSON."""

@@ -104,7 +104,7 @@ class QueueSnapshot(NamedTuple):
     pilots: PilotStatus = NO_PILOTS
     busy: Mapping[str, tuple[float, ...]] = {}  # UUID → recent utilisation, each 0 to 1
     groups: tuple[GroupStatus, ...] = ()
-    searches: tuple[SearchRow, ...] = ()  # those that have not ended, and those of recent jobs
+    searches: tuple[SearchRow, ...] = ()  # searches that have not ended, and those of recent jobs
     unlisted_searches: tuple[SearchRow, ...] = ()  # the others
     running: tuple[JobView, ...] = ()
     waiting: tuple[JobView, ...] = ()
@@ -169,7 +169,7 @@ class QueueSnapshotReader:
         """Return the queue's database, reopened if its file was replaced; None if there is none."""
         if self.store is not None and not self.store.is_current():
             self.close()
-            self.store = None  # it was deleted, or restored from a backup
+            self.store = None  # the database was deleted, or restored from a backup
             self._peaks.clear()
         if self.store is None and self.home.exists():
             check_home(self.home)
@@ -449,7 +449,7 @@ def short_path(folder: Path) -> str:
     """Return a folder with `~` for the user's home folder."""
     try:
         below = folder.relative_to(Path.home())
-    except (ValueError, RuntimeError):  # it is elsewhere, or the user has no home folder
+    except (ValueError, RuntimeError):  # the path is elsewhere, or the user has no home folder
         return str(folder)
     return f"~/{below}"
 

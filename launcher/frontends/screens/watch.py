@@ -55,7 +55,7 @@ from launcher.system.waiting import wait_until
 DRAW_INTERVAL_S = 0.5
 POLL_INTERVAL_S = 0.1  # at the window's size
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
-PATIENCE_S = 5.0  # after which the reason is shown if nothing has started
+PATIENCE_S = 5.0  # seconds after which the reason is shown if nothing has started
 MOST_REASONS = 3  # jobs whose reasons are shown
 CHECK_EVERY_S = 2.0  # pause between checks that the queue, and who reads a pipe, are still there
 
@@ -235,7 +235,7 @@ def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> T
         case State.FAILED:
             words = ["failed", name, reason, f"→ launcher logs {job.id}"]
         case State.HELD if change.code == ReasonCode.FAILURE_LIMIT:
-            return None  # one line for all of them
+            return None  # one line for all held jobs
         case State.CANCELLED | State.HELD:
             words = [change.state, name, reason]
         case State.QUEUED if job.attempts:

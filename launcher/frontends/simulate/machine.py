@@ -174,8 +174,8 @@ def select_feasible(jobs: Sequence[TraceJob], cluster: SimulatedCluster) -> Work
 class JobSpan(NamedTuple):
     """When a job could have started, when it did, when it ended, and where."""
 
-    job: int  # its index
-    ready: float  # it was submitted, and all that it needs had ended
+    job: int  # the job's index
+    ready: float  # when the job was submitted, and all that it needs had ended
     start: float
     end: float
     cards: tuple[int, ...]
@@ -216,7 +216,7 @@ def replay(
     return _Replay(jobs, queue, cards, slowdown).run()
 
 
-@dataclass(slots=True, eq=False)  # each is itself alone
+@dataclass(slots=True, eq=False)  # two jobs are equal only if they are the same object
 class _JobRun:
     """The state of a job in a replay."""
 
@@ -228,7 +228,7 @@ class _JobRun:
     cards: tuple[int, ...] = ()
     remaining_s: float = 0.0  # seconds alone, at the time below
     since: float = 0.0
-    slowdown: float = 0.0  # current factor on its duration; 0: it does not run
+    slowdown: float = 0.0  # current factor on the job's duration; 0: it does not run
     end: float = inf
 
 
@@ -250,7 +250,8 @@ class _Replay:
                 self._courses[need].needed_by.append(course)
         self._coming = [*self._courses.values()][::-1]
         self._on: list[list[_JobRun]] = [[] for _ in range(cards)]
-        self._ends: list[tuple[float, int]] = []  # older ends of a job stay in it until they come
+        # older ends of a job stay in the list until their time comes
+        self._ends: list[tuple[float, int]] = []
         self._spans: list[JobSpan] = []
 
     def run(self) -> tuple[JobSpan, ...]:
@@ -298,7 +299,7 @@ class _Replay:
         self._update_ends((), course.cards, now)
         job = course.job
         if job.gpus and not self._queue.finish_job(job, now - course.start, now):
-            self._queue.submit(job, now)  # ready since it was ready at first
+            self._queue.submit(job, now)  # the job is ready since its first start
             return
         self._spans.append(JobSpan(job.index, course.ready, course.start, now, course.cards))
         for dependant in course.needed_by:

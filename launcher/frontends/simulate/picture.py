@@ -47,7 +47,8 @@ def draw_timeline(name: str, study: Study) -> str:
     unit, unit_s = next((named for named in _UNITS if end >= 3 * named[1]), ("seconds", 1.0))
     height = min(max(cards * 36, 150), 440) / _INCH
     with rc_context(STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a glyph that its font lacks: the reader's may have it
+        # a glyph that matplotlib's font lacks: the reader's font may have it
+        warnings.simplefilter("ignore")
         figure = Figure(figsize=(11.6, height + 4), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(height, 2.4))
         figure.suptitle(f"{pluralize(len(jobs), 'job')} of {name} on {assumed.fleet}")
@@ -68,7 +69,7 @@ def draw_timeline(name: str, study: Study) -> str:
         file = io.StringIO()
         figure.savefig(file, format="svg", dpi=150, metadata={"Date": None})
     text = file.getvalue()
-    return text[text.index("<svg") :]  # as a page may hold it, too
+    return text[text.index("<svg") :]  # without the XML header, as pages need it
 
 
 def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[JobSpan], unit_s: float) -> None:

@@ -29,7 +29,7 @@ class DurationEstimate(NamedTuple):
     source: DurationSource
     seconds: float
     runs: int = 0  # jobs that were done
-    is_limited: bool = False  # it is ended by its own time limit before
+    is_limited: bool = False  # the job's own time limit ends it before
 
 
 class PlannedTrace(NamedTuple):

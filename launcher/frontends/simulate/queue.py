@@ -103,7 +103,7 @@ class JobKnowledge:
         # None: all
         self._seconds: dict[SimilarityGroup | None, deque[float]] = {None: deque(maxlen=NEWEST)}
         self._peaks: dict[SimilarityGroup, deque[int]] = {}
-        self._running_bytes: dict[SimilarityGroup, list[int]] = {}  # bytes of those that run
+        self._running_bytes: dict[SimilarityGroup, list[int]] = {}  # bytes of running jobs
         self._least_bytes: dict[int, int] = {}  # bytes, of each job whose reservation was too small
         # computed since one was added
         self._forecasts: dict[float | SimilarityGroup | None, Forecast] = {}
@@ -203,7 +203,7 @@ class BackfillWindow:
     def first_overdue_job(self, now: float) -> int | None:
         """Return the job whose patience ended first, None if there is none."""
         while self._heap and self._until.get(self._heap[0][1]) != self._heap[0][0]:
-            heappop(self._heap)  # it no longer waits, or was added again
+            heappop(self._heap)  # the job no longer waits, or was added again
         return self._heap[0][1] if self._heap and self._heap[0][0] <= now else None
 
     def has_ties(self) -> bool:
@@ -334,7 +334,7 @@ class PolicyQueue:
         self._jobs: dict[int, TraceJob] = {}
         self._lanes: dict[_LaneKey, list[_Entry]] = {}  # heaps; none is empty
         self._lane_of: dict[int, _LaneKey] = {}  # lane of each waiting job
-        self._new: list[TraceJob] = []  # they came at this moment
+        self._new: list[TraceJob] = []  # jobs that came at this moment
         self._ended = False  # something has, since a decision
         self._backfill_window = BackfillWindow(
             knowledge, len(self._gpus), learns=policy.uses_estimates

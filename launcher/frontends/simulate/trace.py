@@ -44,18 +44,20 @@ SimilarityGroup = tuple[str, int]  # group, and how many GPUs
 class TraceJob:
     """A job that is to be replayed."""
 
-    index: int  # its place in the file; of two that came at once the smaller was first
+    # the job's place in the file; of two jobs of the same time the smaller one came first
+    index: int
     submitted: float  # seconds
-    seconds: float  # its duration when it does not share a GPU
-    gpus: int  # 0: it needs none, and runs at once
-    vram: int | None = None  # bytes that it requests on each of its GPUs; None: not in the file
+    seconds: float  # the job's duration when it does not share a GPU
+    gpus: int  # 0: the job needs none, and runs at once
+    # bytes that the job requests on each of its GPUs; None: not in the file
+    vram: int | None = None
     group: str = ""  # virtual cluster or model; jobs of a group are likely to take about as long
-    exclusive: bool = False  # it shares its GPUs with no other job
+    exclusive: bool = False  # the job shares its GPUs with no other job
     priority: int = 0
     needs: tuple[int, ...] = ()  # indices of jobs that must have ended
     forecast: float | None = None  # seconds that are expected before anything is replayed
-    user: str = ""  # its user; empty if the file does not say
-    share: float | None = None  # part of a GPU that it requests, below 1; None: whole GPUs
+    user: str = ""  # the job's user; empty if the file does not say
+    share: float | None = None  # part of a GPU that the job requests, below 1; None: whole GPUs
 
     @property
     def similarity_group(self) -> SimilarityGroup:

@@ -50,7 +50,8 @@ PAGES = (
     WebPage("compare", "runs/compare", comparison_context),
 )
 EVENTS = "text/event-stream"
-_FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}  # its address has its version
+# the address of the file contains its version
+_FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}
 _NOTICES = 100  # notices that are remembered: each is shown once, after the redirect
 
 
@@ -186,7 +187,7 @@ class Application:
         """Return an error as a page, or as plain text if no page can be rendered."""
         if isinstance(
             error, ClientDisconnect
-        ):  # its length was not announced: it is read no further
+        ):  # the length of the request was not announced: the rest is not read
             return Response(
                 f"a request may have at most {MOST_BODY:,} bytes\n", 413, media_type="text/plain"
             )

@@ -24,8 +24,8 @@ class ChartLibrary(NamedTuple):
     """The file of the library."""
 
     path: Path
-    version: str  # digest of its content
-    style_ids: tuple[str, ...] = ()  # IDs of elements for which it adds no rules to a page
+    version: str  # digest of the library's content
+    style_ids: tuple[str, ...] = ()  # IDs of elements for which the library adds no rules to a page
 
     @property
     def address(self) -> str:

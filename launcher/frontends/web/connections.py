@@ -22,7 +22,7 @@ class BoundedConnection(H11Protocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
-    since = 0.0  # by the clock of its loop
+    since = 0.0  # by the clock of the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Answer with 503 if there are too many, before reading a byte."""
@@ -33,7 +33,7 @@ class BoundedConnection(H11Protocol):
         if len(there) > MOST_CONNECTIONS:
             strangers = [each for each in there if each is not self and not each.is_known]
             refused = min(strangers, key=lambda each: each.since, default=self)
-            if refused.cycle is None:  # nothing is being sent to it
+            if refused.cycle is None:  # no response is being sent
                 refused.transport.write(_FULL)
             refused.transport.close()
         if not transport.is_closing():

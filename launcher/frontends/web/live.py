@@ -25,9 +25,9 @@ from launcher.system.files import file_stamp
 MOST_STREAMS = 60  # open pages; a browser closes those in hidden tabs
 POLL_INTERVAL_S = 1.0
 SHARE = 0.005  # part of a core per open page; the server and the polls take about as much again
-PENDING_SHARE = 0.02  # while values of a page are being read, so that they appear soon
-RENEW_S = 15.0  # after which a page is rendered even if nothing has changed
-ALIVE_EVERY_S = 20.0  # after which a comment is sent, which detects closed browsers
+PENDING_SHARE = 0.02  # seconds between two looks while values of a page are being read
+RENEW_S = 15.0  # seconds after which a page is rendered even if nothing has changed
+ALIVE_EVERY_S = 20.0  # seconds after which a comment is sent, which detects closed browsers
 
 
 _Part = tuple[str, bytes]  # version and bytes of a part of a page, or of what is wrong with it
@@ -39,7 +39,7 @@ class _Channel:
 
     page: WebPage
     address: Address
-    streams: int = 0  # browsers that show it
+    streams: int = 0  # browsers that show the page
     parts: dict[str, _Part] = field(default_factory=dict)  # as they are now
     # another one after each change
     update_event: asyncio.Event = field(default_factory=asyncio.Event)

@@ -96,7 +96,7 @@ class Fragment(NamedTuple):
     """A part of a page that updates itself."""
 
     html: str
-    version: str  # digest of the HTML without its relative times
+    version: str  # digest of the HTML without relative times
 
 
 class Rendered(NamedTuple):

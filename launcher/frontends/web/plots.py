@@ -42,7 +42,7 @@ class Line(NamedTuple):
     behind: Sequence[Point] = ()  # the original of a smoothed line
     # statistics of a group of jobs: one for each point
     statistics: Sequence[Statistic] = ()
-    group: str = ""  # the number of its jobs as text; "" for a single job's line
+    group: str = ""  # number of jobs as text; "" for the line of a single job
 
     @property
     def style(self) -> str:
@@ -94,7 +94,7 @@ class Plot(NamedTuple):
     title: str
     lines: Sequence[Line]
     log: bool = False
-    note: str = ""  # text on the jobs that it shows
+    note: str = ""  # text on the jobs that the plot shows
     band: str = ""  # meaning of the bands, if there are any
     pooled_steps: int = 1  # steps that each point stands for
     unit: str = STEP  # name of the horizontal axis

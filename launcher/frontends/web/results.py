@@ -39,7 +39,7 @@ class Heading(NamedTuple):
     text: str
     numeric: bool
     order: str  # 'ascending', 'descending', or ''
-    sort: str  # value of `sort` that orders by it when it is chosen
+    sort: str  # value of `sort` that orders by the column when it is chosen
 
 
 class Cell(NamedTuple):

@@ -113,7 +113,7 @@ class _Read(NamedTuple):
     stamp: object = None  # stamp of the files; None: nothing was read
     curves: Mapping[str, _Curve] = {}  # by metric
     is_cut: bool = False  # whether a file is longer than the part that is read
-    unit: str = STEP  # unit of its steps: "step" or "epoch"
+    unit: str = STEP  # unit of the metric's steps: "step" or "epoch"
 
 
 class _Job(NamedTuple):

@@ -25,7 +25,7 @@ FILE_POLICY = (
 )
 FILE_HEADERS: Mapping[str, str] = {
     "content-security-policy": FILE_POLICY,
-    "cache-control": "private, max-age=3600",  # its address has its version
+    "cache-control": "private, max-age=3600",  # the address of the file contains its version
     "content-disposition": "inline",
 }
 

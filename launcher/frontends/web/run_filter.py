@@ -29,8 +29,8 @@ class RunFilter(NamedTuple):
     """The conditions for listing a run; all of them must hold."""
 
     text: str = ""
-    names: tuple[str, ...] = ()  # globs of its name
-    settings: tuple[tuple[str, str], ...] = ()  # name and value, each of some job of it
+    names: tuple[str, ...] = ()  # globs of the run's name
+    settings: tuple[tuple[str, str], ...] = ()  # name and value, each of some job of the run
 
 
 def read_filter(text: str) -> RunFilter:
@@ -133,7 +133,7 @@ def _update_run(known_run: _Run, jobs: Mapping[int, int], listing: ListingQuerie
     if before == jobs:
         return known_run
     if any(jobs.get(job) != digest for job, digest in before.items()):
-        before, settings = _NOTHING  # one was changed or is gone, and so may its values be
+        before, settings = _NOTHING  # a job was changed or is gone, and so may its values be
     values = {name: {*those} for name, those in settings.items()}
     for record in listing.spec_records(job for job in jobs if job not in before):
         for name, value in _settings(record).items():

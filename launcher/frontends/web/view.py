@@ -32,10 +32,10 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-PATIENCE_S = 0.4  # for which a page waits for a value that was never read before
+PATIENCE_S = 0.4  # seconds for which a page waits for a value that was never read before
 SHARE = 0.01  # part of a core, for reading changed values again
 LONGEST_PAUSE_S = 20.0  # between two reads of a value
-LAST_S = 1.0  # for which the shutdown of the server waits for a read in progress
+LAST_S = 1.0  # seconds for which the shutdown of the server waits for a read in progress
 MOST_KEPT = 16  # entries of a cache
 _EXPECTED_ERRORS = (Error, OSError, sqlite3.Error)  # the next read may succeed
 
@@ -101,7 +101,7 @@ class BackgroundCache(Generic[K, V]):
         while len(self._entries) > MOST_KEPT:
             self._entries.popitem(last=False)
         reads = entry.reads
-        is_first = reads.answer is None  # before the read starts: it may end at once
+        is_first = reads.answer is None  # before the read starts, as a read may end at once
         is_due = entry.fingerprint != fingerprint and self._clock() >= entry.next_at
         if is_due and reads.begin(partial(self._read_entry, key, entry)):
             entry.fingerprint = fingerprint

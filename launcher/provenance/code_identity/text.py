@@ -42,7 +42,7 @@ _IMPORTERS = frozenset(
     }
 )
 _BUILTINS = frozenset(dir(builtins))
-_OF_PYTHON = sys.stdlib_module_names | _BUILTINS  # no decorator of these registers anything
+_OF_PYTHON = sys.stdlib_module_names | _BUILTINS  # no decorator of these modules registers anything
 # decorators under which a definition does nothing before it is used
 _HARMLESS = frozenset(
     {"dataclasses.dataclass", "property", "functools.cache", "contextlib.contextmanager"}
@@ -57,10 +57,10 @@ _Definition = _Function | ast.ClassDef
 class Element(NamedTuple):
     """A statement at the top of a module, or one name that an import there binds."""
 
-    names: tuple[str, ...]  # names that it binds
-    digest: str  # digest of its tree without docstrings
-    documented: str  # digest of its tree with docstrings
-    optional: bool = False  # it does nothing unless one of its names is used
+    names: tuple[str, ...]  # names that the statement binds
+    digest: str  # digest of the statement's tree without docstrings
+    documented: str  # digest of the statement's tree with docstrings
+    optional: bool = False  # the statement does nothing unless one of its names is used
 
 
 class ModuleText(NamedTuple):
@@ -73,9 +73,9 @@ class ModuleText(NamedTuple):
     stars: tuple[str, ...] = ()  # modules imported with a star
     values: tuple[str, ...] = ()  # imported names, with the attributes that the text reads
     words: str = ""  # names, attributes, keywords and words in strings
-    is_whole: bool = False  # it may look up any of its names
-    registers: bool = False  # a decorator makes one of its definitions known elsewhere
-    is_read: bool = True  # False: it is known by its bytes alone
+    is_whole: bool = False  # the module may look up any of its names
+    registers: bool = False  # a decorator makes a definition of the module known elsewhere
+    is_read: bool = True  # False: the module is known by its bytes alone
 
 
 def read_text(text: bytes, package: str = "") -> ModuleText:
@@ -121,14 +121,14 @@ class _TextReader(ast.NodeVisitor):
         self._chains: dict[str, None] = {}  # names with their attributes
         self._words: set[str] = set()
         self._itself: set[str] = set()  # such as `__name__`
-        self._is_whole = False  # the text may look up any of its names
+        self._is_whole = False  # the text may look up any name of the module
         self._is_typing = False  # the current node is only for type checkers
         self._is_sentence = False  # the current node is a message or a description
         self._is_inner = False  # the current node binds no name of the module
         self._is_late = False  # the current node is executed only when a function is called
         self._tokens: list[str] = []  # tokens of the current element
-        self._names: dict[str, None] = {}  # names that it binds
-        self._acts = False  # something is called when it is executed
+        self._names: dict[str, None] = {}  # names that the module binds
+        self._acts = False  # executing the module calls something
 
     def read(self, module: ast.Module) -> ModuleText:
         """Return the content of a tree."""
@@ -138,7 +138,7 @@ class _TextReader(ast.NodeVisitor):
         by_words = (_LOOKUPS - _BUILTINS) & self._words or _LOOKUPS & self._chains.keys()
         if by_words or any(value.startswith("sys.modules") for value in values):
             self._is_whole = True
-            values |= self._imports  # a module that it imports may be looked up
+            values |= self._imports  # code may look up a module that the text imports
         bound = self._typed | self._bindings
         meanings = {name: " ".join(targets) for name, targets in bound.items()}
         own = {name for element, node in self._elements if node for name in element.names}
@@ -506,7 +506,7 @@ def _is_harmless(node: ast.stmt | None, meanings: Mapping[str, str]) -> bool:
         return False
     if not isinstance(node, ast.ClassDef):
         return True
-    if node.bases or node.keywords:  # their effect on a subclass is unknown
+    if node.bases or node.keywords:  # the effect of bases and keywords on a subclass is unknown
         return False
     return all(
         _has_only(_HARMLESS_ON_METHODS, statement, meanings)

@@ -182,6 +182,7 @@ class CodeCopy:
                 held.note_changes()
 
 
-@lru_cache(maxsize=2)  # an attempt needs it several times, and its supervisor runs many attempts
+# an attempt needs the manifest several times, and a supervisor runs many attempts
+@lru_cache(maxsize=2)
 def _read_manifest_once(folder: Path, _stamp: FileStamp | None) -> Manifest | None:
     return read_manifest(folder)

@@ -93,7 +93,7 @@ class Source(NamedTuple):
 class Snapshot(NamedTuple):
     """A copy in the queue folder."""
 
-    folder: Path  # contains the copy and its manifest
+    folder: Path  # contains the copy and the snapshot's manifest
     manifest: Manifest
 
     @property
@@ -125,7 +125,7 @@ def keep_snapshots(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # others are in it
+        with contextlib.suppress(OSError):  # other snapshots are in the folder
             folder.rmdir()
         raise
     finally:
@@ -195,7 +195,7 @@ def take_snapshot(folder: Path, source: Source) -> Snapshot:
             if found is not None:
                 cache.save()
                 return found
-            number += 1  # a program has changed it
+            number += 1  # a program has changed the copy
         elif _make_copy(place, manifest, files):
             cache.save()
             return Snapshot(place, manifest)
@@ -324,7 +324,7 @@ def delete_unused(folder: Path, used_names: Collection[str]) -> tuple[int, list[
             kept.append(f"{place} contains {name}, which a program wrote")
             continue
         gone = place.with_name(f".{place.name}{_GONE}")
-        with contextlib.suppress(OSError):  # another process has deleted it
+        with contextlib.suppress(OSError):  # another process has deleted the copy
             place.rename(gone)
             freed += manifest.total_bytes
             _delete_tree(gone)

@@ -259,7 +259,7 @@ class BackendPilots:
         """End a pilot that cannot work, or has another version. Its running attempts continue."""
         why = "; ".join(pilot.troubles)
         pilot.send_drain(now=False, drain_time=now)
-        if not pilot.attempts and not pilot.adopted:  # it may have deregistered already
+        if not pilot.attempts and not pilot.adopted:  # the pilot may have deregistered already
             self._record_failure(pilot, why, now)
         if not pilot.attempts:
             self._mark_for_cancel(pilot, why)
@@ -269,7 +269,8 @@ class BackendPilots:
 
         Its record says so before the queue ends the attempts, so it also applies to the next scheduler.
         """
-        why = pilot.record.cancelled or self._end_reason(pilot)  # before it was cancelled for that
+        # the reason for which the pilot was cancelled has precedence
+        why = pilot.record.cancelled or self._end_reason(pilot)
         ended = pilot.cancelled or pilot.is_empty or pilot.process_gone
         if not self._mark_for_cancel(pilot, why) or not ended:
             return
@@ -277,7 +278,8 @@ class BackendPilots:
             run_with_timeout(pilot.link.root, pilot.link.folder.mark_abandoned)
         except FileNotFoundError:  # a deleted folder means that the pilot is over
             pass
-        except OSError as error:  # such as a full disk: its processes cannot see it yet
+        except OSError as error:
+            # such as a full disk: the pilot's processes cannot see the record yet
             logger.warning("pilot=%s trouble=%r", pilot.token, str(error))
             return
         self._write_record(pilot, pilot.record._replace(given_up=why))
@@ -448,7 +450,7 @@ class BackendPilots:
         """Read the output of pilots that could not work, and delete the remains of those that ended."""
         root = self.root
         for pilot in finished_pilots:
-            pilot.is_deleting = True  # its messages are not read any more
+            pilot.is_deleting = True  # nobody reads the pilot's messages any more
 
         def collect_and_clear(backend: Backend) -> Mapping[str, str]:
             logs = {

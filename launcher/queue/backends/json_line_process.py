@@ -154,7 +154,7 @@ class JsonLineProcess:
 
     def _ended_error(self, child: "subprocess.Popen[bytes]") -> EngineError:
         ended = wait_until(partial(has_ended, child), _END_S, _END_POLL_S)
-        kill_child(child)  # and the processes that it started
+        kill_child(child)  # the child and the processes that it started
         code = child.wait() if ended else 0
         if self._stderr_reader is not None:
             self._stderr_reader.join(_END_S)

@@ -124,7 +124,8 @@ class Local:
             child = spawn_child(argv, _environment(gpus), stdout=log, stderr=log)
         self._children[folder.token] = child
         who = identity(child.pid)
-        if who is not None:  # otherwise it has ended already, and its exit status shows how
+        # a pilot without a process has ended already, and its exit status shows how
+        if who is not None:
             record: dict[str, Json] = {"schema": 1, **who.to_json(), "gpus": list(gpus)}
             write_json(folder.process_file, record, mode=0o600)
 
@@ -135,7 +136,7 @@ class Local:
         who = identity_from_record(record)
         node = os.uname().nodename
         if who is None:
-            who = process_of(folder)  # the scheduler died before it was recorded
+            who = process_of(folder)  # the scheduler died before it had recorded the process
         if who is not None and is_alive(who):
             return Observation(stage=AllocationState.RUNNING, node=node)
         if who is None and status is None:

@@ -36,7 +36,7 @@ from launcher.system.processes import Identity
 from launcher.system.units import exponential_backoff_s
 
 ATTEMPT_SPEC_TIMEOUT_S = 60.0  # a network file system may show the paths of a specification later
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # between two checks for it
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # seconds between two checks for the specification
 NO_SUPERVISOR = Identity(pid=0, start_ticks=0, boot="")
 RETIRE_EVERY_S = 60.0  # between two checks for unused fork servers
 
@@ -49,10 +49,10 @@ class _WaitingAttempt:
 
     attempt: Attempt
     since: float  # monotonic
-    retry_at: float = 0.0  # its specification is not read again before this time
+    retry_at: float = 0.0  # the attempt's specification is not read again before this time
     failed_reads: int = 0
     environment: WorkerEnvironment | None = (
-        None  # environment of its worker; None: its specification is not read yet
+        None  # environment of the attempt's worker; None: its specification is not read yet
     )
     on_gpu: bool = False
 
@@ -70,7 +70,7 @@ class NodeAttempts:
         """
         self._home, self._folder = home, folder
         self._pool = ForkServerPool(home, most_idle=cpus, on_start_failure=_log_start_failure)
-        self._waiting: dict[str, _WaitingAttempt] = {}  # in the order of their commands
+        self._waiting: dict[str, _WaitingAttempt] = {}  # attempts in the order of their commands
         self._running: dict[str, AttemptHandle] = {}
         self._on_gpu: set[str] = set()  # names of attempts
         self._known: set[str] = set()
@@ -179,7 +179,7 @@ class NodeAttempts:
             if isinstance(news, AttemptHandle):
                 self._kill_attempt(
                     name, watch
-                )  # without its supervisor nobody else would, were we killed
+                )  # without its supervisor nobody else would end the program, were we killed
                 self._running[name] = news
             else:
                 yield AttemptFinished(attempt=name, outcome=news)

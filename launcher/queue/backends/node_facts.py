@@ -25,7 +25,8 @@ PATHS_POLL_S = 0.25
 DRIVER_TIMEOUT_S = 60.0  # the first query wakes sleeping GPUs
 _LATEST_END = 1 << 40
 # variables that engines set in the environment of their jobs; an old Slurm does not set the end time
-_NODE_VARIABLES = ("SLURMD_NODENAME", "LAUNCHER_NODE")  # the engine's name for it has precedence
+# the engine's name for the node has precedence
+_NODE_VARIABLES = ("SLURMD_NODENAME", "LAUNCHER_NODE")
 _JOB, _ELEMENT = "SLURM_JOB_ID", ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 _END_TIME_VARIABLES = ("SLURM_JOB_END_TIME",)  # seconds since 1970
 _LIMITED_JOB_VARIABLES = (_JOB,)  # a process with this variable has a time limit
@@ -35,7 +36,7 @@ class NodeFacts(NamedTuple):
     """Facts that a pilot collects before it serves."""
 
     registration: Registered
-    probe: Nvml | None  # None: it has no GPUs
+    probe: Nvml | None  # None: the node has no GPUs
 
 
 def read_node_facts(
@@ -107,7 +108,7 @@ def _find_invisible_paths(
 def _is_visible(path: str) -> bool:
     try:
         return Path(path).exists()
-    except (OSError, ValueError):  # a folder above it may not be entered
+    except (OSError, ValueError):  # a folder above the path may not be entered
         return False
 
 

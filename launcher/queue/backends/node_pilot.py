@@ -45,7 +45,7 @@ POLL_BACKOFF_FACTOR = 1.25  # times longer after each poll without a command
 GPU_HEARTBEAT_S = 1.0  # between two heartbeats while the used memory of a GPU changes
 HEARTBEATS_PER_LEASE = 4  # heartbeats in the time of a lease, at least
 MOST_UNANSWERED_HEARTBEATS = 4096  # heartbeats whose lease renewals can still arrive
-FOLDER_TIMEOUT_S = 60.0  # without its folder, a pilot leaves
+FOLDER_TIMEOUT_S = 60.0  # seconds after which a pilot without its folder leaves
 STOP_TIMEOUT_S = 5.0  # for supervisors to end their attempts when the lease has expired
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _FOLDER_GONE_ERRORS = {errno.ENOENT, errno.ESTALE}
@@ -87,7 +87,7 @@ class NodePilot:
         self._busy_at = now
         self._error = ""  # why commands could not be read
         self._folder_gone_since: float | None = (
-            None  # since when our folder is missing; None: it is there
+            None  # since when our folder is missing; None: the folder is there
         )
         self._signal = ""
         self._is_abandoned = False
@@ -218,7 +218,8 @@ class NodePilot:
             return
         self._drain_if_abandoned(now)
         self._heartbeat_number += 1
-        self._sent_heartbeats[self._heartbeat_number] = lease.now()  # before it is sent
+        # the time before the heartbeat is sent
+        self._sent_heartbeats[self._heartbeat_number] = lease.now()
         self._sent_heartbeats.pop(self._heartbeat_number - MOST_UNANSWERED_HEARTBEATS, None)
         self._outbox.add(
             [

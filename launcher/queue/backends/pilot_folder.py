@@ -15,18 +15,18 @@ class PilotSpec(NamedTuple):
     """Specification of a pilot. It is written before the submission and never changed."""
 
     token: str  # unguessable; also the name of the engine's job
-    backend: str  # its name in config.toml
+    backend: str  # the pilot's name in config.toml
     version: str  # version of launcher; a pilot of another version refuses
     cpus: int
     gpus: int = 0
     memory: int | None = None
     time_s: float | None = None
     lease_s: float | None = (
-        None  # its attempts end after this time without the scheduler; None: never
+        None  # the pilot's attempts end after this time without the scheduler; None: never
     )
     beat_s: float = 5.0  # between two heartbeats
-    idle_s: float = 300.0  # it leaves after this time without work
-    single: bool = False  # it is for one attempt, after which it is ordered to leave
+    idle_s: float = 300.0  # the pilot leaves after this time without work
+    single: bool = False  # the pilot is for one attempt, after which it is ordered to leave
     paths: tuple[str, ...] = ()  # paths that must exist on the node: roots of runs, interpreters
 
 

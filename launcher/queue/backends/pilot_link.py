@@ -63,20 +63,23 @@ class PilotLink:
         self.folder, self.spec = folder, spec
         self.registration: Registered | None = None
         self.heartbeat: Heartbeat | None = None  # the newest
-        self.exit_reason: str | None = None  # why it leaves
-        self.error = ""  # why it cannot be read or sent anything now
+        self.exit_reason: str | None = None  # why the pilot leaves
+        self.error = ""  # why the pilot cannot be read or sent anything now
         self.last_message_at = -math.inf  # when something new was read last, monotonic
-        self.sent_at = -math.inf  # when it was sent attempts last, monotonic
-        self.is_draining = False  # it accepts no more attempts: it was sent `Drain`, or reported it
-        self.ends_at: float | None = None  # seconds since 1970, as its engine reported last
-        self.end_reason = ""  # manner of its end, as its engine reported last; '': not reported
-        self.signal = ""  # signal that its engine sent to have it end
+        self.sent_at = -math.inf  # when the pilot was sent attempts last, monotonic
+        # the pilot accepts no more attempts: the scheduler sent `Drain`, or the pilot reported it
+        self.is_draining = False
+        self.ends_at: float | None = None  # seconds since 1970, as the pilot's engine reported last
+        # manner of the pilot's end, as its engine reported last; '': not reported
+        self.end_reason = ""
+        self.signal = ""  # signal that the pilot's engine sent to have it end
         self._lines = deque[bytes]()  # lines that were read and not applied
         self._reader, self._writer = (
             MessageReader(folder.messages_file),
             MessageWriter(folder.commands_file),
         )
-        self._sent_attempts: set[str] | None = None  # attempts that it was sent; None: not read yet
+        # attempts that the pilot was sent; None: not read yet
+        self._sent_attempts: set[str] | None = None
         self.unsent: list[PilotCommand] = []  # unwritten commands; `send()` retries them
         self.open_attempts: set[str] = set()  # attempts whose ends are not recorded
         self.finished_attempts: dict[str, AttemptFinished] = {}  # by attempt, as the pilot reported
@@ -141,7 +144,7 @@ class PilotLink:
         sent_anything = bool(self._lines)
         while self._lines:
             news += filter(None, [decode_message(self._lines.popleft())])
-        if sent_anything:  # it lives, even if nothing of that can be decoded
+        if sent_anything:  # the pilot lives, even if none of its messages can be decoded
             self.last_message_at = now
             self._apply_messages(news)
             if self.registration is None:  # each pilot registers first
@@ -151,7 +154,7 @@ class PilotLink:
                 and self.heartbeat is not None
                 and self.exit_reason is None
             ):
-                self.send(RenewLease(beat=self.heartbeat.number))  # extends it
+                self.send(RenewLease(beat=self.heartbeat.number))  # extends the lease
         return news
 
     def _apply_messages(self, messages: Iterable[PilotMessage]) -> None:
@@ -200,7 +203,7 @@ class PilotLink:
     def start(self, attempts: Iterable[str]) -> bool:
         """Send attempts to the pilot, those that it was not sent before."""
         self.sent_at = time.monotonic()
-        sent = self._sent_attempts or set()  # a pilot that gets one again knows it
+        sent = self._sent_attempts or set()  # a pilot that gets an order twice recognizes the order
         return self.send(*(StartAttempt(attempt=name) for name in attempts if name not in sent))
 
     def stop(self, attempt: str) -> None:

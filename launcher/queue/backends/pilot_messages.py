@@ -23,7 +23,7 @@ _LARGEST_NUMBER = 1 << 60
 class StartAttempt(NamedTuple):
     """Start an attempt, whose specification is in its folder."""
 
-    attempt: str  # its folder's name below attempts/
+    attempt: str  # name of the attempt's folder below attempts/
 
 
 class StopAttempt(NamedTuple):
@@ -60,17 +60,17 @@ class Registered(NamedTuple):
     """The pilot is up. The message lists its resources, and the paths that it does not see."""
 
     version: str  # version of launcher
-    python: str  # its interpreter
+    python: str  # interpreter of the pilot
     host: str  # the node's name for itself
     pid: int
     boot: str  # the node's boot ID
-    cpus: int  # cores that it may keep busy
-    ram: int  # bytes of main memory that it may fill
+    cpus: int  # cores that the pilot may keep busy
+    ram: int  # bytes of main memory that the pilot may fill
     node: str = ""  # the engine's name for the node; '' if unknown
     job: str = ""  # the engine's number of the pilot, for display only: it may be reused
-    began: float | None = None  # seconds since 1970 when it began; None: not known
-    until: float | None = None  # seconds since 1970 when the engine ends it; None: not known
-    limited: bool = False  # the engine knows when that is, and did not report it
+    began: float | None = None  # seconds since 1970 when the pilot began; None: not known
+    until: float | None = None  # seconds since 1970 when the engine ends the pilot; None: not known
+    limited: bool = False  # the engine knows when the pilot ends, and did not report that
     # why it cannot work: a path that the node does not see, a version
     troubles: tuple[str, ...] = ()
     gpus: tuple[GpuSnapshot, ...] = ()

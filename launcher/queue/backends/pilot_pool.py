@@ -86,7 +86,7 @@ class PilotPool:
         for record in sorted(self._records.read(), key=lambda record: record.since):
             if _was_submitted(record):
                 self._group(record.settings).adopt(record)
-            else:  # its folder is made before the engine is called
+            else:  # the pilot's folder is made before the engine is called
                 self._records.delete(record.token)
         self._configure(self._clock())
         self._list_links()
@@ -218,7 +218,8 @@ class PilotPool:
         self.links = [pilot.link for pilot in pilots if pilot.accepts_jobs]
         heard = [pilot for pilot in pilots if pilot.is_polled]
         waiting = [pilot for pilot in heard if pilot.is_queued_unpolled]
-        unheard = {pilot.token for pilot in waiting[NEXT_POLLED:]}  # they start in this order
+        # the engine starts pilots in this order
+        unheard = {pilot.token for pilot in waiting[NEXT_POLLED:]}
         self.all_links = [pilot.link for pilot in heard if pilot.token not in unheard]
 
     def _write_pilots_file(self, now: float) -> None:
@@ -234,7 +235,7 @@ class PilotPool:
                     kind=settings.kind,
                     reason=why_no_pilot_starts(
                         group, now, wall, with_log=False
-                    ),  # it has lines of its own
+                    ),  # the log of the pilots has lines of its own
                     pilots=settings.pilots,
                     failures=pace.failures,
                     log=pace.log or "",
@@ -254,7 +255,7 @@ def _was_submitted(record: PilotRecord) -> bool:
     root, spec = record.folder.parent, record.pilot_folder.spec
     try:
         return run_with_timeout(root, lambda: spec.exists() or not is_visible(root))
-    except OSError:  # it cannot be seen now: it may be there
+    except OSError:  # the folder cannot be seen now, but may be there
         return True
 
 
@@ -263,7 +264,8 @@ def _pilot_row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
     ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
     of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
-    if pilot.attempts and pilot.state in LOST_STATES:  # the ends of its attempts cannot be read yet
+    # the ends of the pilot's attempts cannot be read yet
+    if pilot.attempts and pilot.state in LOST_STATES:
         ours = ours or pilot.link.error
     why = ours or of_engine
     if pilot.state is PilotState.STRANDED:

@@ -45,11 +45,11 @@ class PilotRecord(NamedTuple):
 
     folder: Path  # on a file system that the nodes see
     spec: PilotSpec
-    settings: BackendSettings  # they find the pilot when config.toml has others
-    since: float  # seconds since 1970 when it was to be submitted
-    cancelled: str = ""  # why it has to end; it gets no more work then
-    given_up: str = ""  # why its attempts are lost; its later messages are ignored
-    buried: bool = False  # its attempts were ended in the queue
+    settings: BackendSettings  # settings that find the pilot after config.toml has changed
+    since: float  # seconds since 1970 when the pilot was to be submitted
+    cancelled: str = ""  # why the pilot has to end; it gets no more work then
+    given_up: str = ""  # why the pilot's attempts are lost; its later messages are ignored
+    buried: bool = False  # the pilot's attempts were ended in the queue
 
     @property
     def token(self) -> str:
@@ -314,9 +314,9 @@ class Submission:
     """Pilots on their way to an engine."""
 
     pilots: Sequence[tuple[PilotFolder, PilotSpec]]  # pilots whose records are written
-    root: Path  # the folder in which theirs are made
+    root: Path  # the folder that contains the folders of the pilots
     home: Home  # the queue's
-    is_withdrawn: bool = False  # nobody waits for it any more
+    is_withdrawn: bool = False  # nobody waits for the submission any more
 
     def __call__(self, backend: Backend) -> None:
         """Make the folders, and submit.

@@ -54,17 +54,18 @@ NO_DEMAND = Demand(jobs=0)
 class PilotState(StrEnum):
     """State of a pilot, derived from the reports of its backend and from its own messages."""
 
-    SUBMITTED = "submitted"  # the backend has not listed it yet
+    SUBMITTED = "submitted"  # the backend has not listed the pilot yet
     WAITING = "waiting"  # in the queue of the backend
     STARTING = "starting"  # on a node, not registered yet
-    RUNNING = "running"  # it sends messages, whatever the backend reports
-    LEAVING = "leaving"  # it has deregistered, and its processes end
-    SILENT = "silent"  # it was registered and sends no messages; it may be alive
+    RUNNING = "running"  # the pilot sends messages, whatever the backend reports
+    LEAVING = "leaving"  # the pilot has deregistered, and its processes end
+    SILENT = "silent"  # the pilot was registered and sends no messages; it may be alive
     STRANDED = (
-        "stranded"  # the backend has ended it, but its node does not answer: it may still run
+        # the backend has ended the pilot, but its node does not answer: it may still run
+        "stranded"
     )
-    EXPIRED = "expired"  # its lease has expired: it has ended all its attempts
-    MISSING = "missing"  # the backend answers and has not listed it for UNKNOWN_TIMEOUT_S
+    EXPIRED = "expired"  # the pilot's lease has expired: it has ended all its attempts
+    MISSING = "missing"  # the backend answers and has not listed the pilot for UNKNOWN_TIMEOUT_S
     ENDED = "ended"
 
 
@@ -179,7 +180,7 @@ class SubmitThrottle:
 
     failures: int = 0  # consecutive pilots that could not run a job
     failure: str = ""  # text about the end of the last of them
-    log: str | None = None  # the last lines of its output; None if not read yet
+    log: str | None = None  # the last lines of the pilot's output; None if not read yet
     has_recent_success: bool = (
         False  # the last pilot registered without problems, so pilots can start there
     )

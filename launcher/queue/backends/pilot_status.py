@@ -91,15 +91,16 @@ class PilotRow(NamedTuple):
     backend: str
     stage: str  # a `PilotState`
     node: str = ""
-    job: str = ""  # the engine's number of it, if known; it may be reused
-    reason: str = ""  # why it waits, ended, or has to end
-    since: float = 0.0  # seconds since 1970 when it was submitted
+    job: str = ""  # the engine's number of the pilot, if known; it may be reused
+    reason: str = ""  # why the pilot waits, ended, or has to end
+    since: float = 0.0  # seconds since 1970 when the pilot was submitted
     starts_at: float | None = None  # seconds since 1970, as the engine estimates
     cpus: int = 0
     gpus: int = 0
     attempts: int = 0  # attempts that are there
-    heard_at: float | None = None  # seconds since 1970 of its last message; None: there was none
-    log: str = ""  # the last lines of its output, if it did not start
+    # seconds since 1970 of the pilot's last message; None: there was none
+    heard_at: float | None = None
+    log: str = ""  # the last lines of the pilot's output, if it did not start
 
     def silent_s(self, now: float) -> float | None:
         """Return the seconds since its last message, None if there was none.
@@ -116,7 +117,7 @@ class BackendRow(NamedTuple):
     name: str
     kind: str
     pilots: int = 0  # pilots that may be there at once
-    reason: str = ""  # why nothing more is submitted, or what it waits for
+    reason: str = ""  # why nothing more is submitted, or what the backend waits for
     failures: int = 0  # pilots in a row that could not work
     log: str = ""  # the last lines of the output of the last of them
 

@@ -38,8 +38,8 @@ class AllocationState(StrEnum):
 
     WAITING = "waiting"  # in the queue of the backend
     RUNNING = "running"  # on a node, registered or not
-    ENDED = "ended"  # the backend reports its end
-    UNKNOWN = "unknown"  # the backend answers and does not list it
+    ENDED = "ended"  # the backend reports the pilot's end
+    UNKNOWN = "unknown"  # the backend answers and does not list the pilot
 
 
 class AllocationEndCause(StrEnum):
@@ -52,22 +52,23 @@ class AllocationEndCause(StrEnum):
     MEMORY = "out of memory"
     CANCELLED = "cancelled"
     FAILED = "failed"
-    UNKNOWN = "unknown"  # the backend no longer lists it
+    UNKNOWN = "unknown"  # the backend no longer lists the pilot
 
 
 class Observation(NamedTuple):
     """Report of a backend about one pilot."""
 
     stage: AllocationState
-    reason: str = ""  # why it waits or has ended, as the backend words it: "Resources"
-    cause: AllocationEndCause | None = None  # cause of its end
+    reason: str = ""  # why the pilot waits or has ended, as the backend words it: "Resources"
+    cause: AllocationEndCause | None = None  # cause of the pilot's end
     node: str = ""  # name of the node in the backend
     starts_at: float | None = None  # seconds since 1970, estimated by the backend; None if unknown
     ends_at: float | None = (
-        None  # seconds since 1970, when the backend will end it; None if unknown
+        None  # seconds since 1970, when the backend will end the pilot; None if unknown
     )
-    node_answers: bool = True  # False if the node is down or silent; its processes may still run
-    emptied: bool = False  # it has ended, and the backend has killed all its processes
+    # False if the node is down or silent; the pilot's processes may still run
+    node_answers: bool = True
+    emptied: bool = False  # the pilot has ended, and the backend has killed all its processes
 
 
 class Estimate(NamedTuple):
@@ -215,7 +216,7 @@ class EngineCalls:
         if not self._query.is_running:
             self._on_error, self.has_answered = None, True
             error, deliver = self._query.error, self._query.answer
-            if error is not None:  # no exception may end the queue; it is reported
+            if error is not None:  # no exception may end the queue; the error is reported
                 logger.warning("engine trouble=%r", str(error), exc_info=error)
                 on_error(EngineError(f"{type(error).__name__}: {error}"))
             elif deliver is not None:

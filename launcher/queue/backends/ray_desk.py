@@ -22,7 +22,8 @@ from typing import Any
 
 NAMESPACE = "launcher"
 WAITING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")  # states of actors
-IDLE_S = 600.0  # without a request for this time, it ends; it is started again when it is needed
+# seconds without a request after which this process ends; the next request starts a new one
+IDLE_S = 600.0
 CREATE_TIMEOUT_S = 45.0  # for actors; the response has to arrive before the caller's timeout
 CONNECT_TIMEOUT_S = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
@@ -66,7 +67,7 @@ class Cluster:
             ConnectionError: there is no such cluster.
             RuntimeError: it is of another version of Ray or Python.
         """
-        import ray  # seconds; and this file is read where Ray is not installed
+        import ray  # importing Ray takes seconds; and interpreters without Ray read this file
 
         if address == "auto":
             address = os.environ.get("RAY_ADDRESS", address)
@@ -118,7 +119,8 @@ class Cluster:
         """Return Ray's records of actors and nodes."""
         seen = {token: self._find_actor_record(token) for token in tokens}
         unknown = [token for token, record in seen.items() if not record]
-        if unknown:  # actors of earlier processes like this one, or dead since: in the table of all
+        # actors of earlier processes, or dead actors: the table of all actors contains them
+        if unknown:
             listed = sorted(
                 self._read_actor_table().values(), key=lambda record: record["State"] != "DEAD"
             )
@@ -135,7 +137,7 @@ class Cluster:
         for token in tokens:
             try:
                 handle = self._ray.get_actor(token, namespace=NAMESPACE)
-            except ValueError:  # it is dead, or was never there
+            except ValueError:  # the actor is dead, or was never there
                 continue
             self._ray.kill(handle, no_restart=True)
         return {}
@@ -243,7 +245,8 @@ def _actor_classes() -> tuple[type, type]:
                     argv,
                     env=own,
                     cwd="/",
-                    stdin=other.fileno(),  # its end of file shows the guard that we are gone
+                    # the end of file on standard input shows the guard that we are gone
+                    stdin=other.fileno(),
                     stdout=opened,
                     stderr=opened,
                     start_new_session=True,
@@ -252,7 +255,7 @@ def _actor_classes() -> tuple[type, type]:
 
         def serve(self) -> None:
             """Wait for the end of the guard, and end."""
-            code = self._child.wait()  # the guard has left it, or never began
+            code = self._child.wait()  # the guard has left the folder, or never began
             word = self._socket.recv(16)
             code = int(word) if word else code or 1
             if code:

@@ -187,7 +187,7 @@ def _parse_death(death: str) -> tuple[AllocationEndCause, str]:
     match = _MESSAGE_PATTERN.search(death)
     text = match["text"] if match else death
     lines = text.replace("\\t", " ").split("\\n")
-    if lines[0].startswith(_TRACEBACK):  # its last line contains the error
+    if lines[0].startswith(_TRACEBACK):  # the last line of a traceback contains the error
         lines = [line for line in lines if line.strip()][-1:]
     words = " ".join(_ESCAPED.sub(r"\1", " ".join(lines)).split())
     text = sanitize_terminal(words.partition(_ROOT_CAUSES_TEXT)[0].rstrip())

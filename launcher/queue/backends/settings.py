@@ -27,11 +27,11 @@ from launcher.system.prologue import prologue_lines
 from launcher.system.units import parse_bytes, parse_seconds
 
 TABLE = "backends"
-LOCAL = "local"  # this machine, without pilots: always there
+LOCAL = "local"  # backend that is always there: this machine, without pilots
 KINDS = ("local", "ray", "slurm")
 _WORD = "a word, such as"
 _TIME_KEYS = {"time", "idle", "lease", "beat", "poll"}  # keys whose fields end with _s
-_BASH = ("/bin/bash", "-lc")  # a login shell: `module` and conda are defined by what it reads
+_BASH = ("/bin/bash", "-lc")  # a login shell reads the files that define `module` and conda
 
 
 class BackendSettings(NamedTuple):
@@ -59,11 +59,12 @@ class BackendSettings(NamedTuple):
     constraint: str = ""
     reservation: str = ""
     exclusive: bool = False  # whole nodes
-    options: tuple[str, ...] = ()  # further ones of the engine, as it takes them: "--nice=100"
+    # further options of the engine, as the engine takes them: "--nice=100"
+    options: tuple[str, ...] = ()
     prologue: str = ""  # lines of bash that the site needs before the pilot: "module load cuda"
     # command through which the pilot is started: ["apptainer", "exec", "--nv", "lab.sif"]
     wrap: tuple[str, ...] = ()
-    python: str = ""  # the interpreter on the nodes; '': this one
+    python: str = ""  # the interpreter on the nodes; '': that of the scheduler
     folder: Path | None = None  # folder on a file system that all pilots see; None: below the home
     paths: Mapping[str, str] = {}  # path here → path on the nodes
     address: str = ""  # address of a running Ray cluster

@@ -77,7 +77,7 @@ class Slurm:
     ) -> None:
         """Begin without a request."""
         self._settings, self._commands, self._clock = settings, commands, clock
-        self._config_text = ""  # its configuration; '' before the first query
+        self._config_text = ""  # Slurm's configuration; '' before the first query
         # nodes that may not respond → since when
         self._unsure: dict[str, float] = {}
 

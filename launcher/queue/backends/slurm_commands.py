@@ -27,7 +27,7 @@ _MOST_TEXT = 600  # characters of a program's output that a message shows
 _CHANGING_PROGRAMS = {
     "sbatch",
     "scancel",
-}  # they continue when this process ends; the others only query
+}  # these commands continue when this process ends; the others only query
 COMMAND_TIMEOUT_S = (
     60.0  # while its controller restarts, Slurm's own programs try for half a minute
 )

@@ -39,33 +39,34 @@ END_POLLS = 3  # polls without an end time before the pilot gets jobs anyway
 class Pilot:
     """A pilot. Times are in seconds."""
 
-    record: PilotRecord  # its record in the queue folder
-    link: PilotLink  # its two message files
-    adopted: bool = False  # an earlier scheduler submitted it, so it is not known to be alive
+    record: PilotRecord  # the pilot's record in the queue folder
+    link: PilotLink  # the pilot's two message files
+    # an earlier scheduler submitted the pilot, so it is not known to be alive
+    adopted: bool = False
     observation: Observation | None = None
     unknown_s: float = 0.0
     attempts: int = 0
     state: PilotState = PilotState.SUBMITTED
-    durable: bool = True  # its record survives a power cut
-    is_submitted: bool = True  # False while its submission is running
-    process_gone: bool = False  # its process is known to have ended, without its backend
-    is_deleting: bool = False  # it has ended, and its folder is being deleted
-    is_accepted: bool = False  # its backend has accepted or listed it
-    success_recorded: bool = False  # it has registered without problems
-    failure_recorded: bool = False  # it counts as a pilot that could not run a job
-    log: str | None = None  # the last lines of its output; None if not read
-    cancelled: bool = False  # the backend has accepted a request to cancel it
-    cancel_at: float = -math.inf  # earliest time of the next request to cancel it
-    silent_s: float = math.inf  # since its last message that could be read
-    drain_at: float = math.inf  # when it was sent the command to end all its attempts
-    _abandoned_at: float = math.inf  # since when it is abandoned
-    _lost_at: float = math.inf  # since when it is lost
-    _sent_drain: Drain | None = None  # the last command to drain that it was sent
-    _observed_at: float = math.nan  # when the backend was last polled about it
-    running_since: float = math.inf  # since when its backend has reported it on a node
+    durable: bool = True  # the pilot's record survives a power cut
+    is_submitted: bool = True  # False while the pilot's submission is running
+    process_gone: bool = False  # the pilot's process is known to have ended, without its backend
+    is_deleting: bool = False  # the pilot has ended, and its folder is being deleted
+    is_accepted: bool = False  # the pilot's backend has accepted or listed it
+    success_recorded: bool = False  # the pilot has registered without problems
+    failure_recorded: bool = False  # the pilot counts as a pilot that could not run a job
+    log: str | None = None  # the last lines of the pilot's output; None if not read
+    cancelled: bool = False  # the backend has accepted a request to cancel the pilot
+    cancel_at: float = -math.inf  # earliest time of the next request to cancel the pilot
+    silent_s: float = math.inf  # since the pilot's last message that could be read
+    drain_at: float = math.inf  # when the pilot was sent the command to end all its attempts
+    _abandoned_at: float = math.inf  # since when the pilot is abandoned
+    _lost_at: float = math.inf  # since when the pilot is lost
+    _sent_drain: Drain | None = None  # the last command to drain that the pilot was sent
+    _observed_at: float = math.nan  # when the backend was last polled about the pilot
+    running_since: float = math.inf  # since when the pilot's backend has reported it on a node
     _registered_at: float = math.inf
     _updated_at: float = -math.inf  # time of the last update
-    _is_known_alive: bool = False  # it is certainly alive
+    _is_known_alive: bool = False  # the pilot is certainly alive
     _first_heartbeat: int | None = None
 
     @property
@@ -224,9 +225,9 @@ class Pilot:
         if self.state in {PilotState.MISSING, PilotState.STRANDED}:
             return False
         if self.state is PilotState.ENDED:
-            return not engine_silent  # its folder is about to be deleted
+            return not engine_silent  # the pilot's folder is about to be deleted
         if self.state is PilotState.LEAVING:
-            return self.silent_s < CANCEL_RETRY_S  # it is about to end
+            return self.silent_s < CANCEL_RETRY_S  # the pilot is about to end
         return not self.cancelled or now < self.cancel_at
 
     def update_state(self, attempts: int, now: float) -> None:

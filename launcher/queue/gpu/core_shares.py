@@ -20,7 +20,7 @@ from launcher.system.processes import core_mask, usable_cores
 class CoreShare(NamedTuple):
     """The cores that a process can use."""
 
-    reserved: int  # for its job; 0 outside of a queue
+    reserved: int  # cores reserved for the job; 0 outside of a queue
     free: int  # reserved by no job
     jobs: int  # running jobs, at least 1
 

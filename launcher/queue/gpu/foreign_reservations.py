@@ -106,7 +106,8 @@ def peers_in(
         if wish is None or abs(now - publication.at) > stale_s:
             continue
         own_home = publication.user == me
-        if own_home:  # it is compared with the total usage of our user, which includes this queue
+        # the usage of other homes of our user is compared with the total usage, which includes this queue
+        if own_home:
             use = _decayed_usage(publication, now) + ours
         else:
             use = usage_of_user(publication.user, there, now)

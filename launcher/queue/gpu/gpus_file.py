@@ -30,7 +30,7 @@ class GpusFile:
     def __init__(self, home: Home) -> None:
         """Begin without having written it."""
         self._home = home
-        self._at = 0.0  # when it was written, monotonic
+        self._at = 0.0  # when the file was written, monotonic
         self.error = ""  # error that the file states
 
     def force_write(self) -> None:

@@ -67,8 +67,9 @@ class NvmlDevice:
         """
         self.index, self.handle, self.mig = index, handle, mig
         self.failure = failure
-        self.unsupported: set[Callable[..., Any]] = set()  # queries that it never supports
-        self.shares_host_memory = False  # its memory is that of the machine, and is not reported
+        self.unsupported: set[Callable[..., Any]] = set()  # queries that the GPU never supports
+        # the GPU's memory is that of the machine, and is not reported
+        self.shares_host_memory = False
         self.uuid: str = self.query(pynvml.nvmlDeviceGetUUID) or ""
 
     def query(self, *questions: Callable[..., Any], arguments: tuple[object, ...] = ()) -> Any:
@@ -266,7 +267,7 @@ GPU_LOST_TEXT = describe_error(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
 class _DeviceHistory:
     """State of a GPU between readings."""
 
-    snapshots: tuple[GpuSnapshot, ...]  # as it last answered: itself, or its instances
+    snapshots: tuple[GpuSnapshot, ...]  # as the GPU last answered: the GPU itself, or its instances
     xids: set[int] = field(default_factory=set)
     errors: int | None = None  # memory errors at the last reading
     new_errors: int = 0  # errors since the first reading
@@ -359,7 +360,7 @@ class Nvml:
             return []
         try:
             count = pynvml.nvmlDeviceGetCount()
-        except pynvml.NVMLError as error:  # it is being replaced
+        except pynvml.NVMLError as error:  # the GPU is being replaced
             self._note_unavailable(error)
             self._close()
             return []
@@ -377,7 +378,7 @@ class Nvml:
             for uuid in self._histories
             if uuid.startswith(_NO_UUID_PREFIX) and uuid not in cards
         ]:
-            del self._histories[uuid]  # it has reported its UUID now
+            del self._histories[uuid]  # the GPU has reported its UUID now
         return list(cards.values())
 
     def _collect_events(self) -> None:
@@ -401,7 +402,7 @@ class Nvml:
         address = _address(card.handle)
         if self._events is None or self._registered.get(address) == card.uuid:
             return
-        self._registered[address] = card.uuid  # also where it is refused: asking once is enough
+        self._registered[address] = card.uuid  # also if the driver refuses: asking once is enough
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlDeviceRegisterEvents(
                 card.handle, pynvml.nvmlEventTypeXidCriticalError, self._events
@@ -418,13 +419,13 @@ class Nvml:
                 uuid=card.uuid, index=card.index, name="unknown", total=0, used=None
             )
             history = self._histories[card.uuid] = _DeviceHistory(snapshots=parts or (unknown,))
-        if card.failure:  # it may have died at the last question
+        if card.failure:  # the GPU may have failed at the last query
             return self._snapshot_lost(history, card.failure)
         history.snapshots = parts
         if history.is_gone:
             logger.info("gpu=%s answers again", card.uuid)
             history.is_gone = False
-            if history.is_lost:  # it was reset or reinserted: its earlier state is over
+            if history.is_lost:  # the GPU was reset or reinserted: its earlier state is over
                 history.is_lost = False
                 history.xids.clear()
                 history.new_errors, history.errors = 0, None

@@ -38,7 +38,7 @@ APPLICATION_XIDS = frozenset(
     | {80, 82, 83, 84, 85, 86, 88, 89, 106, 107, 137, 139, 141}
     | set(range(96, 106))  # video decoders and image engines
     | set(range(126, 136))  # copy engines
-    | {154}  # sums up another one
+    | {154}  # 154 sums up another fault
 )
 
 

@@ -38,19 +38,20 @@ class Publication(NamedTuple):
 
     serial: str  # serial of this version of the file
     at: float  # on the clock that all processes of the machine share
-    seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
+    seen: Mapping[str, str]  # file → serial of the version that the publisher had counted
     settled: Mapping[str, int]  # resource → amount: always counts
     fresh: Mapping[str, int]  # resource → amount: new in this version
     user: str = ""  # owner of the file
-    control_groups: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
+    control_groups: frozenset[str] = frozenset()  # control groups of the publisher; empty: unknown
     home: str = ""  # hash of the publisher's queue folder; empty: unknown
     # GPU → (time of the usage measurement, amount of `settled` that counts after a later
     # reading), oldest first
     measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
-    demand: ResourceDemand | None = None  # resources that its publisher waits for; None: none
+    demand: ResourceDemand | None = None  # resources that the publisher waits for; None: none
     usage: ResourceUsage | None = None  # used by the publisher's queue until `at`; None: unknown
-    supervisors: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
-    folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
+    # processes of the publisher's user; the publisher reserves for their jobs
+    supervisors: tuple[Identity, ...] = ()
+    folder: str = ""  # queue folder of the publisher, for messages; "" if not in the file
     invalid_fields: str = ""  # text about impossible values of the file, which do not count
 
     def unused_amount(self, device: str, sampled_at: float | None = None) -> int:
@@ -106,7 +107,8 @@ def parse_publication(name: str, data: bytes, user: str = "") -> Publication | N
             case _:
                 raise ValueError("it contains an impossible reservation")
     home, within, heads = more.get("home"), more.get("within"), _read_heads(more.get("heads", []))
-    if heads is None:  # reservations of its living jobs would not outlast their scheduler
+    # without heads the reservations of living jobs would not outlast their scheduler
+    if heads is None:
         raise ValueError("it contains an impossible process")
     wish, use = read_demand(more.get("wish")), read_resource_usage(more.get("use"))
     measured = _read_measured(more.get("measured"))
@@ -150,7 +152,7 @@ def salvage_publication(data: bytes, user: str, timestamp: float) -> Publication
     with contextlib.suppress(ValueError, RecursionError):
         record = json.loads(text)
         if isinstance(record, dict) and record.pop("wish", None):
-            text = json.dumps(record)  # a GPU for which its jobs only wait is not taken
+            text = json.dumps(record)  # a GPU for which jobs only wait is not taken
     gpus = sorted(set(_GPU_NAME.findall(text)))[:MOST_RESERVATIONS]
     if not gpus:
         return None
@@ -240,7 +242,8 @@ def write_publication(folder: Path, name: str, publication: Publication) -> None
             [device, publication.settled.get(device, 0), publication.fresh.get(device, 0)]
             for device in sorted({*publication.settled, *publication.fresh})
             if publication.settled.get(device)
-            or publication.fresh.get(device)  # else it is all in use by now
+            # amounts without a new reservation are all in use by now
+            or publication.fresh.get(device)
         ],
     }
     if publication.measured:

@@ -41,7 +41,7 @@ from launcher.system.processes import is_alive, login_name
 
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # files of a user
-CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
+CLOCK_STEP_NS = 20_000_000  # within this span two changes of a folder may bear the same time
 UNREADABLE = "the GPUs that it names count as reserved while it is renewed or its processes live"
 RECHECKED_FILES = 256  # files that did not count and are checked again at every reading
 _NAME = compile_lazily(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
@@ -123,11 +123,11 @@ def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float
     """
     try:
         publication = parse_publication(name, _read_owned_file(f"{folder}/{name}", uid)[0])
-    except (OSError, ValueError):  # it is gone, or no scheduler has written it
+    except (OSError, ValueError):  # the file is gone, or no scheduler has written it
         return False
     if publication is None:
         return True
-    if any(map(is_alive, publication.supervisors)):  # its jobs run on
+    if any(map(is_alive, publication.supervisors)):  # jobs of the queue still run
         return False
     age_s = now - publication.at
     return age_s > silent_s and not (publication.usage or ResourceUsage()).decay(age_s).is_notable
@@ -166,7 +166,7 @@ class ReservationReader:
             try:
                 data, age_s = _read_owned_file(f"{self._folder}/{name}", uid)
             except FileNotFoundError:
-                continue  # its publisher has just removed it
+                continue  # the publisher has just removed the file
             except (OSError, ValueError) as error:
                 self._complain(name, getattr(error, "strerror", None) or str(error))
                 continue
@@ -227,7 +227,8 @@ class ReservationReader:
                     elif inode != entry.inode():
                         new.add(name)
             self._folder_mtime_ns = changed if began - changed > CLOCK_STEP_NS else 0
-        if there is not None and len(passed) > 2 * there + RECHECKED_FILES:  # most of them are gone
+        # most of the listed files are gone
+        if there is not None and len(passed) > 2 * there + RECHECKED_FILES:
             passed.clear()
         return new
 

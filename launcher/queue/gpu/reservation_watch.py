@@ -43,7 +43,7 @@ class ReservationWatch:
                 events = os.read(self.descriptor, _BYTES)
             except BlockingIOError:
                 return changed
-            except OSError:  # it cannot be watched any more
+            except OSError:  # the folder cannot be watched any more
                 self.close()
                 return True
             changed = _has_peer_event(events, own_names) or changed

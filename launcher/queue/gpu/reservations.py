@@ -75,7 +75,7 @@ from launcher.system.processes import Identity, login_name
 MOST_NAMES = 64  # names of our file that are remembered
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 USAGE_DELAY_S = 0.2  # seconds until new usage is published if it decides which user yields
-ABANDONED_S = 3600.0  # seconds after which its file is removed
+ABANDONED_S = 3600.0  # seconds after which an abandoned file is removed
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 logger = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class ReservationBoard:
         self._clock, self._logs = clock, logs
         self._settled: Mapping[str, int] = {}  # resource → amount, as in our file
         self._serial = ""  # serial of our file; empty: there is no file
-        self._at = 0.0  # when it was written
+        self._at = 0.0  # when our file was written
         self._is_in_place = False  # our file existed at the last check
         self._reservations: tuple[Reservation, ...] = ()
         self._published: Mapping[tuple[int, str], PublishedReservation] = {}
@@ -239,7 +239,7 @@ class ReservationBoard:
         except OSError as error:
             return self._fail("remove", error)
         self._file.remove_leftover()
-        self._file.rename()  # the one that was there is known, and could be taken
+        self._file.rename()  # the former name is known to others, and could be taken
         return True
 
     def covers(self, reservations: Sequence[Reservation]) -> bool:
@@ -414,7 +414,7 @@ class ReservationBoard:
         """Record what is wrong with the folder, log it when that is new; return False."""
         why = getattr(error, "strerror", None) or str(error)
         self._complain(str(self._folder), f"cannot {verb} reservations in {self._folder}: {why}")
-        self.error = (  # screens cut it: what follows comes first
+        self.error = (  # screens cut the text: the consequence comes first
             "other queues may reserve the same cores and GPU memory, as launcher "
             f"cannot {verb} reservations in {self._folder}: {why}"
         )

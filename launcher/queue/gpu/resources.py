@@ -45,7 +45,7 @@ class ForeignReservation(NamedTuple):
     user: str
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
-    inside: bool = False  # its queue shares the quota that limits our cores or memory
+    inside: bool = False  # the queue shares the quota that limits our cores or memory
     folder: str = ""  # folder of the queue that reserved it; "" if unknown
 
     @property

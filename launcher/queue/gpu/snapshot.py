@@ -20,11 +20,12 @@ PROHIBITED = 2  # none may
 class GpuProcess(NamedTuple):
     """A process that holds memory of a GPU."""
 
-    pid: int  # as NVML reports it: in a container it may be unknown to us
+    pid: int  # PID of the process as NVML reports it: in a container the PID may be unknown to us
     used: int | None = None  # bytes; None: not reported by the driver
-    user: str | None = None  # a login name, or the uid if it has none; None if unknown
+    user: str | None = None  # a login name, or the uid if the process has none; None if unknown
     command: str | None = None  # the program's short name
-    sm: float | None = None  # share of the last second in which it kept the GPU busy, 0 to 1
+    # share of the last second in which the process kept the GPU busy, 0 to 1
+    sm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +41,20 @@ class GpuSnapshot:
     fault: str = ""  # why no job may start here and running jobs are evicted
     warnings: tuple[str, ...] = ()  # warnings for the owner, which do not prevent jobs
     processes: tuple[GpuProcess, ...] | None = None
-    utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
+    utilisation: float | None = None  # share of the last second in which the GPU worked, 0 to 1
     reports_load: bool = True  # whether the driver reports the utilization per process
     compute_mode: int | None = None  # NVML's: 0 is shared by all, 1 and 3 by none, 2 is closed
     power_w: float | None = None
     power_limit_w: float | None = None
     temperature_c: int | None = None
     ecc_uncorrected: int | None = None  # errors since the driver was loaded
-    driver: str = ""  # the version of its driver; '': not known
+    driver: str = ""  # the version of the GPU's driver; '': not known
     # unified memory: `total` and `used` are those of the machine's main memory, by whatever uses it
     shares_host_memory: bool = False
-    is_replaced: bool = False  # the driver does not list it any more, and another has its number
-    is_ambiguous: bool = False  # another one has, or had, its number since the scheduler started
+    # the driver does not list the GPU any more, and another has its number
+    is_replaced: bool = False
+    # another GPU has, or had, the same number since the scheduler started
+    is_ambiguous: bool = False
 
     @property
     def number(self) -> str:

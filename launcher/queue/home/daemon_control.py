@@ -25,7 +25,8 @@ def wake(home: Home) -> None:
     """Let a sleeping scheduler look around now; nothing happens when none lives."""
     try:
         with open_descriptor(home.wake_pipe, os.O_WRONLY | os.O_NONBLOCK) as descriptor:
-            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):  # else a scheduler makes a pipe of it
+            # a scheduler replaces any other file by a pipe
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
                 os.write(descriptor, b".")
     except OSError as error:
         # EAGAIN: the pipe is full, it is awake already; EPIPE: it was killed just now

@@ -85,7 +85,7 @@ def other_writers(path: Path) -> str:
     for place in (path, *path.parents):
         try:
             there = place.stat()
-        except OSError:  # it is not there yet
+        except OSError:  # the folder does not exist yet
             continue
         mode, mine = there.st_mode, os.geteuid()
         if there.st_uid not in {0, mine}:
@@ -179,7 +179,7 @@ def relocation(record: Path) -> Relocation | None:
         original = read_json(Path(before, record.name))
     except (FileNotFoundError, NotADirectoryError):
         return found._replace(is_copy=False)
-    except OSError:  # it exists and cannot be read
+    except OSError:  # the file exists and cannot be read
         return found
     is_copy = original is not None and original.get(_ID) == known[_ID]
     return found._replace(is_copy=is_copy)

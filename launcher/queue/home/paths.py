@@ -85,7 +85,7 @@ class Attempt(_Folder):
     memory = _NamedFile("memory.json")
     progress = _NamedFile("progress.jsonl")
     number_files = _NamedFile(NUMBER_FILES)
-    hashing = _NamedFile("hashing")  # progress of its supervisor with the digest of a large file
+    hashing = _NamedFile("hashing")  # progress of the supervisor with the digest of a large file
     result = _NamedFile(RESULT)
     log = _NamedFile(LOG)
     stderr = _NamedFile(STDERR)
@@ -123,8 +123,8 @@ class Home:
     database_log = _NamedFile("queue.sqlite-wal")
     scheduler_lock = _NamedFile("scheduler.lock")  # locked while a scheduler lives
     scheduler_record = _NamedFile("scheduler.json")  # identity of the scheduler
-    scheduler_log = _NamedFile("scheduler.log")  # its decisions, one line per change
-    restarts = _NamedFile("restarts.json")  # when helpers restarted it lately
+    scheduler_log = _NamedFile("scheduler.log")  # decisions of the scheduler, one line per change
+    restarts = _NamedFile("restarts.json")  # when helpers restarted the scheduler lately
     revival_lock = _NamedFile("revival.lock")  # locked by the helper that restarts it
     # the GPUs as the scheduler last saw them, while something ran or waited for one
     gpus = _NamedFile("gpus.json")
@@ -139,15 +139,16 @@ class Home:
     )  # copies of the code of projects, see `launcher.provenance.snapshots`
     executors = _NamedFile("executors")  # a file for each Executor of Python that has a limit
     searches = _NamedFile("searches")  # a folder per run with a search: its study for Optuna
-    backups = _NamedFile("backups")  # the database as it was before it was brought to a newer shape
+    backups = _NamedFile("backups")  # copies of the database before migrations
     damaged = _NamedFile("damaged")  # databases that were found damaged, a folder each
     # present while the queue's owner has not decided how to go on after damage
     damage_record = _NamedFile("damaged.json")
-    damage_lock = _NamedFile("damage.lock")  # locked by the one that keeps a damaged database aside
+    # locked by the process that moves a damaged database aside
+    damage_lock = _NamedFile("damage.lock")
     # messages that are to be sent, and the number of the last event that they cover
     notify_record = _NamedFile("notify.json")
-    notify_lock = _NamedFile("notify.lock")  # locked by the process that sends them
-    notify_log = _NamedFile("notify.log")  # the results of sending them
+    notify_lock = _NamedFile("notify.lock")  # locked by the process that sends messages
+    notify_log = _NamedFile("notify.log")  # the results of sending messages
     # jobs whose folders `launcher clean` has still to delete
     forgotten_record = _NamedFile("forgotten.json")
     # present until the next database counts on from the newest attempt folder

@@ -31,7 +31,7 @@ class SchedulerLock:
             return True
         if self._descriptors:
             self.release()
-            wake(self._home)  # the other one locks the new file then
+            wake(self._home)  # the other scheduler locks the new file then
         return False
 
     def revalidate(self) -> bool:
@@ -43,9 +43,11 @@ class SchedulerLock:
         if there is not None and os.path.samestat(there, os.fstat(self._descriptors[-1])):
             return True
         held = lock_file(self._home.scheduler_lock)
-        if held is None:  # its holder searches for us, and exits if our record names this queue
+        # the holder of the lock searches for us, and exits if our record names this queue
+        if held is None:
             return not self._is_served_by_other()
-        self._descriptors.append(held)  # the old one is kept, too: closing it would take time
+        # the old descriptor stays open, too, as closing takes time
+        self._descriptors.append(held)
         return True
 
     def release(self) -> None:

@@ -29,8 +29,9 @@ class LauncherVersion(NamedTuple):
     that it has handed over.
     """
 
-    text: str  # as PEP 440 has it, such as 0.3.0.dev1
-    changed_ns: int  # ns since 1970, when its youngest file was written; 0: not recorded
+    text: str  # as PEP 440 has the version, such as 0.3.0.dev1
+    # ns since 1970, when the youngest file of launcher was written; 0: not recorded
+    changed_ns: int
 
     def is_newer_than(self, other: "LauncherVersion") -> bool:
         """Whether its number is higher or, if both have the same number, its code was changed later."""
@@ -90,26 +91,26 @@ def ensure_scheduler(home: Home) -> int:
     starting: int | None = None
     while time.monotonic() < deadline:
         pid = scheduler_pid(home)
-        if pid == 0:  # it cannot be seen from here, as it lives in another container
+        if pid == 0:  # a scheduler in another container cannot be seen from here
             check_home(home)
         if pid is not None:
             record = read_json(home.scheduler_record) or {}
             if record.get("pid") != pid:
-                wake(home)  # its record was deleted: it writes another
+                wake(home)  # the scheduler's record was deleted: the scheduler writes another
                 if time.monotonic() > deadline - START_TIMEOUT_S / 2:
-                    return pid  # the disk is too full for its record
+                    return pid  # the disk is too full for the scheduler's record
             elif "left" in record:
-                pass  # it is on its way out
+                pass  # the scheduler is about to exit
             elif not this_version().is_newer_than(version_of(record)):
                 return pid
             else:
-                send_signal(pid, signal.SIGTERM)  # an older one hands over; its jobs run on
+                send_signal(pid, signal.SIGTERM)  # an older scheduler hands over; its jobs continue
         elif starting is None:
             starting = start_scheduler(home)
         if starting is not None and (code := exit_code(starting)) is not None:
             if code > 0:
                 break
-            starting = None  # it left to another one, or was killed
+            starting = None  # the new scheduler left the queue to another one, or was killed
         time.sleep(0.005)
     raise MachineError(
         f"the scheduler does not start. Its log {home.scheduler_log} ends with:\n"

@@ -67,11 +67,13 @@ class HasRequest(Protocol):
 class JobOption(NamedTuple):
     """One option of a job."""
 
-    name: str  # in a task file; `launcher add` writes it with hyphens
+    name: str  # name in a task file; `launcher add` writes hyphens
     takes: ValueType
     help: str  # without the last full stop: "GPU memory to reserve on each GPU"
-    field: str  # the field that it sets: "priority", or one of Resources or Terms such as "resources.cpus"
-    change: Callable[[JobRequest, Any], JobRequest] | None = None  # if it sets further fields
+    # the field that the option sets: "priority", or one of Resources or Terms such as "resources.cpus"
+    field: str
+    # if the option sets further fields
+    change: Callable[[JobRequest, Any], JobRequest] | None = None
     default: str = ""  # as written in a task file
     old_names: tuple[str, ...] = ()  # in earlier task files
 

@@ -21,7 +21,8 @@ from launcher.system.units import Bytes, format_seconds, parse_bytes, parse_seco
 AUTO = "auto"
 NONE = "none"
 LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a mistake
-UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
+# programs cannot handle these signals
+UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 _POSIX_ZONE = compile_lazily(r"(?:[A-Za-z]{3,}|<[\w+-]+>)[+-]?\d")  # CET-1CEST
 LONGEST_METRIC = 128  # characters of the name of a printed number
@@ -36,7 +37,8 @@ class ValueType(NamedTuple):
     metavar: str  # the value in a help text: SIZE
     expected: str  # the expected form, after the word "expected"
     value_of: Callable[[str, float], Any]  # (text, now) → value; None: the text is invalid
-    form: Mapping[str, Any]  # its JSON schema; the schema of task files defines its references
+    # JSON schema of the type; the schema of task files defines its references
+    form: Mapping[str, Any]
     text_of: Callable[[Any], str] = str  # as written in a task file, without rounding
     unit: str = ""  # unit of a number that a program gives without one
     most: float | None = None  # the largest number; None: no limit

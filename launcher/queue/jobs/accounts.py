@@ -79,7 +79,7 @@ class ResourceDemand(NamedTuple):
     ram: int = 0
     exclusive: bool = False
     lacks: ResourceKind = "gpu"  # the resource that is missing
-    cards: tuple[str, ...] = ()  # UUIDs of the GPUs that it may use; empty: any
+    cards: tuple[str, ...] = ()  # UUIDs of the GPUs that the job may use; empty: any
     # number of waiting jobs with the same request
     count: int = 1  # type: ignore[assignment]  # the key in files; `tuple.count` is not needed
 

@@ -28,7 +28,7 @@ from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
 FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # replaced when an attempt starts
-JOBS = "jobs"  # in a run's folder: the folders of its programs
+JOBS = "jobs"  # name of a folder in a run's folder: it contains the folders of programs
 _SHARED_FOLDERS = frozenset({JOBS, "made"})  # in a run's folder: many jobs write there
 _FOLDER_BYTES = 255
 _FEW_LETTERS = 60  # letters of a long name that its folder keeps; a hash follows
@@ -37,7 +37,7 @@ _UNSAFE = compile_lazily(r"[^\w.,=@+%~-]|^\.")
 INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads and writes
 _OPTION = compile_lazily(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
 LIMITS, NICENESS, PROGRAMS = "limits", "niceness", "programs"  # keys of a stored context
-KINDS = "launcher.kinds"  # the module that a worker imports; it imports pydantic
+KINDS = "launcher.kinds"  # the module that a worker imports, and that imports pydantic
 KIND_GROUP = "launcher.kinds"  # the entry points by which plugin packages offer job types
 
 
@@ -366,7 +366,7 @@ def with_programs(context: Context, specs: Iterable[Spec]) -> Context:
         key = (spec.argv[: at + 1], path, spec.settings.get("cwd"), tuple(own.items()))
         is_new, words = key not in known, {*spec.argv} - known.setdefault(key, set())
         known[key] |= words
-        with suppress(Unreadable):  # the start of the job reports it
+        with suppress(Unreadable):  # the start of the job reports the error
             if is_new:
                 found |= find_paths(spec.argv, _start(spec, entry_context(spec, context)))
             elif names := named_words(words):  # the jobs of a sweep have one program

@@ -11,22 +11,23 @@ from launcher.system.secret_arguments import is_secret_option
 
 CPU = "cpu"
 MOST_GPUS = 64  # GPUs that a job may request
-LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
+LONGEST_BACKOFF_S = 3600.0  # seconds up to which the pause before a retry doubles
 MOST_RUN_NAME = 100  # bytes
 LONGEST_NOTE = 10_000  # characters
 UUIDS, NUMBERS = "uuids", "numbers"
 GPU_IDS = (UUIDS, NUMBERS)  # ways in which CUDA_VISIBLE_DEVICES can name GPUs
 RERUNS = ("again", "never")  # reactions to a lost or stopped attempt
 SEPARATE = "separate"
-STDERR_FILES = ("log", SEPARATE)  # into the log, or into a file of its own
+STDERR_FILES = ("log", SEPARATE)  # standard error goes into the log, or into a file of its own
 NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
-PROGRAM_RUN = "add"  # the run of programs for which none is named
-FUNCTION_RUN = "functions"  # the run of functions for which none is named
+PROGRAM_RUN = "add"  # the run of programs without the name of a run
+FUNCTION_RUN = "functions"  # the run of functions without the name of a run
 FUNCTION = (
     "function"  # the kind of jobs that call a function of Python: `launcher.experiments.functions`
 )
-_ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
+# setting of a function: the arguments that are numbers, booleans or short texts
+_ARGUMENTS = "arguments"
 
 
 _UUID_PREFIXES = "GPU-", "MIG-"
@@ -78,13 +79,13 @@ class Resources(NamedTuple):
     """The resource request of a job."""
 
     cpus: int = 1
-    vram: int | None = None  # bytes reserved on each of its GPUs; None: not given
+    vram: int | None = None  # bytes reserved on each of the job's GPUs; None: not given
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N", "cuda:N:M" or a UUID
     accelerated: bool = False  # "auto" prefers a GPU if the machine has one
     ram: int | None = None  # bytes of main memory to reserve; None: not given
-    gpus: int = 1  # number of GPUs if it works on GPUs; it gets all of them or none
-    exclusive: bool = False  # it shares its GPUs with no other job
-    gpu_ids: str = UUIDS  # form of its GPUs in CUDA_VISIBLE_DEVICES: one of GPU_IDS
+    gpus: int = 1  # number of GPUs if the job works on GPUs; it gets all of them or none
+    exclusive: bool = False  # the job shares its GPUs with no other job
+    gpu_ids: str = UUIDS  # form of the job's GPUs in CUDA_VISIBLE_DEVICES: one of GPU_IDS
     # in a lane: the GPU that `device` meant by its number when the job was queued; numbers change with the hardware
     gpu_uuid: str = ""
 
@@ -124,22 +125,24 @@ class Terms(NamedTuple):
     not_before: float | None = None  # seconds since 1970
     retries: int = 0  # after a failure
     backoff_s: float = 10.0  # pause before the first retry; doubles each time
-    time_limit_s: float | None = None  # counted from the start of its program
-    warn_s: float = 0.0  # seconds before the limit at which its program gets `warn_signal`
+    time_limit_s: float | None = None  # counted from the start of the job's program
+    warn_s: float = 0.0  # seconds before the limit at which the job's program gets `warn_signal`
     warn_signal: str = "SIGTERM"
-    grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
+    grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds to write a checkpoint
     rerun: str = "again"  # after a lost or stopped attempt: one of RERUNS
     on: tuple[str, ...] = ()  # backends, the preferred one first; empty: this machine
     tensorboard: str = (
-        ""  # folder of its program's event files, relative to its own folder; empty: none
+        # folder of the program's event files, relative to the folder of the program; empty: none
+        ""
     )
-    notify_on: str = ""  # whether its end is reported by a message: one of NOTIFY_ON; empty: no
-    stderr: str = "log"  # target of its standard error: one of STDERR_FILES
+    # whether the job's end is reported by a message: one of NOTIFY_ON; empty: no
+    notify_on: str = ""
+    stderr: str = "log"  # target of the job's standard error: one of STDERR_FILES
     # failures after which the jobs that were queued with it are held; 0: never; None: not given
     max_failures: int | None = None
-    metrics: str = ""  # file of numbers that its program writes, or a pattern; empty: none
+    metrics: str = ""  # file of numbers that the job's program writes, or a pattern; empty: none
     numbers: tuple[str, ...] = ()  # names of printed numbers that count, whatever they are
-    note: str = ""  # with which it is queued; `launcher note` changes that of the queue only
+    note: str = ""  # note with which the job is queued; `launcher note` changes only the queue's
 
     def with_files(self, files: Mapping[str, str]) -> "Terms":
         """Return the terms with other values of `tensorboard` and `metrics`, by name."""
@@ -169,12 +172,12 @@ class Spec(NamedTuple):
     data: str | None = None
     images: str | None = None
     settings: Mapping[str, Any] = {}
-    words: Mapping[str, Any] = {}  # user-defined words of its data
+    words: Mapping[str, Any] = {}  # user-defined words of the job's data
     needs: tuple[str, ...] = ()  # names of jobs of the same run that must be done first
     # names of jobs of the same run that must have ended first, done or not
     after_any: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()  # absolute paths
-    sources: Mapping[str, str] = {}  # module → digest of its text
+    sources: Mapping[str, str] = {}  # module → digest of the module's text
     log_link: str | None = None  # absolute path under which the log also appears
     resources: Resources = Resources()
     terms: Terms = Terms()
@@ -184,7 +187,8 @@ class Spec(NamedTuple):
         ""  # jobs with the same signature are expected to need the same memory and time
     )
     batch: str = (
-        ""  # one of BATCHES if it was queued with others: equal jobs of a later batch replace it
+        # one of BATCHES if the job was queued with others: equal jobs of a later batch replace it
+        ""
     )
 
     @property

@@ -77,7 +77,7 @@ def _filled_options(argv: tuple[str, ...], names: tuple[str, ...]) -> Mapping[st
 
 @lru_cache(
     maxsize=1 << 14
-)  # a table of results calls it three times for each of thousands of programs
+)  # a table of results calls the function three times for each of thousands of programs
 def parse_options(argv: tuple[str, ...]) -> Mapping[str, ParamValue]:
     """Return the parameters of a command line; for a repeated one, the last value.
 

@@ -18,8 +18,8 @@ class OomReport(NamedTuple):
 
     where: MemoryKind  # GPU memory or main memory
     wanted: int | None = None  # size of the failed allocation
-    held: int | None = None  # allocated by its process at that moment
-    cap: int | None = None  # limit of its allocator; None: no limit
+    held: int | None = None  # bytes allocated by the process at that moment
+    cap: int | None = None  # limit of the process's allocator; None: no limit
     free: int | None = None  # free memory of the GPU
     total: int | None = None  # whole memory of the GPU
     message: str = ""  # message of the program, without the advice
@@ -92,49 +92,51 @@ class ReasonCode(StrEnum):
     # queued, or changed by its owner
     NEW = "new"
     CHANGED = "changed"  # queued again by a task file: the file, the code or an input has changed
-    ACCEPTED = "accepted"  # done with code that has changed since; its owner keeps the result
+    ACCEPTED = "accepted"  # done with code that has changed since; the job's owner keeps the result
     # done: its owner accepted its files as they are; was: its state before, if its program was not done
     TOUCHED = "touched"
-    ADOPTED = "adopted"  # done in the former folder of its project; root: that folder
-    RETRIED = "retried"  # queued again by its owner
-    EDITED = "edited"  # changes: the changes by its owner, as text
+    ADOPTED = "adopted"  # done in the former folder of the job's project; root: that folder
+    RETRIED = "retried"  # queued again by the job's owner
+    EDITED = "edited"  # changes: the changes by the job's owner, as text
     HELD = "held"
     # held: too many of the jobs that were queued with it failed; failures: their number; job: the last
     # of them; cause: the code of its failure
     FAILURE_LIMIT = "failure-limit"
-    COPIED = "copied"  # held: its queue folder is a copy; copy_of: the original
+    COPIED = "copied"  # held: the queue folder is a copy; copy_of: the original
     RELEASED = "released"
     PAUSED = (
-        "paused"  # since: seconds since 1970; vram: bytes that remain reserved on each of its GPUs
+        # since: seconds since 1970; vram: bytes that remain reserved on each of the job's GPUs
+        "paused"
     )
     RESUMED = "resumed"
     # running, end requested. since, kill_at: seconds since 1970; cause: see `EndCause`; why: as text;
     # now: it is killed immediately
     ENDING = "ending"
-    FROZEN = "frozen"  # running, but its supervisor is stopped by a signal, a debugger or a cgroup
-    SETTLING = "settling"  # its program has ended, and its files are not moved yet
+    # running, but the job's supervisor is stopped by a signal, a debugger or a cgroup
+    FROZEN = "frozen"
+    SETTLING = "settling"  # the job's program has ended, and its files are not moved yet
     CANCELLED = "cancelled"
-    SEARCH_ENDED = "search-ended"  # cancelled: its search ended because something is wrong
+    SEARCH_ENDED = "search-ended"  # cancelled: the job's search ended because something is wrong
     # the outcome of an attempt; `requeued`: queued again without counting as a failure; `short`: the exception only
     STARTED = "started"
     DONE = "done"
-    PRUNED = "pruned"  # done: its search ended it early; step: its last step then
-    FAILED = "failed"  # retry, retries, pause_s: it is retried; also used by the next two
+    PRUNED = "pruned"  # done: the job's search ended it early; step: the last step then
+    FAILED = "failed"  # retry, retries, pause_s: the job is retried; also used by the next two
     TIME_LIMIT = "time-limit"
     OUT_OF_MEMORY = (
         "out-of-memory"  # values of `where`: "gpu" or "ram"; of `whose`: the cause, if known
     )
     GPU_FAULT = "gpu-fault"  # fault: the GPU and its fault
-    STOPPED = "stopped"  # by: the signal, or the end of its pilot
+    STOPPED = "stopped"  # by: the signal, or the end of the pilot
     LOST = "lost"
     NOT_STARTED = "not-started"
     CANNOT_START = "cannot-start"  # the machine cannot start any program
     # skipped without an attempt
-    NEED_FAILED = "need-failed"  # need: the job's number; state: how it ended
-    UNREADABLE = "unreadable"  # a newer launcher wrote it, or the record is damaged
+    NEED_FAILED = "need-failed"  # need: number of the failed job; state: how that job ended
+    UNREADABLE = "unreadable"  # a newer launcher wrote the job's record, or the record is damaged
     # waits
     NEEDS = "needs"  # other jobs must be done first
-    NOT_BEFORE = "not-before"  # its start time has not come
+    NOT_BEFORE = "not-before"  # the job's start time has not come
     NO_ROOM = "no-room"  # need: the request; situation: the current users of the resource
     GROUP_FULL = "group-full"
     WOULD_DELAY = "would-delay"  # the resources are reserved for the first job
@@ -143,11 +145,11 @@ class ReasonCode(StrEnum):
     WORKER_STARTING = "worker-starting"
     OUTPUT_IN_USE = "output-in-use"  # need: the number of a running job that writes the same; path
     ATTEMPT_RUNS = "attempt-runs"  # an attempt without a record in the queue
-    ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of its attempt's folder is invalid
+    ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of the folder of the job's attempt is invalid
     UNEXPLAINED = "unexplained"  # neither own jobs nor other users explain the wait
     YIELDS = "yields"  # user: the waiting user with less usage; lacks: the resource
     OUTPACED = "outpaced"  # the scheduler of another queue took the resources
-    NO_PILOT = "no-pilot"  # no pilot of its backend accepts work yet
+    NO_PILOT = "no-pilot"  # no pilot of the job's backend accepts work yet
     UNKNOWN = "unknown"  # written by a newer launcher, or before codes existed
 
 
@@ -176,10 +178,10 @@ class EndCause(StrEnum):
     QUEUE_STOPPED = "queue-stopped"
     GPU_FAULT = "gpu-fault"
     GPU_MEMORY = "gpu-memory"
-    SIGNAL = "signal"  # its supervisor received one
-    PILOT = "pilot"  # its pilot was abandoned
-    PRUNED = "pruned"  # its search ends it early
-    SEARCH_ENDED = "search-ended"  # its search has ended
+    SIGNAL = "signal"  # the supervisor received a signal
+    PILOT = "pilot"  # the job's pilot was abandoned
+    PRUNED = "pruned"  # the job's search ends it early
+    SEARCH_ENDED = "search-ended"  # the job's search has ended
 
 
 END_CAUSE_TEXTS: Mapping[EndCause, str] = {
@@ -220,13 +222,14 @@ class Done(NamedTuple):
 
     at: float
     result: Mapping[str, Json] = {}
-    has_results: bool | None = None  # it left files to be moved into its run; None: unknown
+    has_results: bool | None = None  # the job left files to be moved into its run; None: unknown
     # digests of the files listed by `context.named_files`, for a program
     files: Sequence[str] = ()
     # versions of its outputs, in their order; None: missing
     outputs: Sequence[FileVersion | None] = ()
-    cpu_s: float | None = None  # CPU time of all its processes, in seconds; None: unknown
-    clock_shift_s: float | None = None  # seconds by which the clock was set forward while it ran
+    cpu_s: float | None = None  # CPU time of all the job's processes, in seconds; None: unknown
+    # seconds by which the clock was set forward while the job ran
+    clock_shift_s: float | None = None
 
 
 class Failed(NamedTuple):
@@ -236,11 +239,13 @@ class Failed(NamedTuple):
     error: str
     exit_code: int | None = None
     signal: int | None = None
-    exception: str = ""  # the exception of the program within the error, starting with its class
-    over_limit: bool = False  # it was ended at its time limit
+    # the program's exception within the error, starting with the class of the exception
+    exception: str = ""
+    over_limit: bool = False  # the time limit ended the job
     cpu_s: float | None = None  # as in `Done`
     clock_shift_s: float | None = None  # as in `Done`
-    disk_full: bool = False  # the disk of its log was full, so that its own output may have failed
+    # the disk of the log was full, so that the job's own output may have failed
+    disk_full: bool = False
 
 
 class OutOfMemory(NamedTuple):
@@ -261,7 +266,7 @@ class Stopped(NamedTuple):
 
     at: float
     by: str = (
-        ""  # the signal that its supervisor received, or the end of its pilot; empty: its scheduler
+        ""  # the signal that the supervisor received, or the end of its pilot; empty: the scheduler
     )
     cpu_s: float | None = None  # as in `Done`
     clock_shift_s: float | None = None  # as in `Done`

@@ -137,7 +137,8 @@ class Admission:
         self.pauses.end_due(now, result)
         ready = self._read_ready_jobs(control, now)
         named = {job.lane.group for job in ready} - {""}
-        if not named <= control.group_limits.keys():  # its limit may be as new as the job
+        # the limit of the group may be as new as the job
+        if not named <= control.group_limits.keys():
             control = control._replace(group_limits=self._ready_jobs.slots_by_group())
         if ready and self._ready_jobs.queue_heads.is_partial:
             result.wake_within(ROTATION_S)

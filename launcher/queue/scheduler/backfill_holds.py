@@ -8,7 +8,7 @@ from launcher.queue.scheduler.node import Candidate
 from launcher.queue.scheduler.policy.model import Decision, Wait
 
 RECONSIDER_S = (
-    300.0  # seconds until all pilots are compared again: another one may be free earlier by now
+    300.0  # seconds until all pilots are compared again: another pilot may be free earlier by now
 )
 
 

@@ -44,7 +44,7 @@ class CodeRecorder:
         if self._pid is not None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, os.WNOHANG)  # a disk may keep it for long
+                os.waitpid(self._pid, os.WNOHANG)  # a slow disk may delay the end of the helper
             os.close(self._pipe)
             self._pid = None
 

@@ -107,7 +107,8 @@ class FileState(NamedTuple):
     """A file as it is now."""
 
     digest: str
-    written: float = 0.0  # when its content was written, in seconds since 1970; a copy may keep it
+    # when the file's content was written, in seconds since 1970; a copy may keep it
+    written: float = 0.0
     changed: float = 0.0  # when the file or its name changed last
 
 

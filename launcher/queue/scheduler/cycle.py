@@ -12,7 +12,7 @@ RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the 
 IDLE_S = 30.0  # longest sleep in seconds; only a missing queue folder and a set clock need it
 
 
-Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
+Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: the job starts
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class ControlState(NamedTuple):
     stop: bool = False  # start nothing more
     stop_now: bool = False  # and end what runs
     pending_actions: Mapping[int, str] = {}  # job → action requested by its owner
-    jobs_to_kill: frozenset[int] = frozenset()  # those of them that get no grace period
+    jobs_to_kill: frozenset[int] = frozenset()  # jobs of `pending_actions` that get no grace period
     paused_jobs: frozenset[int] = frozenset()  # jobs whose programs stand still
     group_limits: Mapping[str, int] = {}  # group → jobs at once
     policy: SchedulingPolicy = DEFAULT_POLICY  # the policy that the owner of the queue chose

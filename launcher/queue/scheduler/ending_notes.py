@@ -14,7 +14,8 @@ from launcher.queue.store.running_jobs import RunningJobs
 from launcher.queue.workers.termination import TIME_LIMIT, read_termination
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
 
-RECHECK_S = 5.0  # at a job whose time limit is over: it was paused, or its supervisor has yet to record that
+# seconds until a job past its time limit is checked again: the job was paused, or its supervisor has yet to record the end
+RECHECK_S = 5.0
 
 
 class TerminationRecorder:
@@ -56,7 +57,7 @@ class TerminationRecorder:
         )
         for claim in self._attempts.stop(stops, result):
             if claim.job in control.pending_actions:
-                continue  # its owner's command has recorded that
+                continue  # the user's command has recorded the request
             cause, why = EndCause.QUEUE_STOPPED, ""
             if claim.job in evictions:
                 cause, why = evictions[claim.job].cause, evictions[claim.job].why

@@ -78,17 +78,17 @@ class FinishedAttempt:
 
     claim: Claim
     outcome: Outcome
-    measured: MeasuredUsage  # as far as it was seen on its GPUs
+    measured: MeasuredUsage  # usage of the attempt, as far as its GPUs reported it
     # UUID of its GPU → bytes that all others had there in its last seconds
     others_usage: dict[str, int]
     since: float  # monotonic
     outputs: dict[str, FileVersion] = field(default_factory=dict)  # by path
     requeue: RequeueDecision | None = None
     retry_at: float = (
-        0.0  # monotonic; an earlier try to move its outputs into the run folder failed
+        0.0  # monotonic; an earlier try to move the attempt's outputs into the run folder failed
     )
     error: str = ""  # why that try failed
-    remark: str = ""  # addition to the reason of its end
+    remark: str = ""  # addition to the reason of the attempt's end
 
     @property
     def has_files(self) -> bool:
@@ -143,7 +143,7 @@ class FinishedAttempts:
         if claim.gpus:
             host = self._host_of(claim)
             measured, others_usage = host.measured_usage(claim), host.others_usage(claim)
-        if shift_s := clock_shift_s(outcome):  # its start by the clock of its end
+        if shift_s := clock_shift_s(outcome):  # start of the attempt by the clock of its end
             claim = replace(claim, claimed=claim.claimed + shift_s)
         self._pending.append(
             FinishedAttempt(
@@ -217,7 +217,7 @@ class FinishedAttempts:
         own = uses_job_folder(claim.spec)
         if not isinstance(outcome, Done) or not (claim.spec.entry or own):
             return True
-        made = own or outcome.has_results  # a program's folder is there, even if it is empty
+        made = own or outcome.has_results  # the folder of a program exists even without results
         attempt, run_folder = self._home.attempt(*claim.key), claim.spec.run_folder
         try:
             unseen = made is not False and self._host_of(claim).shows_files_late

@@ -31,8 +31,8 @@ from launcher.system.frozen_processes import why_frozen
 from launcher.system.process_trees import send_signal, terminate
 from launcher.system.processes import Identity, is_alive, seconds_since_start
 
-CHECK_S = 5.0  # between two checks; a job is named after two of them
-ENDING_CHECK_S = 1.0  # while one of them is to end
+CHECK_S = 5.0  # seconds between two checks; the queue reports a job after two checks
+ENDING_CHECK_S = 1.0  # seconds between two checks while a frozen attempt is to end
 CONTINUE_S = 3.0  # for a supervisor that got SIGCONT
 
 _Watch = SupervisedAttempt | AdoptedAttempt
@@ -96,11 +96,11 @@ class FrozenSupervisors:
         if supervisor is None or not why or not is_alive(supervisor):
             return None
         frozen = self._frozen.get(claim.key, _Frozen(now, why))
-        if claim.key not in self._frozen:  # a moment later it may continue
+        if claim.key not in self._frozen:  # the supervisor may continue a moment later
             return frozen
         attempt = watch.attempt
         if not run_with_timeout(attempt.folder, attempt.started.exists):
-            watch.disconnect()  # another supervisor starts it
+            watch.disconnect()  # another supervisor starts the attempt
             return frozen
         asked_until = self._attempts.kill_at(claim.job)
         is_over = asked_until is None and self._is_over_limit(claim, watch, 0.0)

@@ -61,7 +61,7 @@ class JobWait:
         self._due = time.monotonic() + CHECK_EVERY_S
         if self._record is None:
             self._record = write_wait_record(self._attempt, self._jobs)
-            return  # others that wait can see it before this job gives up
+            return  # other waiting jobs can see this wait before this job gives up
         # they take 5 ms, and few waits are that long
         from launcher.queue.scheduler.deadlock_state import read_queue
         from launcher.queue.scheduler.policy.deadlock import find_deadlock

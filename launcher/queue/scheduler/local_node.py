@@ -215,7 +215,7 @@ class LocalNode(Node):
             self.running()
             result.wake_within(MEASURING_S if measuring else POLL_S)
         if self._state.has_peer_change:
-            result.wake_within(AFTER_CHANGE_S)  # the newest reading is too fresh for another one
+            result.wake_within(AFTER_CHANGE_S)  # the newest reading is too fresh for a new reading
         return leaving
 
     def has_sample_since(self, timestamp: float) -> bool:

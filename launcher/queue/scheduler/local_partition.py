@@ -35,7 +35,7 @@ class LocalPartition(Partition):
         self._node, self._gpus = node, gpus
         self.startable = StartableJobs(gpus, node.fork_servers)
         self.only_job_class: JobClassKey | None = None
-        self._takes_jobs = False  # in this turn
+        self._takes_jobs = False  # whether this machine takes jobs in this turn
 
     def begin_turn(self, ready: Sequence[ReadyJob], result: CycleResult) -> Mapping[int, Reason]:
         """Begin a decision. Return the jobs that cannot start here now, with reasons.
@@ -82,7 +82,7 @@ class LocalPartition(Partition):
             return
         result.has_waiting = result.has_waiting or any(reasons)
         if any(reason.code is ReasonCode.WORKER_STARTING for reason in reasons if reason):
-            result.wake_within(RETRY_S)  # a new supervisor wakes us, one that is put off does not
+            result.wake_within(RETRY_S)  # a new supervisor wakes us, a delayed one does not
         others = self._gpus.foreign or self._gpus.has_waiting_peers
         wanted = self._node.gpus_wanted or self._node.ram_wanted
         if self._node.watchdog.is_watching or (result.has_waiting and (wanted or others)):

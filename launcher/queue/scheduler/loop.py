@@ -120,7 +120,7 @@ class Scheduler:
         )
         self._busy_at = time.monotonic()
         self._control = ControlState()
-        self._next_read_at = 0.0  # when to read them at the latest, monotonic
+        self._next_read_at = 0.0  # latest time of the next read of controls, monotonic
         self.leaving = False
         self._sleeper = WakeupPipe(home.wake_pipe)
         self._error_throttle = ErrorThrottle()
@@ -228,7 +228,8 @@ class Scheduler:
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._error_throttle.log_error(error)
-                if isinstance(error, sqlite3.Error):  # damaged: the next check finds it missing
+                # the database is damaged: the next check finds it missing
+                if isinstance(error, sqlite3.Error):
                     with self._error_throttle.suppress_and_log(StoreError):
                         queue_database_error(self._home.database, error)
                 self._busy_at = time.monotonic()
@@ -270,7 +271,7 @@ class Scheduler:
         )
         self._fork_servers.retire()
         for mend in (self._sleeper.reopen_pipe, self._housekeeping):
-            with self._error_throttle.suppress_and_log(OSError):  # the next cycle tries it again
+            with self._error_throttle.suppress_and_log(OSError):  # the next cycle tries again
                 mend()
         self._admission.pauses.mark_stale()
         return True
@@ -303,7 +304,7 @@ class Scheduler:
         self._attempts.pause(self._control.paused_jobs, result)
         self._frozen_supervisors.check(self._control, result)
         if claims := self._local.claims:
-            result.wake_within(REFRESH_S)  # their reservations are published again
+            result.wake_within(REFRESH_S)  # the reservations of lost jobs are published again
         if any(claim.gpus for claim in claims):
             result.wake_within(POLL_S)  # the usage of claimed GPUs is to be seen
         self._admission.explain(reasons, result)
@@ -414,7 +415,7 @@ class Scheduler:
 
     def _end_unstartable(self, claim: Claim, why: CannotStartWorker) -> None:
         """End an attempt for which there is no supervisor."""
-        self._admission.pauses.mark_stale()  # its end may begin a pause
+        self._admission.pauses.mark_stale()  # the end of an attempt may begin a pause
         attempt = self._home.attempt(*claim.key)
         self._track(claim, probe_attempt(attempt, partial(self._revoke_unstarted, claim, why)))
 

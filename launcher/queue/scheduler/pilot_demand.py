@@ -71,5 +71,6 @@ def _node_paths(waiting_lane: WaitingLane, settings: BackendSettings) -> list[st
     """Return the paths that jobs need, as the nodes of a backend have them."""
     node = NodePaths(settings)
     python = node.interpreter(waiting_lane.interpreter) if waiting_lane.interpreter else ""
-    named = [python] if python.startswith("/") else []  # otherwise it is searched on the node
+    # an interpreter without a path is searched on the node
+    named = [python] if python.startswith("/") else []
     return [*map(node.path, waiting_lane.paths), *named]

@@ -86,7 +86,8 @@ class PilotEvents:
         if link is None:
             there = self._attempt(claim).folder
             folder = PilotFolder(run_with_timeout(there, there.resolve).parent.parent)
-            if folder.token == claim.pilot:  # survivors of the pilot end where its folder is found
+            # processes that survive the pilot end where its folder is found
+            if folder.token == claim.pilot:
                 with contextlib.suppress(OSError):
                     run_with_timeout(folder.folder.parent, folder.mark_abandoned)
             return await_outcome(partial(self._orphan_outcome, claim, GONE))
@@ -213,7 +214,7 @@ def _stop_unrecorded(link: PilotLink, news: Iterable[PilotMessage]) -> None:
     ended = {item.attempt for item in news if isinstance(item, AttemptFinished)}
     try:
         strangers = link.read_sent_attempts() - link.open_attempts - ended
-    except OSError:  # the next scheduler does it
+    except OSError:  # the next scheduler deletes the folder
         return
     for name in sorted(strangers) if link.exit_reason is None else ():
         logger.warning(

@@ -44,8 +44,8 @@ from launcher.system.units import format_seconds
 
 ONE_JOB = Reason(code=ReasonCode.NO_ROOM, text="each pilot runs only one job")
 MOST_CPUS = 100_000
-DURATION_MARGIN = 1.5  # than it took before a job may take
-NEARLY_WHOLE = 0.9  # part of a pilot's time: while so much is left, it is as good as a new one
+DURATION_MARGIN = 1.5  # factor on the expected duration that a job may take
+NEARLY_WHOLE = 0.9  # part of a pilot's time: with so much left, a pilot is as good as a new one
 
 
 def pilot_obstacle(
@@ -62,7 +62,7 @@ def pilot_obstacle(
     """
     if (
         lane.resources.cpus > registration.cpus
-    ):  # it asked for them: with fewer it would not end in time
+    ):  # the job requested these cores: with fewer it would not end in time
         return f"needs {pluralize(lane.resources.cpus, 'CPU core')}, but this pilot has {registration.cpus}"
     if (
         lane.resources.works_on_gpu(machine_has_gpu=bool(registration.gpus))
@@ -254,7 +254,7 @@ class PilotNode(Node):
                 since=seen.since,
                 backfill_until=seen.backfill_until,
                 reserved_elsewhere=seen.reserved_elsewhere,
-                visible=None,  # CUDA_VISIBLE_DEVICES of its user names GPUs of this machine
+                visible=None,  # CUDA_VISIBLE_DEVICES of the user names GPUs of this machine
             )
             if why := pilot_obstacle(ready.lane, job, self.registration, self.link.end_time, now):
                 decided[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)

@@ -60,7 +60,7 @@ class PilotSeat(Seat):
         there = self.link.folder.attempt(name_of_claim(claim))
         there.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(there.path_text(SPEC), text)
-        if claim.spec.log_link is not None:  # it has another name from the start
+        if claim.spec.log_link is not None:  # the log has another name from the start
             write_whole(there.path_text(LOG), "")
         _link_attempt(self.home.attempt(*claim.key), there)
 

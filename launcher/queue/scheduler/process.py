@@ -39,13 +39,13 @@ from launcher.system.locks import lock_holder, mark_in_use
 from launcher.system.process_start import spawn_daemon
 from launcher.system.processes import boot_id, identity, usable_cores
 
-CHECK_S = 20.0  # seconds between two checks whether it is alive
+CHECK_S = 20.0  # seconds between two checks whether the notifier is alive
 
 
 class Services(NamedTuple):
     """Modules that a scheduler runs as processes of their own; an empty name is a missing program."""
 
-    searches: str = ""  # runs one search
+    searches: str = ""  # command that runs one search
     notifications: str = ""  # sends notifications about runs
 
 
@@ -83,7 +83,7 @@ class Notifier:
 
     def _has_notify_settings(self, environ: Mapping[str, str]) -> bool:
         """Whether the user's file contains notification settings. An invalid file is reported by its other readers."""
-        self._next_check_at = 0.0  # it was changed
+        self._next_check_at = 0.0  # the user's file was changed
         try:
             return "notify" in read_configuration(environ).tables
         except UsageError:
@@ -144,7 +144,7 @@ def main(argv: Sequence[str], services: Services) -> int:
         rotate_long_log(home.scheduler_log, LOG_BYTES)
         with troubles.suppress_and_log(OSError):
             notifier.ensure_running()
-        if not home.scheduler_record.exists():  # the disk was full, or it was deleted
+        if not home.scheduler_record.exists():  # the disk was full, or the record was deleted
             with contextlib.suppress(OSError):
                 write_json(home.scheduler_record, record, mode=0o600)
 

@@ -44,7 +44,8 @@ from launcher.system.units import format_bytes, format_seconds
 NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 # a job of unknown memory fails when memory was short so often: it was queued again four times before
 MOST_SHORTAGES = 5
-SHORTAGES_BESIDE_OTHERS = 3  # attempts of it; the next one has its GPU for itself
+# attempts that failed when they shared a GPU; the next attempt has its GPU for itself
+SHORTAGES_BESIDE_OTHERS = 3
 FULL_DISK_PAUSE_S = 5.0  # as the next one; an attempt cannot start while the disk is full
 CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
 
@@ -91,7 +92,7 @@ def decide_requeue(
     if not isinstance(outcome, OutOfMemory):
         return None
     if outcome.report.where == "gpu" and not claim.gpus:
-        return None  # it had none, so it lacked nothing that a larger claim would give
+        return None  # the attempt had no GPU, so a larger reservation would not help
     judged = diagnose_oom(outcome.report, _oom_context(claim, peak, others_usage, machine))
     return None if judged.charged else _requeue_after_oom(judged, claim, lane, machine)
 

@@ -22,7 +22,7 @@ class StopRequests(NamedTuple):
     """The jobs whose attempts are to end."""
 
     jobs: Collection[int]
-    killed: Collection[int] = ()  # those of them that get no grace period
+    killed: Collection[int] = ()  # jobs to end that get no grace period
     all_jobs: bool = False  # every attempt is to end
 
 
@@ -158,7 +158,7 @@ class RunningAttempts:
         """
         wanted = self._watches.keys() & jobs - self._kill_at.keys()
         for job in wanted ^ self._paused:
-            if job in self._kill_at:  # it goes on to its end
+            if job in self._kill_at:  # a paused attempt that is to end continues
                 continue
             if not self._watches[job][1].pause(is_paused=job in wanted):
                 result.wake_within(REMIND_S)

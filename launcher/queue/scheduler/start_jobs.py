@@ -88,7 +88,7 @@ class LaunchBatch:
             together[0].launch(together)
             for start in together:
                 yield start
-                claim = start.claim  # logged only now: it starts earlier so
+                claim = start.claim  # logged only now, so that the job starts earlier
                 logger.info("job=%d attempt=%d start reason=%r", *claim.key, start.reason)
 
     def pending_claims(self) -> Iterator[Claim]:
@@ -204,7 +204,7 @@ class LaunchBatch:
         if claim is None or claim.job in self._unclear_folders:
             return None
         if find_unrecorded(self._home, *claim.key) != UnrecordedAttempts(number=claim.number):
-            return None  # obstacles are checked when it is claimed
+            return None  # obstacles are checked when the job is claimed
         text = self.specs.local_text(claim, gpus)
         return self.spec_writer.prepare(claim.job, claim.number, text)
 
@@ -246,7 +246,7 @@ class LaunchBatch:
             prepare_folder=prepare_folder,
         )
         if claim is None:
-            self.retry_s = 0.0  # there may be others behind it
+            self.retry_s = 0.0  # other jobs may wait behind the failed one
         return claim
 
     def _must_not_run(self, claim: Claim, earlier_attempts: UnrecordedAttempts) -> bool:

@@ -45,9 +45,9 @@ class Assignment(NamedTuple):
 class LaunchedAttempt(SupervisedAttempt):
     """An attempt that this scheduler has started here, or is about to."""
 
-    claim: Claim  # its reservations
+    claim: Claim  # the attempt's reservations
     assignment: Assignment
-    fork_servers: ForkServerPool  # its supervisor is one of these
+    fork_servers: ForkServerPool  # pool that contains the attempt's supervisor
 
     @property
     def reason(self) -> str:
@@ -89,7 +89,7 @@ class PilotAttempt(AttemptHandle):
     claim: Claim
     link: PilotLink
     clock: Callable[[], float]  # seconds since 1970
-    reason: str = ""  # why it starts
+    reason: str = ""  # why the attempt starts
 
     @property
     def starter(self) -> Hashable:

@@ -44,7 +44,7 @@ class SlotReuse:
     def __init__(self, ready_jobs: ReadyJobs, launches: LaunchBatch, node: Node) -> None:
         """Begin without places that were left on a node."""
         self._ready_jobs, self._launches, self._node = ready_jobs, launches, node
-        self._job_class: JobClassKey | None = None  # the only one with jobs that could start
+        self._job_class: JobClassKey | None = None  # the only class with jobs that could start
         self._until = 0.0  # monotonic
         self._freed: list[Assignment] = []
 

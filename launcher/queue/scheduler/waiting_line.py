@@ -82,7 +82,7 @@ def order_by_fair_share(
     if not policy.uses_fair_share or len(lines) < 2:
         return jobs
     vtimes, active = virtual_times(places, accounts, now), {place.run for place in places}
-    for place in places:  # and what these are expected to have
+    for place in places:  # and the GPU seconds that running jobs are expected to use
         if place.run in vtimes:
             left = gpu_equivalents(place.devices, place.cpus) * _clamp_seconds(
                 remaining_s(place, now), LEAST_S

@@ -74,7 +74,7 @@ def seal(stage: StagingFolder) -> bool:
                 if is_own_link(stage, name):
                     os.unlink(f"{stage.output_folder}/{name}")  # noqa: PTH108  # likewise
         for name in reversed(links.folders):
-            with contextlib.suppress(OSError):  # it holds something
+            with contextlib.suppress(OSError):  # the folder holds something
                 os.rmdir(f"{stage.output_folder}/{name}")  # noqa: PTH106  # likewise
     if links.gone or links.gone_folders:
         return True
@@ -82,7 +82,7 @@ def seal(stage: StagingFolder) -> bool:
         os.rmdir(stage.output_folder)  # noqa: PTH106  # done for every attempt
     except FileNotFoundError:
         return False
-    except OSError:  # it holds something
+    except OSError:  # the folder holds something
         return True
     return False
 
@@ -118,7 +118,7 @@ def accept(attempt: Attempt, run_folder: Path) -> None:
     if stage is not None:
         _accept_stage(stage.with_suffix(ACCEPTED_SUFFIX), stage)
         os.rename(view, attempt.path_text(MOVED_LINK))  # noqa: PTH104  # done for every attempt
-    else:  # it has no outputs, or a process that may have been killed has moved them
+    else:  # the attempt has no outputs, or a process that was killed had moved them
         stage = stage_of(attempt, run_folder, MOVED_LINK)
     if stage is not None:
         shutil.rmtree(stage.with_suffix(ACCEPTED_SUFFIX).folder, ignore_errors=True)
@@ -171,7 +171,7 @@ def _apply_deletions(stage: StagingFolder) -> None:
             except IsADirectoryError:
                 shutil.rmtree(path)
     for name in reversed(links.gone_folders):
-        with contextlib.suppress(OSError):  # another job has put something into it
+        with contextlib.suppress(OSError):  # another job has put something into the folder
             os.rmdir(f"{stage.run_folder}/{name}")  # noqa: PTH106  # likewise
 
 
@@ -194,7 +194,7 @@ def _move(stage: StagingFolder, folder: str, final: str, links: StagingLinks) ->
         place = f"{stage.run_folder}/{final_name}"
         if entry.is_symlink() and is_own_link(
             stage, name
-        ):  # its record was lost, as in a power cut
+        ):  # the record of the move was lost, as in a power cut
             os.unlink(entry.path)  # noqa: PTH108  # likewise
             continue
         is_folder = entry.is_dir(follow_symlinks=False)

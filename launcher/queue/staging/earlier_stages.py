@@ -34,7 +34,7 @@ def take_earlier_stage(home: Home, job: int, attempt_number: int, run_folder: Pa
     Returns the name of a staging folder, or "" if there is none.
     """
     for stage in _earlier_stages(home, job, attempt_number, run_folder):
-        with contextlib.suppress(OSError):  # its next attempt tries it again, and fails
+        with contextlib.suppress(OSError):  # the next attempt tries again, and fails
             if not detach_stage(stage):
                 # not begun, empty, or accepted, and then those before it are gone
                 shutil.rmtree(stage.with_suffix(MAKING_SUFFIX).folder, ignore_errors=True)

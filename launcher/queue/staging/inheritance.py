@@ -56,7 +56,7 @@ def _copy_names(
         elif not (entry.is_symlink() and name in earlier_links):
             with contextlib.suppress(
                 FileNotFoundError
-            ):  # the earlier attempt still lives, and replaces it now
+            ):  # the earlier attempt still lives, and replaces the file now
                 _copy_name(entry.path, here)
 
 

@@ -86,7 +86,7 @@ def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> Stagi
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # it is not a link
+        if error.errno == errno.EINVAL:  # the path is not a link
             return None
         raise
     above, name = ["", *target.split("/")][-2:]

@@ -60,7 +60,7 @@ def outputs_inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
 class RunFolderView(NamedTuple):
     """Paths of an attempt to its run's folder. Both break when the staging folder is taken from it."""
 
-    writable: Path  # folder where it writes, laid out as the run's folder
+    writable: Path  # folder where the attempt writes, laid out as the run's folder
     accepted: Path  # the run's folder
 
 

@@ -26,7 +26,7 @@ class AdoptedJob(NamedTuple):
 
     number: int
     hash: str  # hash that the queue has of the job
-    spec: Spec  # as it is to be stored here, with the hash that counts here
+    spec: Spec  # specification to store here, with the hash that counts here
     # its files as they are recorded, by their paths here
     outputs: Mapping[str, Sequence[int | str]]
     # numbers of a program that is copied

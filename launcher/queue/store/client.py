@@ -58,7 +58,7 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
         check_home(home)
     where = relocation(home.record)
     if make and (attempt := enclosing_attempt(home)) is not None:
-        with suppress(OSError):  # only reasons of waiting jobs need it
+        with suppress(OSError):  # only reasons of waiting jobs need the file
             attempt.queued_jobs.touch()
     with open_home(home) as store:
         if where is not None and where.is_copy:

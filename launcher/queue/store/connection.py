@@ -170,12 +170,13 @@ class Connection(sqlite3.Connection):
         try:
             yield
         finally:
-            if not inside and self.in_transaction:  # some errors end it
+            if not inside and self.in_transaction:  # some errors end the transaction
                 self.execute("COMMIT")
 
     def _rollback(self) -> None:
         if self.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # a full disk; closing the connection does it
+            # a full disk; closing the connection rolls back
+            with contextlib.suppress(sqlite3.Error):
                 self.execute("ROLLBACK")
 
     def new_cache(self) -> dict[Any, Any]:
@@ -312,7 +313,7 @@ def read_sources(execute: Callable[..., sqlite3.Cursor], sources_number: int | N
     if sources_number is None:
         return None
     row = execute("SELECT body FROM sources WHERE id = ?", (sources_number,)).fetchone()
-    return str(row[0]) if row else "null"  # a spec of which that cannot be read is set aside
+    return str(row[0]) if row else "null"  # a job with unreadable sources is set aside
 
 
 def reason_columns(reason: Reason) -> tuple[str, str, str | None]:

@@ -35,7 +35,7 @@ def forget_group(db: Connection, group: str) -> None:
     for lane, key in db.execute(_LANES, (group,)).fetchall():
         try:
             plain = db.ensure_lane(read_lane(key)._replace(group="").key)
-        except Unreadable:  # a newer version wrote it
+        except Unreadable:  # a newer version wrote the record
             continue
         db.execute(
             "UPDATE jobs SET lane = ?, spec = CASE WHEN json_valid(spec)"

@@ -46,7 +46,8 @@ def hold_siblings(db: Connection, claim: Claim, now: float) -> list[int]:
         now: Seconds since 1970.
     """
     limit = claim.spec.terms.max_failures
-    if limit == 0 or (limit is None and claim.spec.kind == FUNCTION):  # its caller sees failures
+    # the caller of a function sees failures
+    if limit == 0 or (limit is None and claim.spec.kind == FUNCTION):
         return []
     run, submitted, code, text = db.execute(
         "SELECT run, submitted, reason_code, reason FROM jobs WHERE id = ?", (claim.job,)

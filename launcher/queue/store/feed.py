@@ -179,7 +179,8 @@ class JobTracker:
             yield self.read_events()
             if not (self.open_jobs or self.open_searches):
                 return
-            if self.is_queue_stopped:  # and since then, the last of them has not ended
+            # the queue is stopped, and its last running job has not ended since
+            if self.is_queue_stopped:
                 raise queue_stopped_error()
             self.check_scheduler()
             if not self.is_queue_stopped:

@@ -20,7 +20,7 @@ class ForgottenJob(NamedTuple):
 
     id: int
     attempts: int
-    run_folder: Path  # folder that may hold staging folders of its attempts
+    run_folder: Path  # folder that may hold staging folders of the job's attempts
 
 
 def add_forgotten(home: Home, jobs: Iterable[ForgottenJob]) -> None:

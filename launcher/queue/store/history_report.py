@@ -47,7 +47,7 @@ class UsageTotal(NamedTuple):
     attempts: int
     gpu_s: float  # seconds of each of their GPUs
     core_s: float  # seconds of each of their cores
-    pilot: str = ""  # its token; '': this machine
+    pilot: str = ""  # token of the pilot; '': this machine
     done: int = 0
 
 

@@ -25,7 +25,7 @@ class DatabaseProbe(NamedTuple):
     newest_event_at: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
     unexplained: tuple[str, ...] = ()  # known facts of jobs that wait without a cause
-    is_damaged: bool = False  # nothing else is known of it
+    is_damaged: bool = False  # nothing else is known of the database
 
 
 def probe_database(database: Path) -> DatabaseProbe | None:

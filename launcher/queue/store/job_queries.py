@@ -732,7 +732,7 @@ class JobQueries:
             "SELECT run, name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"
             " sum(n) AS every FROM counters JOIN runs ON runs.id = run WHERE name <> ?"
             " GROUP BY run HAVING open > 0 ORDER BY run",
-            (SHARED_RUN,),  # it is never complete
+            (SHARED_RUN,),  # the shared run is never complete
         ).fetchall()
         progress: dict[str, RunProgress] = {}
         for row in rows:
@@ -764,7 +764,7 @@ class JobQueries:
             "SELECT ours.id AS job, first.id AS need, first.name,"
             " first.run <> ours.run AS elsewhere"
             " FROM json_each(?) JOIN jobs AS ours ON ours.id = value"
-            " JOIN jobs AS first ON first.id ="  # one may need all others
+            " JOIN jobs AS first ON first.id ="  # one job may need all others
             " (SELECT need FROM needs JOIN jobs AS needed ON needed.id = need"
             f" WHERE needs.job = value AND {UNMET_DEPENDENCY} ORDER BY need LIMIT 1)",
             (_json_list(jobs),),

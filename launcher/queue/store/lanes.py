@@ -37,16 +37,18 @@ class Lane(NamedTuple):
     group: str
     resources: Resources
     environment: WorkerEnvironment
-    signature: str = ""  # if it may need a GPU: key of its recorded memory usage
+    signature: str = ""  # if the job may need a GPU: key of its recorded memory usage
     visible: tuple[str, ...] | None = (
-        None  # if it may need a GPU: CUDA_VISIBLE_DEVICES of its owner
+        None  # if the job may need a GPU: CUDA_VISIBLE_DEVICES of its owner
     )
-    least_vram: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
+    least_vram: int = 0  # bytes that the job needs on each GPU, as a failure with fewer has shown
     made_exclusive: bool = (
-        False  # it shares its GPUs with no other job, as memory was missing beside others
+        # the job shares its GPUs with no other job, as memory was missing when it shared them
+        False
     )
-    limit: float | None = None  # its time limit, s: decisions count on its end then
-    on: tuple[str, ...] = LOCAL_ONLY  # backends where it may run, the preferred one first
+    # the job's time limit, s: decisions count on the end of the job then
+    limit: float | None = None
+    on: tuple[str, ...] = LOCAL_ONLY  # backends where the job may run, the preferred one first
 
     @property
     def key(self) -> str:

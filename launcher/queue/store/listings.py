@@ -42,8 +42,8 @@ class RunRecord(NamedTuple):
     name: str
     root: str
     share: float
-    submitted: float  # its first job, in seconds since 1970
-    started: float | None  # its first attempt; None: none has begun
+    submitted: float  # the run's first job, in seconds since 1970
+    started: float | None  # the run's first attempt; None: none has begun
     ended: float | None  # the newest end of an attempt
     # each name once, unless it has very many jobs
     counts: Mapping[State, int] = MappingProxyType({})

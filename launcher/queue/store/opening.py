@@ -128,7 +128,7 @@ def _prepare_connection(connection: Connection, home: Home, *, durable: bool, ch
         _reserve_job_numbers(connection, home)
         home.renumber_request.unlink(missing_ok=True)
     follow_relocation(connection, home)
-    refuse_damaged(home)  # it may have been renamed between our check and our opening
+    refuse_damaged(home)  # the database may have been renamed between our check and our opening
 
 
 def _connect(path: Path) -> Connection:

@@ -513,7 +513,7 @@ class Store:
             key: reason_columns(each)
             for key, each in {id(new.reason): new.reason for new in new_jobs}.items()
         }
-        reasons = [written[id(new.reason)] for new in new_jobs]  # they share a few
+        reasons = [written[id(new.reason)] for new in new_jobs]  # jobs share a few reasons
         rows = (
             (job, waits(new), *common.columns(new.spec, new.state, reason, now))
             for job, (new, reason) in enumerate(zip(new_jobs, reasons, strict=True), first)

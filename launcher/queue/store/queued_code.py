@@ -64,7 +64,7 @@ class CodeRecord(NamedTuple):
 
     files: Mapping[str, str]  # path → digest
     uncommitted: tuple[str, ...] = ()  # files that are not as git's index has them
-    is_compared: bool = True  # with git's index, as far as there is one
+    is_compared: bool = True  # whether the files were compared with git's index
     is_complete: bool = True  # False: a limit of the number of modules was reached
     copied: tuple[str, ...] = ()  # files that are read from a snapshot, which does not change
 
@@ -182,7 +182,7 @@ def _starts(name: str, spec: Spec, function: FunctionCode | None) -> Sequence[st
             return function.starts
         listed = [
             f"{module}{ONLY_ITSELF}" for module in spec.sources if module
-        ]  # not '', all of it
+        ]  # not '', which would remove the whole text
         return listed or (spec.entry.partition(":")[0],)
     if not os.path.isabs(name):  # noqa: PTH117  # a text
         return (name,)

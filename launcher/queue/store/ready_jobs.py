@@ -38,12 +38,12 @@ class ReadyJobs:
             usage_records: what earlier jobs of a signature used.
         """
         self._db, self._usage_records = connection, usage_records
-        self._lanes: dict[int, Lane] = connection.new_cache()  # none of them ever changes
+        self._lanes: dict[int, Lane] = connection.new_cache()  # a lane never changes
         # by job and rank: a job that is queued again has another rank
         self._programs: dict[tuple[int, float], tuple[str, tuple[str, ...]]] = (
             connection.new_cache()
         )
-        self._unreadable_lanes: dict[int, str] = {}  # lane → why none of its jobs can be read
+        self._unreadable_lanes: dict[int, str] = {}  # lane → why its jobs cannot be read
         self.queue_heads = QueueHeads(connection.execute)
 
     def read_ready(self, per_class: int) -> list[ReadyJob]:
@@ -93,7 +93,7 @@ class ReadyJobs:
             if len(self._programs) >= MOST_PROGRAMS:
                 self._programs.clear()
             row = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job,)).fetchone()
-            if row is None:  # it was forgotten just now
+            if row is None:  # another process deleted the job just now
                 return "", None
             argv = _read_argv(row[0])
             self._programs[job, rank] = program_of(argv), ignored_numbers(argv)

@@ -80,9 +80,11 @@ def queue_database_error(path: Path, error: sqlite3.Error | OSError) -> StoreErr
         error: The error of SQLite or of the disk.
     """
     home = Home(path.parent)
-    if (record := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
+    # another process moved the database meanwhile
+    if (record := read_json(home.damage_record)) is not None:
         return _damage_error(home, record)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds to it
+    # the primary code, without SQLite's extension
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _DAMAGE_CODES:
         try:
             record = _move_damaged_aside(home)

@@ -20,12 +20,12 @@ _ANOTHER = "Name another folder"
 class OutputFolder(NamedTuple):
     """A folder that a program would make."""
 
-    name: str  # as written, with a slash at its end
+    name: str  # name as written, with a slash at the end
     path: str  # normalized
-    argv: Sequence[str]  # command line of its program
+    argv: Sequence[str]  # command line of the job
     start: str  # the folder in which the program starts
     run_folder: str
-    job: str  # its name, '' if it has none yet
+    job: str  # the job's name, '' if it has none yet
 
 
 def named_output_folders(

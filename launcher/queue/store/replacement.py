@@ -66,14 +66,14 @@ class _OlderJob(NamedTuple):
     name: str
     state: str
     argv: Sequence[str]
-    key: str  # '' if it is equal to none
+    key: str  # '' if the job is equal to none
 
 
 class EqualJobs(NamedTuple):
     """Older jobs that are equal to those of a new batch."""
 
     replaced: Sequence[int]
-    waiting: Sequence[int]  # these keep their names and their rows
+    waiting: Sequence[int]  # waiting jobs that keep their names and rows
 
 
 def replace_equal_jobs(

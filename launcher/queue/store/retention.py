@@ -23,7 +23,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pi
 class RetentionRules(NamedTuple):
     """Which ended jobs are to go; each rule leaves out more of them."""
 
-    min_age_s: float = 0.0  # they ended longer ago
+    min_age_s: float = 0.0  # seconds since the end of the jobs
     states: frozenset[State] = ENDED_STATES
     keep_newest: int = 0  # number of newest jobs of each run that are kept
 
@@ -115,7 +115,7 @@ def deletion_refusal(attempt: Attempt) -> str | None:
     deletion leaves that was cut short.
     """
     if _pilot_folder(attempt) is not None:
-        return None  # a link, which goes after what it leads to
+        return None  # a link, which is deleted after its target
     try:
         with _open_folder(attempt) as folder:
             return _refuse_folder(folder, attempt)
@@ -156,7 +156,7 @@ def delete_attempt_folder(attempt: Attempt) -> SkippedFolder | None:
                 os.unlink(attempt.spec.name, dir_fd=folder)
         doomed.folder.rmdir()
     except FileNotFoundError:
-        return None  # another process deleted it first
+        return None  # another process deleted the folder first
     except OSError as error:
         return SkippedFolder(attempt=attempt, why=error.strerror or str(error))
     return None
@@ -270,7 +270,7 @@ def delete_copies(copies: Sequence[Path]) -> list[tuple[Path, str]]:
             else:
                 copy.unlink()
         except FileNotFoundError:
-            continue  # another process deleted it first
+            continue  # another process deleted the folder first
         except OSError as error:
             left.append((copy, error.strerror or str(error)))
     return left

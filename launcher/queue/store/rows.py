@@ -46,7 +46,7 @@ class JobRow:
     run: str
     run_id: int
     root: str
-    share: float = 1.0  # share of its run
+    share: float = 1.0  # share of the job's run
     kind: str
     state: State
     priority: int
@@ -56,16 +56,16 @@ class JobRow:
     attempts: int
     failures: int
     lost: int
-    state_reason: Reason  # why it is in its state
+    state_reason: Reason  # why the job is in its state
     lane_reason: Reason | None  # why the first job of its lane cannot start; None: it can
-    starts_at: float | None  # it must not start before
+    starts_at: float | None  # earliest start of the job
     submitted: float
     ended: float | None
-    paused: float | None = None  # since when its running program is paused
-    code: int | None = None  # ID of the record of its code when it was queued
+    paused: float | None = None  # since when the job's running program is paused
+    code: int | None = None  # ID of the record of the job's code when it was queued
     owner_note: str = ""
     spec_text: str  # without the digests of modules, where these are stored once for many jobs
-    sources_text: str | None = None  # then these
+    sources_text: str | None = None  # digests of modules, if stored once for many jobs
     outputs: Mapping[str, FileVersion]
 
     @property
@@ -125,17 +125,18 @@ class AttemptRow(NamedTuple):
 
     job: int
     number: int
-    device: str  # "cpu", or the UUIDs of its GPUs with commas between
+    device: str  # "cpu", or the UUIDs of the attempt's GPUs with commas between
     cpus: int
     claimed: float  # seconds since 1970
     ended: float | None
-    paused: float  # seconds for which it stood still
-    outcome_text: str | None  # None: it has not ended
-    code: str  # code of the reason for its end
-    vram: int | None  # bytes reserved on each of its GPUs; None: estimated, or `exclusive`
-    exclusive: int  # whether it shared its GPUs with none of ours
+    paused: float  # seconds for which the attempt stood still
+    outcome_text: str | None  # None: the attempt has not ended
+    code: str  # code of the reason for the attempt's end
+    # bytes reserved on each of the attempt's GPUs; None: estimated, or `exclusive`
+    vram: int | None
+    exclusive: int  # whether the attempt shared its GPUs with none of ours
     peak: int | None
-    pilot: str | None  # the token of the pilot where it is; None: this machine
+    pilot: str | None  # the token of the pilot where the attempt is; None: this machine
 
     @property
     def seconds(self) -> float | None:
@@ -167,15 +168,15 @@ class ReadyJob(NamedTuple):
     """A job that could start now."""
 
     id: int
-    rank: float  # the smallest starts first, of one run
+    rank: float  # order within a run: the smallest starts first
     lane_id: int
     lane: Lane
     numbers: tuple[str, ...] | None = (
-        None  # numbers of a program's command line, if its memory is estimated by them
+        None  # numbers of a program's command line, if the job's memory is estimated by them
     )
-    program: str = ""  # program that it runs, if it may need a GPU
+    program: str = ""  # program that the job runs, if it may need a GPU
     priority: int = 0
-    account: FairShareAccount = NO_ACCOUNT  # account of its run
+    account: FairShareAccount = NO_ACCOUNT  # account of the job's run
 
     @property
     def job_class(self) -> tuple[int, int, int]:
@@ -188,7 +189,8 @@ class GroupLimit(NamedTuple):
 
     name: str
     slots: int
-    paused: float | None = None  # since when none of its jobs starts; None: it is not paused
+    # since when none of the group's jobs starts; None: it is not paused
+    paused: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,16 +201,16 @@ class Claim:
     number: int
     run: int = 0
     boot: str
-    device: str  # "cpu", or the UUIDs of its GPUs with commas between
+    device: str  # "cpu", or the UUIDs of the attempt's GPUs with commas between
     cpus: int
-    pid: int  # its supervisor
+    pid: int  # pid of the attempt's supervisor
     start_ticks: int  # start time of the same process in clock ticks
     spec_text: str
     context_text: str
-    vram: int | None = None  # bytes reserved on each of its GPUs
-    exclusive: bool = False  # it shares its GPUs with none of ours
+    vram: int | None = None  # bytes reserved on each of the attempt's GPUs
+    exclusive: bool = False  # the attempt shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
-    code: int | None = None  # ID of the record of its code when it was queued
+    code: int | None = None  # ID of the record of the attempt's code when it was queued
 
     @property
     def key(self) -> tuple[int, int]:

@@ -54,10 +54,10 @@ class RunEvents(NamedTuple):
     notify: RunNotify
     since: float  # when the first of what happened did
     after: int  # the event before that
-    last_at: float  # when the last of it did
+    last_at: float  # when the last of these events happened
     open: int  # jobs that have not ended
-    totals: Mapping[State, int]  # numbers of its jobs
-    happened: tuple[NotifyEvent, ...] = ()  # without its end; the most important first
+    totals: Mapping[State, int]  # numbers of the run's jobs
+    happened: tuple[NotifyEvent, ...] = ()  # without the run's end; the most important first
     told: Mapping[str, tuple[NotifyEvent, ...]] = {}  # by target
 
 
@@ -72,12 +72,13 @@ class JobEnd(NamedTuple):
     name: str
     run: str
     root: str
-    notify: RunNotify  # settings of its run
+    notify: RunNotify  # settings of the job's run
     state: State
     reason: Reason
     at: float
     told: tuple[str, ...] = ()  # targets
-    is_requested: bool = True  # by `notify_on`, so `events` of config.toml does not filter it
+    # `notify_on` requests the message, so `events` of config.toml does not filter it
+    is_requested: bool = True
     held: int = 0  # number of jobs, if it is a hold
     selection: str = ""  # words that select the held jobs
 

@@ -94,7 +94,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = 
                 connection.execute(f"PRAGMA user_version = {next_number}")
             connection.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # a full disk ends it by itself
+            if connection.in_transaction:  # a full disk ends the transaction by itself
                 connection.execute("ROLLBACK")
             raise
 

@@ -36,10 +36,10 @@ class SearchRow(NamedTuple):
     run_id: int
     run: str
     root: str
-    name: str  # name of its jobs before the values; '' if they have numbers
+    name: str  # name of the search's jobs before the values; '' if they have numbers
     state: SearchState
-    reason: str  # why it ended, or what its owner should know
-    failed: bool  # it ended because something is wrong
+    reason: str  # why the search ended, or what its owner should know
+    failed: bool  # the search ended because something is wrong
     body: str  # JSON, see launcher/experiments/search/definition.py
     progress: Mapping[str, Json]  # see launcher/experiments/search/standing.py
 
@@ -59,7 +59,7 @@ class TrialRow(NamedTuple):
     attrs: str  # JSON: notes of the sampler
     told: int  # results that were known when the values were chosen
     state: State
-    code: str  # code of the reason of its state
+    code: str  # code of the reason of the trial's state
     attempts: int
     submitted: float
     ended: float | None

@@ -693,7 +693,7 @@ class JobControl:
         if changed.rowcount != 1:
             return False
         (row,) = self._read.jobs_by_id([job])
-        if row.state_reason.code is ReasonCode.SETTLING:  # its program has ended
+        if row.state_reason.code is ReasonCode.SETTLING:  # the program of a settling job has ended
             return True
         is_ending = row.state_reason.code is ReasonCode.ENDING
         cause = EndCause.SEARCH_ENDED if by_search else EndCause.CANCELLED

@@ -53,9 +53,11 @@ class RequeueDecision(NamedTuple):
     follow_up_text: str = QUEUED_AGAIN  # text on what follows, unless the job has failed
     vram: int | None = None  # bytes that the next attempt gets at least, on each GPU
     backoff_s: float = 0.0  # before the next attempt; doubles each time
-    is_unsatisfiable: bool = False  # this machine can never give it what it needs: it fails
+    # this machine can never give the job what it needs: the job fails
+    is_unsatisfiable: bool = False
     exclusive: bool = False  # the next attempt shares its GPUs with no other job
-    max_attempts: int = REQUEUE_LIMIT  # attempts with this reason; at the last of them it fails
+    # attempts with this reason; at the last of them the job fails
+    max_attempts: int = REQUEUE_LIMIT
 
 
 CANCELLED_REASON = Reason(code=ReasonCode.CANCELLED, text="cancelled by its owner")
@@ -248,11 +250,13 @@ class Transitions:
         row = self._db.execute(
             "SELECT key FROM lanes JOIN jobs ON lane = lanes.id WHERE jobs.id = ?", (job,)
         ).fetchone()
-        if row is None:  # an older command line put it in; it gets its lane before it starts again
+        # an older launcher inserted the job; the job gets its lane before it starts again
+        if row is None:
             return
         try:
             lane = read_lane(row[0])
-        except Unreadable:  # a newer version's; it is set aside before it starts again
+        except Unreadable:
+            # a newer version wrote the job, which is set aside before it starts again
             return
         key = lane._replace(
             least_vram=max(lane.least_vram, vram_bytes),
@@ -325,7 +329,7 @@ class Transitions:
                 (job,),
             )
             return
-        if state is State.DONE:  # pruned: what needs it cannot start
+        if state is State.DONE:  # pruned: jobs that need this job cannot start
             state = State.CANCELLED
         if state in {State.FAILED, State.CANCELLED}:
             self._db.propagate_end(job, state, now)

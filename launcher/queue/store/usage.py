@@ -14,14 +14,14 @@ Numbers = tuple[str, ...]
 class MeasuredUsage(NamedTuple):
     """GPU measurements of an attempt. None if not measured."""
 
-    peak: int | None = None  # bytes that it took, or wanted, on one GPU
-    shared_s: float | None = None  # seconds during which it shared a GPU
-    slowdown: float | None = None  # so many times as long it took meanwhile
+    peak: int | None = None  # bytes that the attempt took, or wanted, on one GPU
+    shared_s: float | None = None  # seconds during which the attempt shared a GPU
+    slowdown: float | None = None  # factor by which sharing made the attempt longer
     others: float = 1.0  # mean number of jobs on the shared GPU in this time, at least 1
-    sm: float | None = None  # mean use of the multiprocessors while it was alone, 0 to 1
+    sm: float | None = None  # mean use of the multiprocessors while the attempt was alone, 0 to 1
     machine: str = ""  # the GPU and its driver, see `GpuSnapshot.fingerprint`; '': unknown
     elapsed_s: float | None = None  # run time by a clock that is never set, pauses included
-    paused_s: float = 0.0  # seconds for which its owner had paused it
+    paused_s: float = 0.0  # seconds for which the owner had paused the attempt
 
     def with_pause(self, paused_s: float) -> "MeasuredUsage":
         """Return the same for a paused attempt. The shared time during the pause is not valid."""
@@ -55,13 +55,14 @@ class Usage(NamedTuple):
     """Usage of the newest attempts of a signature, on GPUs like those of this machine if there are any."""
 
     seconds: tuple[float, ...] = ()  # durations of those done, as if alone; the newest first
-    peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
+    # bytes on one GPU, CUDA's context included, of jobs that were measured
+    peaks: tuple[int, ...] = ()
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean slowdown with one other job; None: never measured
     # subset of `seconds`: attempts that did not share their GPUs
     seconds_alone: tuple[float, ...] = ()
     is_own: bool = (
-        True  # False: the durations are those of its kind, or of all; it never ran itself
+        True  # False: the durations are those of the job's kind, or of all jobs; this job never ran
     )
     other_gpu_note: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     # all that are remembered, the oldest first; where numbers matter

@@ -43,7 +43,7 @@ _PAST_USAGE = (
     " min(claimed), max(attempts.ended), sum(attempts.ended - claimed), max(attempts.peak)"
     " FROM attempts JOIN jobs ON jobs.id = attempts.job LEFT JOIN lanes ON lanes.id = jobs.lane"
     " WHERE attempts.ended > ?1 AND attempts.ended <= ?2 AND attempts.ended > claimed"
-    f" AND {PILOT_TOKEN_SQL} IS NULL"  # those on pilots took nothing here
+    f" AND {PILOT_TOKEN_SQL} IS NULL"  # attempts on pilots used no GPU of this machine
     " GROUP BY device, cpus, vram, exclusive, jobs.lane, CAST(attempts.ended / 3600 AS INTEGER),"
     " CASE WHEN attempts.ended - claimed > 3600 THEN attempts.job || ' ' || attempts.number END"
 )
@@ -54,13 +54,15 @@ class UsageSample(NamedTuple):
 
     seconds: float | None = None
     peak: int | None = None
-    was_alone: bool = False  # whether it certainly shared its GPUs with no other job, or hardly
+    # whether no other job, or hardly any, certainly shared the GPUs of the attempt
+    was_alone: bool = False
     slowdown: float | None = None  # slowdown with one other job
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
     program: str = ""  # program that ran; '': a job of a laboratory, or a function
-    cut_short: bool = False  # it was stopped early: its peak is less than it needs, and counts for similar jobs alone
+    # the attempt was stopped early: its peak is less than it needs, and counts for similar jobs alone
+    cut_short: bool = False
 
     def matches_machine(self, local_machines: Collection[str], part: Callable[[str], str]) -> bool:
         """Whether it was measured on a machine whose fingerprint agrees with this one in a part."""
@@ -215,12 +217,12 @@ class PastUsage(NamedTuple):
 
     gpus: tuple[str, ...]
     cpus: int
-    vram: int | None  # bytes on each GPU; None: unknown, or they were its own
+    vram: int | None  # bytes on each GPU; None: unknown, or the attempt had its GPUs for itself
     exclusive: bool
     ram: int
-    started_at: float  # the first of them, seconds since 1970
-    ended_at: float  # the last of them
-    seconds: float  # all of them together
+    started_at: float  # start of the first attempt, seconds since 1970
+    ended_at: float  # end of the last attempt, seconds since 1970
+    seconds: float  # run time of all attempts together
 
 
 class UsageRecords:

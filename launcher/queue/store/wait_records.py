@@ -18,8 +18,8 @@ SCHEMA = 1
 class WaitRecord(NamedTuple):
     """A wait without a time limit."""
 
-    jobs: tuple[int, ...]  # jobs that must end before it returns
-    is_main: bool  # whether the main thread of its process waits
+    jobs: tuple[int, ...]  # jobs that must end before the wait returns
+    is_main: bool  # whether the main thread of the wait's process waits
 
 
 def write_wait_record(attempt: Attempt, jobs: Iterable[int]) -> Path | None:

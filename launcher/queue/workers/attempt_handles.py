@@ -68,10 +68,11 @@ from launcher.system.processes import Identity, boot_id, has_signal_handler, is_
 from launcher.system.waiting import wait_until
 
 POLL_S = 1.0
-PAUSE_TIMEOUT_S = 0.2  # for pausing a program without a supervisor; it is tried again
+# seconds for pausing a program without a supervisor; a failed pause is tried again
+PAUSE_TIMEOUT_S = 0.2
 KILL_TIMEOUT_S = 1.0  # until a killed process must be gone
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
-ON_PILOT = -2  # its pilot's file has the news
+ON_PILOT = -2  # the messages of the pilot report the attempt
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
 TRANSIENT_ERRORS = (OSError, ValueError, ArithmeticError, RecursionError)
 
@@ -121,7 +122,7 @@ class SupervisedAttempt(AttemptHandle):
     def stop(self) -> None:
         """Ask the supervisor; it insists by itself."""
         self.supervisor.stop(self.attempt)
-        if is_alive(self.supervisor.who):  # it may be stopped
+        if is_alive(self.supervisor.who):  # a stopped process does not see other signals
             send_signal(self.supervisor.who.pid, signal.SIGCONT)
 
     def kill(self) -> bool:
@@ -147,7 +148,7 @@ class SupervisedAttempt(AttemptHandle):
                 return None
             case SupervisorReport(outcome=outcome) if outcome is not None:
                 return outcome
-            case SupervisorReport():  # it lives, and continues with other attempts
+            case SupervisorReport():  # the supervisor lives, and continues with other attempts
                 return probe_attempt(
                     self.attempt, lambda: judge_orphan(self.supervisor.who, self.attempt)
                 )
@@ -160,10 +161,10 @@ class SupervisedAttempt(AttemptHandle):
 class AdoptedAttempt(AttemptHandle):
     """An attempt that another process started for us: its supervisor lives, or only its program."""
 
-    claimed: Identity  # its supervisor, as the queue names it
+    claimed: Identity  # the attempt's supervisor, as the queue names it
     attempt: Attempt
     pidfd: int
-    program: int = 0  # its pid, if no supervisor is left
+    program: int = 0  # pid of the program, if no supervisor is left
 
     @property
     def descriptor(self) -> int:
@@ -175,7 +176,8 @@ class AdoptedAttempt(AttemptHandle):
         if not self.program:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.descriptor, signal.SIGTERM)
-                signal.pidfd_send_signal(self.descriptor, signal.SIGCONT)  # it may be stopped
+                # a stopped process does not see other signals
+                signal.pidfd_send_signal(self.descriptor, signal.SIGCONT)
         elif not _is_readable(self.descriptor):
             with contextlib.suppress(OSError):
                 self.attempt.end_request.touch(0o600)
@@ -265,7 +267,7 @@ def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
         attempt.kill_request.touch(0o600)
     is_woken = _wake_supervisor(supervisor)
     if is_woken:
-        send_signal(supervisor.pid, signal.SIGCONT)  # it may be stopped
+        send_signal(supervisor.pid, signal.SIGCONT)  # a stopped process does not see other signals
     return is_woken
 
 
@@ -371,7 +373,7 @@ def _current_supervisor(identity: Identity, attempt: Attempt) -> Identity:
 def _end_group(identity: Identity, attempt: Attempt) -> None:
     """Kill the remaining processes in the control group of a dead supervisor."""
     supervisor = _current_supervisor(identity, attempt)
-    if is_alive(supervisor):  # it has other attempts by now
+    if is_alive(supervisor):  # the supervisor has other attempts by now
         return
     try:
         record = json.loads(read_starter_line(attempt) or "{}")
@@ -389,7 +391,8 @@ def judge_orphan(identity: Identity, attempt: Attempt) -> Outcome | AttemptHandl
     Raises:
         OSError: that cannot be found out now.
     """
-    outcome = read_recorded_outcome(attempt)  # again: it may have been written before it died
+    # read again: the supervisor may have written the record before it died
+    outcome = read_recorded_outcome(attempt)
     if outcome is not None:
         return outcome
     if read_starter_line(attempt) == REVOKED_LINE:
@@ -442,7 +445,7 @@ def end_leftovers(identity: Identity, attempt: Attempt) -> None:
     """
     try:
         program = read_program(attempt)
-    except TRANSIENT_ERRORS:  # its mark is left to find it by
+    except TRANSIENT_ERRORS:  # the mark in its environment still finds the process
         program = None
     for who in (program, *processes_with_marker(attempt.folder)):
         if who is not None:

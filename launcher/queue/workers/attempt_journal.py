@@ -94,7 +94,7 @@ def record_outcome_when_possible(
     while not lease.is_over():
         try:
             record_outcome(attempt, line)
-        except FileNotFoundError:  # the job has deleted it
+        except FileNotFoundError:  # the job has deleted the folder
             if attempt.is_away():
                 return line  # the whole home is gone
             with contextlib.suppress(OSError):
@@ -156,7 +156,7 @@ def revoke_attempt(attempt: Attempt) -> bool:
     if attempt.started.exists():
         return read_starter_line(attempt) == REVOKED_LINE
     if not attempt.folder.exists():
-        return False  # it existed before the claim, so the job itself may have deleted it
+        return False  # the folder existed before the claim, so the job itself may have deleted it
     file = attempt.folder / f".void-{os.getpid()}"
     try:
         write_whole(file, f"{REVOKED_LINE.decode()}\n")

@@ -20,9 +20,9 @@ from launcher.system.files import read_all
 from launcher.system.process_limits import LimitChanges, changes_for
 from launcher.system.processes import Identity, identity
 
-MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
+MOST_DESCRIPTORS = 1 << 16  # descriptors; one system call closes all, and we open a handful
 WAITID_FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT  # flags of `waitid`: has a process ended?
-CANNOT_EXECUTE = 126  # as a shell says it
+CANNOT_EXECUTE = 126  # exit code of shells
 NOT_FOUND = 127
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -67,7 +67,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], logs: Descriptors)
         fault = _interpreter_fault(order) if error.errno == errno.ENOEXEC else ""
         why = f"{error.strerror}: {fault}" if fault else f"{error.strerror}"
         raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
-    except ValueError as error:  # a null byte in its arguments
+    except ValueError as error:  # a null byte in the arguments
         raise CannotStart(CANNOT_EXECUTE, str(error)) from error
 
 
@@ -224,7 +224,7 @@ def _exec_limited(
         os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 0)
         os.dup2(log, 1)
         os.dup2(errors, 2)
-        changes.apply()  # last: they may leave us no memory
+        changes.apply()  # last, as the new limits may leave us no memory
         os.execve(path, argv, environment)
     except MemoryError:
         os.write(tell, str(errno.ENOMEM).encode())
@@ -276,12 +276,13 @@ class StandbyWorker:
         """Let it do the work of an attempt."""
         text = os.fsencode(attempt.folder) + b"\0" + order
         with contextlib.suppress(BrokenPipeError), os.fdopen(self._release, "wb") as pipe:
-            pipe.write(text)  # if it was killed, its exit is noticed elsewhere
+            pipe.write(text)  # the exit of a killed worker is noticed elsewhere
 
     def dismiss(self) -> None:
         """Let it end without having been anything; not after `release`."""
         os.close(self._release)
-        with contextlib.suppress(ChildProcessError):  # it was killed, and we have collected it
+        # the worker was killed, and we have collected its exit status
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(self.who.pid, 0)
 
 
@@ -305,7 +306,7 @@ def _wait_as_worker(hold: int, release: int) -> NoReturn:
 
 
 def _run_worker(attempt: Attempt, text: bytes) -> int:
-    order = read_attempt_spec(text)  # one that was cut off is refused
+    order = read_attempt_spec(text)  # `read_attempt_spec` refuses an order that was cut off
     log, errors = open_logs(order, attempt)
     os.dup2(log, 1)
     os.dup2(errors, 2)

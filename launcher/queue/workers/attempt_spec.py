@@ -35,11 +35,11 @@ class AttemptSpec(NamedTuple):
     vram: int | None = None  # bytes on each GPU; None: not shared with our other jobs
     # name of the staging folder of an earlier attempt, from which this one continues
     earlier_stage: str = ""
-    project: str = ""  # the folder in which it was queued
+    project: str = ""  # the folder in which the job was queued
     # variables that name the queue which runs it
     queue_variables: Mapping[str, str] = MappingProxyType({})
     gpu_numbers: tuple[int, ...] = ()  # GPU numbers in PCI bus order, if the job requests numbers
-    log_limit: int = DEFAULT_LIMIT  # bytes of its log, 0 for no limit
+    log_limit: int = DEFAULT_LIMIT  # bytes of the job's log, 0 for no limit
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class AttemptSpec(NamedTuple):
         """The snapshot from which its code comes; None if it comes from the working folder."""
         if not self.context.snapshot:
             return None
-        from launcher.provenance.snapshots.attempts import CodeCopy  # few jobs have one
+        from launcher.provenance.snapshots.attempts import CodeCopy  # few jobs have a copy
 
         reference = read_reference(self.context.snapshot)
         home = self.queue_variables.get(HOME_VARIABLE)
@@ -206,7 +206,7 @@ class AttemptSpecWriter:
         """
         prepared, ahead = self._prepared, self.prepared_number(job)
         if prepared is not None and prepared.job == job:
-            self._prepared = None  # its folder is the attempt's now
+            self._prepared = None  # the attempt owns the folder now
         if ahead != attempt_number or prepared is None or prepared.text != text:
             _write(self._home.attempt(job, attempt_number), text)
 

@@ -25,7 +25,7 @@ from launcher.system.units import format_bytes, format_seconds
 
 # A reboot signals all processes within milliseconds. A machine with more than one ready process per core needs longer.
 SIGNALLED_WAIT_S = 1.0  # the program ended of a signal that may be meant for all
-FAILED_WAIT_S = 0.2  # it may have caught the signal, and ended with a code of its own
+FAILED_WAIT_S = 0.2  # seconds; a program may catch a signal, and end with a code of its own
 MOST_BUSY = 10.0  # the largest factor of these times
 LONGEST_WAIT_FRACTION = 0.01  # part of the run time by which a good end is delayed at most
 SHORT_S = 0.5  # a program that ran no longer is not delayed at all
@@ -47,14 +47,15 @@ _KERNEL_OOM = OomReport(where="ram", wanted=0)
 class ExitContext(NamedTuple):
     """The facts that a supervisor has in addition to the exit status."""
 
-    stopped: bool = False  # we were asked to end it
-    signalled: str = ""  # name of the signal that ended us, its supervisor
-    over_limit_s: float | None = None  # its time limit was reached
-    was_killed: bool = False  # we killed it, after its grace
-    has_worker: bool = False  # its process is a worker, which reports its end; False: a program
+    stopped: bool = False  # the scheduler asked us to end the program
+    signalled: str = ""  # name of the signal that ended us, the supervisor
+    over_limit_s: float | None = None  # the program's time limit was reached
+    was_killed: bool = False  # we killed the program, after its grace
+    has_worker: bool = False  # the process is a worker, which reports its end; False: a program
     oom_kills: int | None = None  # processes of our cgroup that the kernel killed; None: not known
-    max_rss: int | None = None  # bytes, the most that its program or one below that held
-    ram: int | None = None  # bytes of main memory that are reserved for it; None: not declared
+    max_rss: int | None = None  # bytes, the most that the program or a process below it held
+    # bytes of main memory that are reserved for the program; None: not declared
+    ram: int | None = None
 
 
 def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) -> Outcome:
@@ -224,7 +225,7 @@ def _out_of_memory(
         report = report._replace(held=context.max_rss)
         used = f" ({_describe_usage(context.max_rss, context.ram)})"
         error, exception = error + used, exception and exception + used
-    report = report._replace(message="")  # no part of its record
+    report = report._replace(message="")  # the record does not contain the message
     return OutOfMemory(now, error, report, exception=exception, **status)
 
 
@@ -279,7 +280,7 @@ def _last_words(attempt: Attempt, *, was_killed: bool = False) -> str:
     try:
         # a supervisor of a program that does not fail does not import the forms of errors
         from launcher.queue.workers.failure_words import find_failure_words
-    except ImportError:  # its environment was deleted or replaced while the program ran
+    except ImportError:  # the environment was deleted or replaced while the program ran
         found = ""
     else:
         words = (

@@ -58,8 +58,8 @@ _BEFORE_MESSAGE = re.compile(r"\A(?:Caused by: |! )")  # Java, R
 class LogLine(NamedTuple):
     """A line with text."""
 
-    text: str  # without the name of its process
-    process: str  # its rank or another name; empty if the line does not name it
+    text: str  # text of the line without the name of the process
+    process: str  # rank or another name of the process; empty if the line names none
     kind: LineKind = LineKind.OTHER
 
 
@@ -133,12 +133,12 @@ def _split(end: bytes, *, is_cut: bool) -> list[LogLine]:
 class _Traceback(NamedTuple):
     """The traceback that is being read."""
 
-    indent: int  # blanks before its first line
-    kind: LineKind  # the kind that its exception has
-    name: str = ""  # the class of its exception, which IPython prints first
+    indent: int  # blanks before the traceback's first line
+    kind: LineKind  # the kind that the traceback's exception has
+    name: str = ""  # the class of the traceback's exception, which IPython prints first
     is_box: bool = False
     has_exception: bool = True  # False: frames only
-    misses: int = 0  # lines at the place of its exception that are none
+    misses: int = 0  # lines between the traceback and its exception that belong to neither
 
 
 class _Reader:
@@ -187,7 +187,7 @@ class _Reader:
             self._next_kind = LineKind.PASSED
             self._traceback = _Traceback(
                 indent, LineKind.PASSED
-            )  # its exception may follow at once
+            )  # the exception of a traceback may follow at once
             return LineKind.PASSED
         if _IN_THREAD.match(line):
             self._next_kind, self._traceback = LineKind.SECONDARY, None

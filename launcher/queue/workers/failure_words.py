@@ -31,7 +31,7 @@ _MOST_HINTS = 3  # other lines that may follow an error
 _MOST_FAREWELLS = 10  # other lines that may follow an error that ends a program
 _BUFFERED_CHARACTERS = 8192 + 200  # Python writes a buffer and a line after a traceback
 _ROOT_CAUSE = re.compile(r"\s*Root Cause\b[^:]*:\Z")
-_ROOT_CAUSE_LINES = 8  # in which torchrun describes the rank
+_ROOT_CAUSE_LINES = 8  # lines in which torchrun describes the rank
 _CHILD_FAILED = re.compile(r"\s*(?:\w+\.)*ChildFailedError\b")
 _RANK = re.compile(r"\s*rank\s*: (\d+)")
 _CAUSE = re.compile(r"\s*traceback\s*: (.+)")
@@ -79,9 +79,9 @@ class _Search:
         """Begin below the last line."""
         self._was_killed = was_killed
         self._others = self._characters = 0  # lines of no known form so far
-        self._last: int | None = None  # place of the last of these
-        self._may_be_error = False  # the last of these
-        self._indented: int | None = None  # place of an indented line below it
+        self._last: int | None = None  # place of the last line of no known form
+        self._may_be_error = False  # whether the last line of no known form may be an error
+        self._indented: int | None = None  # place of an indented line below that line
         self._crash_others = 0  # other lines below the crash
         self._spare: dict[LineKind, int] = {}  # lines that count if there is no better one
 

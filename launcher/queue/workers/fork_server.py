@@ -57,12 +57,12 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Serve requests from an inherited socket until its other end closes."""
     home, server = Home(Path(argv[0])), socket.socket(fileno=int(argv[1]))
-    mark_in_use(home.folder)  # and so do all supervisors, which are forks of us
+    mark_in_use(home.folder)  # supervisors hold the mark, too, as forks of us
     adopt_orphans()
     faulthandler.enable()  # an import that crashes is to be found in the scheduler's log
     # Python 3.12 warns of a fork beside threads: those of OpenBLAS are idle, and it ends them before a fork
     warnings.filterwarnings("ignore", "This process .* multi-threaded", DeprecationWarning)
-    gc.disable()  # it would search the new modules again and again: an eighth of the time of their import
+    gc.disable()  # garbage collection during imports takes an eighth of their time
     import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
     compile_all()
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             continue
         try:
             message = server.recv(MESSAGE_BYTES)
-        except ConnectionResetError:  # it died before it had read our answers
+        except ConnectionResetError:  # the scheduler died before it had read our answers
             message = b""
         if message == FORK:
             _fork_supervisor(home, server, children, is_ahead=len(argv) > FIXED_ARGUMENTS)

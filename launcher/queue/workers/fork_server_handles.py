@@ -39,13 +39,13 @@ class ForkServerCrash(NamedTuple):
     """How a fork server died by itself before it had imported all."""
 
     description: str  # in words
-    module: str  # module that it imported; empty: it had not come so far
+    module: str  # module that the fork server imported when it ended; empty: none yet
 
 
 class SupervisorReport(NamedTuple):
     """A supervisor's news that its attempt has ended."""
 
-    outcome: Outcome | None  # None: unknown, but its record may contain it
+    outcome: Outcome | None  # None: unknown, but the attempt's record may contain it
 
 
 class SupervisorDied:
@@ -65,7 +65,8 @@ class Supervisor(NamedTuple):
 
     def read_ahead(self, attempt: Attempt) -> None:
         """Let it read the order of an attempt that it will probably get."""
-        with contextlib.suppress(OSError):  # it is dead, or has stood still for hundreds of orders
+        # the supervisor is dead, or has stood still for hundreds of orders
+        with contextlib.suppress(OSError):
             self._send(NEXT, attempt)
 
     def stop(self, attempt: Attempt) -> None:
@@ -118,7 +119,8 @@ class ForkServer:
         self._importing: str | None = (
             None  # the module; "": all is imported; None: not reported yet
         )
-        self._status: int | None = None  # as `os.waitstatus_to_exitcode` says; None: it lives
+        # as `os.waitstatus_to_exitcode` says; None: the fork server lives
+        self._status: int | None = None
         interpreter = environment.interpreter or sys.executable
         if (
             interpreter != sys.executable
@@ -141,7 +143,8 @@ class ForkServer:
 
     def request_supervisor(self) -> None:
         """Ask for a supervisor; `receive_supervisor` returns it, which takes seconds while modules load."""
-        with contextlib.suppress(OSError):  # it is dead; `receive_supervisor` reports it
+        # the fork server is dead; `receive_supervisor` reports that
+        with contextlib.suppress(OSError):
             self.socket.sendall(FORK)
 
     def receive_supervisor(self) -> Supervisor | None:
@@ -161,7 +164,7 @@ class ForkServer:
         if "lacks" in record:
             raise CannotFork(record["lacks"])
         who = identity_from_record(record)
-        if who is None:  # it died at once
+        if who is None:  # the supervisor died at once
             for descriptor in descriptors:
                 os.close(descriptor)
         if who is None or not descriptors:
@@ -194,7 +197,7 @@ class ForkServer:
         kernel despite SIGKILL, as on a disk that does not answer. The caller must call `reap` later.
         """
         text = BYE
-        with contextlib.suppress(OSError):  # it is dead, or imports its modules
+        with contextlib.suppress(OSError):  # the fork server is dead, or still imports its modules
             self.socket.settimeout(CLOSE_TIMEOUT_S)
             self.socket.sendall(text)
             while text and text != STILL_WORKING:
@@ -204,7 +207,7 @@ class ForkServer:
             return self.reap()
         if self._ends_within(CLOSE_TIMEOUT_S):
             return True
-        send_signal(self._pid, signal.SIGKILL)  # it imports its modules still
+        send_signal(self._pid, signal.SIGKILL)  # the fork server still imports its modules
         if self._ends_within(KILL_TIMEOUT_S):
             return True
         logger.warning(
@@ -217,7 +220,7 @@ class ForkServer:
         if self._status is None:
             try:
                 ended, status = os.waitpid(self._pid, os.WNOHANG)
-            except ChildProcessError:  # it was collected elsewhere
+            except ChildProcessError:  # the exit status was collected elsewhere
                 self._status = 0
             else:
                 self._status = os.waitstatus_to_exitcode(status) if ended else None

@@ -24,10 +24,11 @@ from launcher.system.files import AWAY_TIMEOUT_S
 from launcher.system.process_start import open_files_shortage
 
 SPARE_SUPERVISORS = 1  # supervisors that wait for work while others are busy
-MOST_DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken
-DEATHS_BACKOFF_S = 1.0  # after this number of deaths
-MISSING_POLL_S = 1.0  # between two looks at it
-ANSWER_S = 1.0  # a fork server that has imported its modules answers sooner
+# deaths in an environment without a successful supervisor: its interpreter or a module is broken
+MOST_DEATHS = 3
+DEATHS_BACKOFF_S = 1.0  # seconds of pause after `MOST_DEATHS`
+MISSING_POLL_S = 1.0  # seconds between two checks of a missing interpreter
+ANSWER_S = 1.0  # seconds; a fork server that has imported its modules answers sooner
 RETIRE_AFTER_S = 600.0  # an unused fork server is closed after this time, to free its memory
 _MISSING_ERRORS = {errno.ENOENT, errno.ENOTDIR}
 _PERMANENT_ERRORS = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
@@ -63,7 +64,7 @@ class CannotStartWorker(Exception):
 class _EnvironmentState:
     """The processes of one environment, and its results so far."""
 
-    used_at: float = 0.0  # when a job last asked for it, monotonic
+    used_at: float = 0.0  # when a job last asked for the environment, monotonic
     server: ForkServer | None = None
     idle: list[Supervisor] = field(default_factory=list)
     requested: int = 0  # supervisors that have not come
@@ -74,9 +75,10 @@ class _EnvironmentState:
     crashes: list[ForkServerCrash] = field(default_factory=list)
     excluded_until: float = 0.0  # nothing is forked before, monotonic
     transient_error: CannotStartWorker | None = (
-        None  # the reason, where its jobs need not wait for that
+        None  # why no supervisor can start, where jobs need not wait for that
     )
-    missing_since: float | None = None  # when its interpreter was first missing, monotonic
+    # when the environment's interpreter was first missing, monotonic
+    missing_since: float | None = None
 
 
 class ForkServerPool:
@@ -120,7 +122,7 @@ class ForkServerPool:
         if now < station.excluded_until:
             if (
                 station.transient_error is not None
-            ):  # its next job is skipped as well, and is asked later
+            ):  # the next job of the environment is skipped as well, and is tried later
                 raise station.transient_error
             return None
         station.transient_error = None
@@ -144,7 +146,7 @@ class ForkServerPool:
         if not dead:
             station.proven, station.deaths = True, 0
         if dead or station.server is None or len(station.idle) >= self._most_idle:
-            supervisor.channel.close()  # it leaves
+            supervisor.channel.close()  # a closed channel ends the supervisor
             return
         station.idle.append(supervisor)
 
@@ -246,7 +248,7 @@ class ForkServerPool:
             how = f"it {faults[-1].description}, {len(faults)} times"
             why = f"{_interpreter_name(environment)} does not start: {how} (see {log})"
             if station.proven and not all(fault.module for fault in faults):
-                raise _delay_after_error(station, why)  # it is being installed again
+                raise _delay_after_error(station, why)  # the interpreter is being installed again
             raise CannotStartWorker(why)
         if not station.proven:
             raise CannotStartWorker(

@@ -162,7 +162,9 @@ class AbandonWatch:
             at_once or at >= self._polled_at + self._poll_interval_s(pilot_dead)
         ):
             self._polled_at = at
-            with contextlib.suppress(OSError):  # then it is not known whether it was
+            with contextlib.suppress(
+                OSError
+            ):  # an unreadable folder does not show whether the pilot was abandoned
                 self.is_abandoned = is_abandoned(self._folder)
                 self._last_clear_at = self._last_clear_at if self.is_abandoned else at
         return self.is_abandoned

@@ -23,8 +23,8 @@ from launcher.system.files import LOG_RESERVE_BYTES, open_descriptor, read_bytes
 from launcher.system.log_setting import NO_LIMIT
 from launcher.system.units import format_bytes
 
-BLOCK_BYTES = 1 << 16  # holes begin and end at multiples of it, as blocks of file systems do
-NOTE_BYTES = 128  # the line is filled up with blanks because its number grows
+BLOCK_BYTES = 1 << 16  # bytes; holes begin and end at multiples, as blocks of file systems do
+NOTE_BYTES = 128  # bytes of the note; blanks fill the line, as its number grows
 SLACK = 4  # without holes, a log is moved when it exceeds its limit by a quarter
 FIRST_S, BUSY_S, LONGEST_S = 1.0, 0.5, 10.0  # between two checks
 LEAST_S = 0.05  # shortest pause, on a disk that is almost full
@@ -212,7 +212,7 @@ def fallocate(file: int, mode: int, begin: int, length: int) -> None:
         import ctypes  # an attempt of less than a second does not need `ctypes`
 
         change = ctypes.CDLL(None, use_errno=True).fallocate
-    except (ImportError, AttributeError) as error:  # a Python or a C library lacks it
+    except (ImportError, AttributeError) as error:  # a Python or a C library lacks the call
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from error
     if change(file, mode, *map(ctypes.c_longlong, (begin, length))) < 0:
         number = ctypes.get_errno()

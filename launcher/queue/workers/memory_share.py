@@ -31,7 +31,7 @@ class VramLimit(NamedTuple):
     cap: int | None = (
         None  # bytes, context included; None if the job is alone on the GPU and not limited
     )
-    context: int = 0  # bytes of it that the CUDA context uses, outside the allocator
+    context: int = 0  # bytes of the share that the CUDA context uses, outside the allocator
 
     @property
     def allocator(self) -> int | None:
@@ -43,10 +43,10 @@ class MemoryReport(NamedTuple):
     """Memory usage of a worker on its GPU, in bytes, as it reports it."""
 
     at: float  # seconds since 1970
-    reserved: int  # reserved by its allocator
+    reserved: int  # bytes reserved by the allocator of the process
     peak: int  # peak of `reserved`
     context: int | None = None  # used by the CUDA context; None if unknown
-    uuid: str | None = None  # UUID of the GPU, as CUDA reports it
+    uuid: str | None = None  # UUID that CUDA reports for the GPU
     # bytes that each allocator reserved, by UUID, if the job has a process on each of several GPUs;
     # `reserved` and `peak` are then the maximum over the GPUs
     cards: Mapping[str, int] = {}

@@ -6,7 +6,7 @@ from launcher.queue.home.paths import Attempt
 from launcher.system.process_trees import continue_processes, stop_processes
 
 STOP_TIMEOUT_S = 1.0  # limit of one try to stop all processes of a program
-STOP_RETRY_S = 0.5  # after which processes forked meanwhile are stopped, until all are
+STOP_RETRY_S = 0.5  # seconds between two tries, until all processes are stopped
 PAUSE_POLL_S = (
     10.0  # between two checks of a pause, because the deletion of a home wakes no process
 )

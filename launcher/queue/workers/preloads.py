@@ -25,9 +25,10 @@ from launcher.system.entry_points import find_entry_points
 OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 MOST_DIGITS = 9
 _VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
-_import_failures: dict[str, str] = {}  # module → the words of its import
+_import_failures: dict[str, str] = {}  # module → text of the failure of its import
 _thread_pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
-_plugin_files: dict[str, "FileStamps"] = {}  # plugin package → its files before the import
+# plugin package → stamps of its files before the import
+_plugin_files: dict[str, "FileStamps"] = {}
 # variables for the number of threads of libraries; the owner's values are kept
 THREADS = (OPENMP, MKL, OPENBLAS)
 
@@ -57,7 +58,8 @@ def import_ahead(modules: Iterable[str], report: Callable[[str], None]) -> None:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # an import may do anything
             traceback.print_exc()
             if package in plugins:
-                _forget_package(package)  # the job imports it, and fails in its own words
+                # the job itself imports the module, and reports the failure
+                _forget_package(package)
             else:
                 _import_failures[module] = f"{type(error).__name__}: {error}"
     _find_thread_pools()

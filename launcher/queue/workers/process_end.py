@@ -26,7 +26,7 @@ _NOTE_AFTER_S = 2.0  # seconds; most threads and child processes have ended by t
 _MOST_NAMED = 3  # threads and child processes in a message
 _HANDLERS = "handlers of atexit"
 _UNKNOWN = (OSError, ValueError)  # a child process was closed while its name was read
-_ends_here = False  # whether this process belongs to one job, and its end is still to come
+_ends_here = False  # whether this process belongs to one job and has not ended yet
 
 
 def begin_process() -> None:
@@ -106,7 +106,7 @@ def _note_of_wait(
                 warn(f"note: the function has {end_text}; its process waits for {_list_awaited()}")
 
     timer = threading.Timer(_NOTE_AFTER_S, write)
-    timer.daemon = True  # it is not waited for
+    timer.daemon = True  # the end of the process does not wait for the timer
     with suppress(RuntimeError):  # no more threads can be started
         timer.start()
     try:

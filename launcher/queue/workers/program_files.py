@@ -391,7 +391,8 @@ def _digests_at_end(
     for place, (was, now) in enumerate(zip(digests_at_start, after, strict=True)):
         if was == now == MISSING_DIGEST and place in absent:
             known.append(ABSENT_DIGEST)
-        elif was == now or (was == MISSING_DIGEST and place >= inputs):  # it may have made the file
+        elif was == now or (was == MISSING_DIGEST and place >= inputs):
+            # the program may have made the file
             known.append(was)
         else:
             counts = place < inputs or (

@@ -29,9 +29,9 @@ class Deadlines:
     warn: float | None
     limit: float | None
     kill: float | None = None
-    stop_requested: bool = False  # it was asked to end
-    limit_reached: bool = False  # its time limit has asked it
-    was_killed: bool = False  # it was killed
+    stop_requested: bool = False  # the program was asked to end
+    limit_reached: bool = False  # the time limit has asked the program to end
+    was_killed: bool = False  # the program was killed
     killed_at: float | None = None  # for the first time
 
     @classmethod

@@ -24,7 +24,7 @@ from launcher.queue.jobs.states import IMPLAUSIBLE_BYTES, MemoryKind, OomReport
 
 TAIL_BYTES = 16_384  # bytes of a log; JAX writes some hundred lines on buffers after the headline
 MOST_MESSAGE_CHARACTERS = 300  # characters of a headline that are kept
-_AFTER_EXCEPTION = 25  # other lines that may follow it: a launcher's summary, a farewell
+_AFTER_EXCEPTION = 25  # lines that may follow the exception: a launcher's summary, a farewell
 _AFTER_MENTION = 5
 _MESSAGE_LINES = 12  # lines of one message
 # a program that prints this after a mention was not ended by a lack of memory

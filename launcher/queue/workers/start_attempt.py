@@ -78,12 +78,13 @@ _NO_GPU_NUMBERS = (
 class StartedAttempt(NamedTuple):
     """An attempt whose process lives; from here on it counts as begun."""
 
-    attempt_spec: AttemptSpec  # spec; that of a program has its folders in place of their names
-    spec_text: bytes  # the order as it was written
-    program: int  # its pid
+    attempt_spec: AttemptSpec  # the order; that of a program has folders in place of their names
+    spec_text: bytes  # text of the order as it was written
+    program: int  # pid of the program
     started_at: float  # monotonic
     file_digests: tuple[str, ...]  # digests of those that a program may read
-    oom_kills: int | None  # for lack of memory before its start; None: not reported by the kernel
+    # processes killed for lack of memory before the start; None: not reported by the kernel
+    oom_kills: int | None
 
 
 class AttemptStarter:
@@ -173,10 +174,11 @@ class AttemptStarter:
                 who = identity(program, include_ended=True) or Identity(
                     pid=program, start_ticks=0, boot=""
                 )
-                with contextlib.suppress(OSError):  # its mark is left to find it by
+                # the mark in its environment still finds the process
+                with contextlib.suppress(OSError):
                     os.write(record, _identity_line(who))
         if held is not None:
-            self._standby = None  # released once, it must not be released again
+            self._standby = None  # a worker must be released only once
             held.release(attempt, text)
         return StartedAttempt(
             attempt_spec=order,
@@ -192,7 +194,7 @@ class AttemptStarter:
         self._read_ahead_spec = None
         with contextlib.suppress(
             OSError, ValueError, RecursionError
-        ):  # `start_attempt` meets it, too
+        ):  # `start_attempt` reports the same error
             self._read_ahead_text = read_bytes(attempt.spec)
             order = read_attempt_spec(self._read_ahead_text)
             self._read_ahead_spec = order, _environment(order, attempt)
@@ -265,7 +267,7 @@ class AttemptStarter:
                 return order._replace(spec=order.spec._replace(argv=argv))
 
     def _take_standby(self) -> StandbyWorker:
-        if self._standby and not self._standby.is_waiting():  # it was killed
+        if self._standby and not self._standby.is_waiting():  # the worker was killed
             self.dismiss_standby()
         if self._standby is None:
             self._standby = StandbyWorker()

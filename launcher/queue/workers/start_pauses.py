@@ -14,7 +14,7 @@ FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 # a program that was started this long ago, and did not fail to start, has begun
 SUCCESS_AFTER_S = 1.0
-LOG_EVERY_S = 60.0  # shortest time between two log lines about it
+LOG_EVERY_S = 60.0  # seconds between two log lines about a pause
 FIRST_KEY_BACKOFF_S = (
     2.0  # longer than the first pause of an outage, whose single try is then another job's
 )
@@ -39,7 +39,7 @@ class StartBackoff:
     def record_failure(self, why: str, now: float) -> None:
         """Begin a pause: a program could not be started, for a reason that is none of its own."""
         if self.why and self._tried_at is None and now < self._retry_at:
-            return  # it was tried together with the one for which we pause
+            return  # this start was tried together with the one for which we pause
         pause_s = exponential_backoff_s(FIRST_BACKOFF_S, self._failures, LONGEST_BACKOFF_S)
         self._failures += 1
         self._retry_at, self._tried_at = now + pause_s, None
@@ -84,7 +84,8 @@ class BackoffSet(Generic[Key]):
 
     def __init__(self) -> None:
         """Begin without exclusions."""
-        self._backoffs: dict[Key, tuple[float, int]] = {}  # its end, the number of those before
+        # end of the pause, number of earlier pauses
+        self._backoffs: dict[Key, tuple[float, int]] = {}
 
     def add(self, key: Key, now: float) -> None:
         """Exclude a key from now on; a second failure during one exclusion does not lengthen it."""

@@ -53,13 +53,14 @@ if TYPE_CHECKING:
 
 # check whether the current attempt is to be paused, resumed or killed
 CONTROL_SIGNAL = signal.SIGUSR1
-LEFTOVER_GRACE_S = 2.0  # for the processes that a program leaves behind when it ends
+LEFTOVER_GRACE_S = 2.0  # seconds for the processes that a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
-NEXT = b"next "  # also with a folder, of an attempt that it will probably get: its order can be read ahead
-ENDED = b"ended "  # followed by its outcome
+# names the folder of the attempt that will probably follow: its order can be read ahead
+NEXT = b"next "
+ENDED = b"ended "  # an outcome follows
 LEASE_POLL_MARGIN_S = 0.001  # a poll may return that much too early
 
 
@@ -73,7 +74,7 @@ class AttemptPhase(IntEnum):
 
     NONE = 0
     RUNS = 1
-    ASKED = 2  # its program was asked to end: with exit code 0, too, it need not be done
+    ASKED = 2  # the program was asked to end: even with exit code 0 the job need not be done
     ENDED_WELL = 3
 
 
@@ -130,7 +131,7 @@ class _Supervisor:
         self._attempt_folder = b""  # the folder of the current attempt
         self._lease = lease_of(home)
         self._abandon_watch: AbandonWatch | None = (
-            None  # watch of the current attempt's pilot; None if it has none
+            None  # watch of the current attempt's pilot; None if the supervisor has none
         )
         adopt_orphans()
         close_on_exec()
@@ -194,7 +195,8 @@ class _Supervisor:
         while True:
             poll.poll()
             self._signals.drain()
-            if self._signals.received:  # an unread message is voided: its attempt has not begun
+            # an unread message is voided: the attempt of the message has not begun
+            if self._signals.received:
                 return b""
             try:
                 return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
@@ -222,7 +224,7 @@ class _Supervisor:
             return b""
         if not isinstance(begun, StartedAttempt):
             return record_outcome_when_possible(begun, attempt, self._lease)
-        self._starter.fork_standby()  # the next one, while this one runs
+        self._starter.fork_standby()  # the next worker, while this one runs
         log_limit = LogLimits(attempt, begun.attempt_spec, begun.started_at)
         status, how = self._await_end(begun, log_limit, self._watch_files(begun, attempt))
         if status == 0 and self._current.phase is AttemptPhase.RUNS and not how.signalled:
@@ -350,7 +352,7 @@ class _Supervisor:
                 log_limit.check(now)
                 if files is not None:
                     files.check(now)
-                if self._lease.is_over():  # its attempts have been given to others
+                if self._lease.is_over():  # other pilots have got the attempts
                     self._processes.kill()
                     times.schedule_only_kill(now + KILL_RETRY_S)
                     continue
@@ -371,7 +373,8 @@ class _Supervisor:
                 match step:
                     case TerminationStep.END:
                         terminate(program)
-                        pause.resume(now)  # it receives the signal only when it is continued
+                        # a paused program receives the signal only when it is continued
+                        pause.resume(now)
                     case TerminationStep.WARN:
                         send_signal(program, signal.Signals[terms.warn_signal])
                     case TerminationStep.KILL:
@@ -473,7 +476,7 @@ class _Signals:
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
         self.control_at: float | None = (
-            None  # when the last control signal arrived; None: it was handled
+            None  # when the last control signal arrived; None: no signal is unhandled
         )
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)

@@ -16,7 +16,7 @@ from launcher.system.processes import login_name, state_of
 from launcher.system.stored_fields import Unreadable, restore_known_fields
 
 TIME_LIMIT = "time-limit"  # the cause of an end that the supervisor itself has ordered
-PILOT_ABANDONED = "pilot"  # its pilot was abandoned
+PILOT_ABANDONED = "pilot"  # the pilot of the attempt was abandoned
 MOST_RESISTING = 10  # processes that are recorded
 
 
@@ -33,7 +33,8 @@ class Termination(NamedTuple):
 
     since: float
     kill_at: float
-    cause: str = ""  # TIME_LIMIT, PILOT_ABANDONED or the signal that its supervisor got; empty: its scheduler asked
+    # TIME_LIMIT, PILOT_ABANDONED or the signal to the supervisor; empty: the scheduler asked
+    cause: str = ""
     resists: tuple[ResistingProcess, ...] = ()
 
     def to_json(self) -> dict[str, Json]:

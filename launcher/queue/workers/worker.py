@@ -77,7 +77,7 @@ def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, 
         place["LAUNCHER_VRAM"] = str(order.vram)
     if order.spec.kind == PROGRAM and (params := order.spec.settings.get(PARAMS)):
         place[SWEEP_VARIABLE] = json.dumps(params)
-    named = entry_variables(order.spec)  # variables that its entry sets stay
+    named = entry_variables(order.spec)  # variables that the entry of the job sets stay
     queue = {name: text for name, text in order.queue_variables.items() if name not in named}
     owner = {**order.context.environment, **queue}  # the queue may have been moved since
     if SITE_VARIABLE in os.environ:  # we are below a pilot, on a node whose site has a prologue
@@ -115,7 +115,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
         signal.signal(number, ProcessLocalHandler(lambda *_: stop.set()))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)  # as in any Python: they become an OSError
+        signal.signal(number, signal.SIG_IGN)  # as in any Python: such signals become an OSError
     drop_output_on_full_disk()
     begin_process()
     try:
@@ -135,7 +135,8 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     except Error as error:
         return _record_failure(attempt, error, str(error), error.exit_code, stop)
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
-        with contextlib.suppress(MemoryError):  # its frames still hold the memory that was missing
+        # the frames of the exception still hold the memory that was missing
+        with contextlib.suppress(MemoryError):
             print_traceback(error)
         return _record_failure(attempt, error, f"{type(error).__name__}: {error}", 1, stop)
     return 0
@@ -221,7 +222,7 @@ def _hand_over_output(job: Job, spec: Spec, attempt: Attempt) -> bool:
 
     try:
         return write_when_possible(leave, is_away=attempt.is_away, is_over=job.stop.is_set)
-    except FileNotFoundError:  # the job has deleted its attempt's folder
+    except FileNotFoundError:  # the job has deleted the folder of its attempt
         if attempt.is_away():
             raise
         return False
@@ -332,7 +333,7 @@ def _record_failure(
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": text}
     if awaited:
         record["awaited"] = awaited
-    if stop.is_set():  # its supervisor checks whether the signal was meant for all
+    if stop.is_set():  # the supervisor checks whether the signal was meant for all
         record["signalled"] = True
     if away:
         record["away"] = True

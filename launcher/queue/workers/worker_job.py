@@ -36,13 +36,15 @@ class Job:
     images: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: Words = field(default_factory=Words)
-    outputs: tuple[Path, ...] = ()  # absolute paths that it must leave; none if it was not planned
+    # absolute paths that the job must leave; none if it was not planned
+    outputs: tuple[Path, ...] = ()
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
-    share: Share = field(default_factory=Share)  # part of its GPU; by default all of it, unreported
+    # the job's part of a GPU; by default all of the GPU, unreported
+    share: Share = field(default_factory=Share)
     own_folder: Path | None = None  # folder in which this attempt writes, not the run's
-    own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
-    root: Path | None = None  # the run's folder as users see it; None: `run_folder` is that
+    own: tuple[str, ...] = ()  # names in the run's folder into which the job writes
+    root: Path | None = None  # path of the run's folder for users; None: `run_folder` is that path
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""

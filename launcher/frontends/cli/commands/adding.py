@@ -134,7 +134,7 @@ def _job_options(function: Function) -> Function:
         function = click.option(
             option.flag,
             option.name,
-            is_flag=switch or None,  # False would allow it without a value
+            is_flag=switch or None,  # False would allow the option without a value
             type=bool if switch else read,
             shell_complete=offer_groups if option.name == "group" else None,
             cls=TextDefaultOption,
@@ -421,7 +421,7 @@ def add(
             for number, command in enumerate(file.commands, 1)
         ]
     )
-    if sought is None:  # its values are filled in by the search
+    if sought is None:  # the search fills in the values
         check_folders(each.settings for each in programs)
     context = context_to_store(pass_env)
     with _readonly_queue() if dry_run else open_queue(make=True) as (home, store):
@@ -600,7 +600,7 @@ def _print_planned_jobs(
         _warn(warning)
     if specs and request.snapshot:
         from launcher.experiments.functions.job_snapshots import (
-            plan_snapshot,  # few commands need it
+            plan_snapshot,  # few commands need this module
         )
 
         planned = plan_snapshot(home, request.context, specs)
@@ -655,7 +655,7 @@ def _queue_programs(
     for warning in shared:
         _warn(warning)
     (row,) = store.read.jobs_by_id([min(jobs)])
-    if row.state is State.SKIPPED:  # they all follow the same jobs
+    if row.state is State.SKIPPED:  # all programs of the command follow the same jobs
         which = " all jobs" if many else ""
         print_stderr(f"skipped{which}: {sanitize_terminal(strip_state_prefix(row.reason))}")
     return jobs

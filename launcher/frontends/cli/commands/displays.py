@@ -121,7 +121,7 @@ def top(read_only: bool, once: bool) -> int:
         dashboard = importlib.import_module("launcher.frontends.screens.dashboard.app")
         app = dashboard.Top(queue, colour=uses_colour(sys.stderr), read_only=read_only)
         code = app.run(mouse=False)
-        if app.return_code:  # it crashed, and has printed why
+        if app.return_code:  # the screen crashed, and has printed why
             return int(app.return_code)
         print_stderr(_exit_message(app.snapshot))
     return code or 0

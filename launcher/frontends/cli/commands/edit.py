@@ -203,7 +203,7 @@ def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
     title = f"{sanitize_terminal(row.name)} of run {sanitize_terminal(row.run)}, job {row.id}: {row.state}.{what}"
     text = original = job_text(row, title)
     before = own_values(row, time.time())
-    folder = Path(tempfile.mkdtemp(prefix="launcher-edit-"))  # its owner's alone
+    folder = Path(tempfile.mkdtemp(prefix="launcher-edit-"))  # readable for the user alone
     file = folder / f"job-{row.id}.yaml"
     keep = False
     try:
@@ -403,7 +403,8 @@ def _check_names(store: Store, revisions: "Iterable[Revision]") -> None:
     revisions = [*revisions]
     check_new_names(store, revisions)
     if store.read.snapshots(revision.row.id for revision in revisions):
-        from launcher.experiments.functions.job_snapshots import check_revised  # few jobs have one
+        # few jobs have a revised specification
+        from launcher.experiments.functions.job_snapshots import check_revised
 
         for revision in revisions:
             check_revised(store, revision.row.id, revision.spec)
@@ -429,7 +430,7 @@ def _requeue(
         retaken = []
         if snapshot or environment:
             from launcher.experiments.functions.job_snapshots import (
-                contexts_retaken,  # few commands need it
+                contexts_retaken,  # few commands need this module
             )
 
             rows = store.read.jobs_by_id(store.job_control.jobs_to_retry(again))

@@ -132,7 +132,7 @@ def history(
                     places_by_token(home)
                 )
     elif patterns:
-        with open_queue():  # it reports that there is no queue
+        with open_queue():  # `open_queue` reports a missing queue
             return
     else:
         past = HistoryReport()

@@ -54,7 +54,7 @@ SYSTEMCTL = ("systemctl", "--user")
 BOOTED = Path("/run/systemd/system")  # sd_booted(3): there when systemd started the machine
 PATIENCE_S = 30.0  # for an answer of systemctl
 NAMED = 8  # pilots of a backend that a message names
-MARGIN_S = 30.0  # after the longest grace: for the kill, and for taking it all in
+MARGIN_S = 30.0  # seconds after the longest grace: for killing programs and recording their ends
 
 
 @launcher_command(

@@ -111,7 +111,7 @@ class RowSelection(NamedTuple):
         """
         names = results.metrics
         if self.best in names and self.best.rpartition(":")[0] not in names:
-            return self.best, None  # also if it ends like a direction
+            return self.best, None  # also if the metric's name ends like a direction
         metric, direction = split_direction(self.best, _BEST)
         return results.metric(metric), direction
 
@@ -266,7 +266,7 @@ def command(
     if metric is None and not chooses and shape is Format.TABLE and of_tests:
         click.echo(f"\n{GUIDE}", err=True)
     inferred = sum(bool(each.read_from) for each in returned)
-    if metric is not None and inferred:  # other tables have a column for it
+    if metric is not None and inferred:  # other tables have a column for the notes
         _note(
             f"numbers of {inferred:,} of {pluralize(len(returned), 'job')} were read from the log"
         )

@@ -330,7 +330,7 @@ def command(
                 return 0
             from launcher.frontends.screens.watch import (
                 watch_run,
-            )  # with all screens, which a dry run never needs
+            )  # the module imports all screens, which a dry run never needs
 
             for submission in (each for each in submitted if each.jobs):
                 watch_run(home, store, submission.jobs, since, live=sys.stderr.isatty())
@@ -474,7 +474,8 @@ def _snapshot_taken(
     store: Store, comparison: Comparison, context: Context
 ) -> AbstractContextManager[Context]:
     """Return what yields the context of a plan's jobs with a snapshot, if there are any to queue."""
-    from launcher.experiments.functions.job_snapshots import snapshot_taken  # few commands need it
+    # few commands need this module
+    from launcher.experiments.functions.job_snapshots import snapshot_taken
 
     specs = [*starting_specs(comparison, Path.cwd())]
     return snapshot_taken(store, context, specs) if specs else nullcontext(context)
@@ -576,7 +577,7 @@ def _list(
             snapshot = None
             if with_snapshot:
                 from launcher.experiments.functions.job_snapshots import (
-                    plan_snapshot,  # few commands need it
+                    plan_snapshot,  # few commands need this module
                 )
 
                 specs = starting_specs(comparison, Path.cwd())

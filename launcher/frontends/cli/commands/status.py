@@ -57,7 +57,7 @@ from launcher.system.units import parse_seconds
 EVERY_S = 2.0  # between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 
-JobSelector = Callable[[], Iterable[JobRow]] | None  # None: those that matter
+JobSelector = Callable[[], Iterable[JobRow]] | None  # None: the jobs that matter
 _WAIT = OPEN_STATES - {State.RUNNING}
 _FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # states that `head` must show
 
@@ -140,7 +140,7 @@ def command(
     home = find_home(os.environ)
     if not home.exists():
         if patterns:
-            with open_queue():  # it reports that there is no queue
+            with open_queue():  # `open_queue` reports a missing queue
                 return 0
         print_json(_record(home)) if as_json else print_stderr(
             f"no jobs: the queue folder {home.folder} is new"

@@ -74,7 +74,7 @@ class JobChange(NamedTuple):
     # returns the numbers of those that it changed
     apply: Callable[[list[int], float], Iterable[int]]
     would: Callable[[JobRow], str]  # text of the planned change of a job, behind "would"
-    did: Callable[[JobRow], str]  # text of the change that was made to it
+    did: Callable[[JobRow], str]  # text of the change that was made to the job
     jobs: Sequence[JobRow]  # jobs that it concerns
 
 
@@ -83,7 +83,7 @@ class SearchChange(NamedTuple):
 
     apply: Callable[[Store, SearchRow], object]
     done: str  # text of the change that was made
-    cancels: bool = False  # jobs that it queues meanwhile are changed, too
+    cancels: bool = False  # jobs that the search queues meanwhile are changed, too
 
 
 def _pause_search(store: Store, search: SearchRow) -> None:

@@ -60,7 +60,7 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._options = check_options(options)
-        self._chosen = self._options  # with those of `Parallel`
+        self._chosen = self._options  # our options and those of `Parallel`
         self._limit: int | None = None
         self._executor: Executor | None = None
         self._open: set[Future[Any]] = set()
@@ -80,7 +80,7 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             return n_jobs
         cpus = read_job_options(self._chosen).resources.cpus
         room = cores_for_jobs(find_home(os.environ)) // cpus
-        return max(2, room + 1 + n_jobs)  # joblib would call the functions here if it were 1
+        return max(2, room + 1 + n_jobs)  # with 1 joblib would call the functions in this process
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **backend_kwargs: Any) -> int:
         """Begin a call of `Parallel`, whose further parameters are options of jobs, too.
@@ -113,7 +113,8 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         try:
             queued = self._find_executor(batch).submit(run_batch, batch)
         except CannotPickle:
-            refuse_unpicklable_calls(batch.items)  # named as the user wrote them
+            # the error names the functions as the user wrote them
+            refuse_unpicklable_calls(batch.items)
             raise
         assert isinstance(queued, Future)
         return queued

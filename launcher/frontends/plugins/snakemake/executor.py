@@ -28,7 +28,7 @@ common_settings = CommonSettings(
     non_local_exec=True,
     implies_no_shared_fs=False,
     job_deploy_sources=False,
-    pass_envvar_declarations_to_cmd=False,  # their values would be stored with the command
+    pass_envvar_declarations_to_cmd=False,  # the command would store the values of the variables
 )
 
 
@@ -47,7 +47,7 @@ class Executor(RemoteExecutor):  # type: ignore[misc]  # base class of an extra
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # first: the thread that reports the jobs begins at once
-        self._token = secrets.token_hex(3)  # workflows of one folder may run at once
+        self._token = secrets.token_hex(3)  # several workflows of one folder may run at once
         self._warned: set[str] = set()
         self._submitted = False
         self._open: dict[int, Future[ProgramResult]] = {}

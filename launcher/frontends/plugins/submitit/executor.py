@@ -58,7 +58,7 @@ class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is o
             if name not in known:
                 raise UnknownName("parameter", name, known)
         parameters = {**self.parameters, **kwargs}
-        read_options(parameters)  # its mistakes are reported here
+        read_options(parameters)  # `read_options` reports mistakes here
         self.parameters.update(kwargs)
         self._note_dropped_parameters()
 

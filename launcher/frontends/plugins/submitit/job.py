@@ -53,7 +53,7 @@ class QueueWatcher(InfoWatcher):  # type: ignore[misc]  # submitit is optional
     def get_info(self, job_id: str, mode: str = "standard") -> dict[str, str]:
         """Return the state of a job and its reason."""
         home = find_home(os.environ)
-        if home != self._home:  # the numbers of its jobs mean others
+        if home != self._home:  # the job numbers of another queue mean other jobs
             self.clear()
             self._home = home
         info: dict[str, str] = super().get_info(job_id, mode)

@@ -55,7 +55,7 @@ class SubmittedCall(NamedTuple):
     """A submission, as its job gets it."""
 
     folder: str
-    pickle: Path  # its file, until the number of the job is known
+    pickle: Path  # file of the call, until the number of the job is known
     paths: TaskPaths  # with %j and %t in place of numbers
     tasks: int
     python: str
@@ -101,7 +101,8 @@ def run_tasks(call: SubmittedCall) -> None:
                 tasks.append(Task(rank, paths, start_task(call, job, rank)))
             copy_output(tasks, joins_stderr=call.joins_stderr)
         except KeyboardInterrupt:
-            copy_output(tasks[:1], joins_stderr=call.joins_stderr)  # it saves its checkpoint
+            # the first task saves the checkpoint
+            copy_output(tasks[:1], joins_stderr=call.joins_stderr)
             raise
         finally:
             end_tasks(tasks)
@@ -113,7 +114,7 @@ def run_tasks(call: SubmittedCall) -> None:
 def forwarded_signal(name: str, tasks: Sequence[Task]) -> Iterator[None]:
     """Pass the warning before the time limit on to the tasks."""
     number = signal.Signals[name]
-    if number in {signal.SIGTERM, signal.SIGHUP}:  # those that end a job
+    if number in {signal.SIGTERM, signal.SIGHUP}:  # signals that end a job
         yield
         return
 

@@ -120,7 +120,7 @@ class Top(App[int]):
         """
         if not isinstance(event, Key | Paste):
             await super().on_event(event)
-        elif self.return_value is None:  # it has not exited
+        elif self.return_value is None:  # the app has not exited
             self.app_focus = True  # a key proves the focus, even if the terminal reported its loss
             await self._take(event)
 

@@ -34,7 +34,7 @@ OVERVIEW, LOG, METRICS = range(len(PAGES))
 NEEDS = 20  # jobs that are listed; the others are counted
 _ROWS = 40  # lines of a text at most
 _HEAD = 3  # lines above each page
-EVENTS = "events"  # prefix of their section's title
+EVENTS = "events"  # prefix of the title of the events
 _KEY, _TEXT = Column(), Column(least=20, rows=_ROWS)
 
 
@@ -112,7 +112,8 @@ class JobPage:
             return
         row = rows[0]
         sign = GLYPHS[row.state] if row.paused is None or row.wish else PAUSED
-        self._runs = row.state is State.RUNNING  # its progress is not in the database
+        # the progress of a running job is not in the database
+        self._runs = row.state is State.RUNNING
         needy = self._store.read.dependents_of([row.id]) if row.state in OPEN_STATES else []
         record = record_of(self._home, self._store, row, needy)
         attempt = row.attempt_in(self._home) if row.attempts else None

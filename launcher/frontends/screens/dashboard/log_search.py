@@ -27,7 +27,7 @@ class LogSearch:
         """
         self.text, self.backwards = text, backwards
         self.hit: int | None = None  # offset of the match
-        self.wrapped = False  # the match is beyond the log's end, or before its beginning
+        self.wrapped = False  # whether the search passed an end of the log to find the match
         self.error = ""  # why the log cannot be read
         self.progress = 0.0  # searched share of the log, 0 to 1
         self.is_finished = False

@@ -20,13 +20,14 @@ class LogTail:
 
     def __init__(self) -> None:
         """Create the part without a log."""
-        self.anchor: int | None = None  # offset in its middle; None: the log's end
+        self.anchor: int | None = None  # offset of the window's middle; None: the log's end
         self.log: Path | None = None  # the log that was read last
         self._read: tuple[object, ...] = ()  # log, stamp and anchor of the last read
         self._part = _NO_PART  # begins at the start of a line
         self._width = 0
         self._lines: list[str] = []
-        self._places: list[int] = []  # screen line → offset in the log at which its log line begins
+        # screen line → offset of the log line to which the screen line belongs
+        self._places: list[int] = []
 
     @property
     def has_before(self) -> bool:
@@ -48,7 +49,7 @@ class LogTail:
         """
         size, changed = 0, 0
         if log is not None:
-            with suppress(OSError):  # it does not exist, or the job was deleted
+            with suppress(OSError):  # the log does not exist, or the job was deleted
                 status = log.stat()
                 size, changed = status.st_size, status.st_mtime_ns
         if self.anchor is not None and self.anchor >= size:

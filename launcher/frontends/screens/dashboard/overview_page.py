@@ -109,7 +109,7 @@ class Overview:
             case "j" if self._selected_stop is not None and not self._is_visible(
                 self._selected_stop
             ):
-                self._select_stop(self._place)  # it is below the window
+                self._select_stop(self._place)  # the place is below the window
             case "j":
                 self._select_stop(self._place + 1)
             case "k" if self._place == 0:
@@ -185,7 +185,8 @@ class Overview:
             return
         if narrowed or self._place:
             if self._window.top and not narrowed:
-                self._window.top += self._selected_stop.first - before.first  # it stays on its row
+                # the selected line stays on its row
+                self._window.top += self._selected_stop.first - before.first
             self._window.count = len(self._layout.lines)
             self._window.show(self._selected_stop.first, self._selected_stop.end)
 

@@ -51,7 +51,7 @@ class CursorStop(NamedTuple):
     section: str
     job: int
     first: int
-    end: int  # the line after its last
+    end: int  # the line after the last one of the stop
 
 
 class Layout(NamedTuple):

@@ -11,7 +11,8 @@ _FIRST_VERSION = (3, 8)
 
 def _follow_snapshot(folder):  # type: ignore[no-untyped-def]  # prose: ok, the syntax of old versions
     if sys.version_info >= _FIRST_VERSION:
-        __import__("launcher_snapshot").start(folder, os.environ)  # it is beside this file
+        # the package is in the folder of this file
+        __import__("launcher_snapshot").start(folder, os.environ)
         return
     attempt = os.environ.get("LAUNCHER_ATTEMPT", "")
     with open(attempt + "/snapshot", "a") as notes:

@@ -13,7 +13,7 @@ class Eviction(NamedTuple):
 
     why: str
     cause: EndCause = EndCause.GPU_FAULT
-    vram: int | None = None  # bytes of each GPU that its next attempt gets
+    vram: int | None = None  # bytes of each GPU that the job's next attempt gets
 
 
 def jobs_on_failed_gpus(

@@ -277,7 +277,7 @@ class GpuAccounting:
         each other on a GPU with room for both.
         """
         taken = self.usage_tracker.memory_of(claim)
-        if taken.growth is None:  # no reading contains it yet
+        if taken.growth is None:  # no reading contains the attempt yet
             return self.started_estimates.get(claim.job)
         if taken.estimate is None:
             return None

@@ -127,7 +127,7 @@ class SchedulerGpus:
         self.has_peer_change = False
         self._file = GpusFile(home)
         self._faults: dict[str, str] = {}
-        self._logged_unmeasured: set[str] = set()  # GPUs of which that was logged
+        self._logged_unmeasured: set[str] = set()  # GPUs whose missing measurement was logged
         self.evictions: dict[int, Eviction] = {}
         self._lasting_reservations = LastingReservations()
         self._sampled_claims: list[Claim] = []  # attempts that ran at the newest reading
@@ -253,7 +253,7 @@ class SchedulerGpus:
     def send_limits(self, claims: Collection[Claim]) -> None:
         """Send workers their VRAM limits."""
         if on_gpus := [claim for claim in claims if claim.gpus]:
-            self.accounting.set_own_processes(on_gpus)  # those about to start are ours, too
+            self.accounting.set_own_processes(on_gpus)  # jobs about to start are ours, too
             limits = self.accounting.usage_tracker.vram_limits(on_gpus)
             self._limit_writer.send_limits(on_gpus, limits)
 
@@ -411,7 +411,7 @@ class SchedulerGpus:
         if not any(decision.devices for decision in starts) and self._board.covers(reservations):
             return decisions
         published = self._board.publish(reservations, {decision.job for decision in starts})
-        self._published = []  # once this is settled, something else is published
+        self._published = []  # after this decision something else is published
         earlier = (
             self._board.prior_reservations(self._sample.at)
             if published

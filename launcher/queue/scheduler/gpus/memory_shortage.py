@@ -21,7 +21,7 @@ from launcher.queue.store.rows import Claim
 from launcher.system.units import format_bytes
 
 LONGEST_LOSS_S = 60.0  # seconds; a job that cannot resume is evicted for others only if it has run for at most this long
-LASTING_S = 5.0  # a queue has by then published what its jobs use of their reservations
+LASTING_S = 5.0  # seconds; a queue has by then published what its jobs use of their reservations
 
 
 class LastingReservations:

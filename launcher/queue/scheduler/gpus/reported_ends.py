@@ -44,7 +44,7 @@ class ReportedEnds:
     def _read_end(self, claim: Claim, now: float) -> float | None:
         try:
             step = read_newest_step(self._home.attempt(*claim.key))
-        except TRANSIENT_ERRORS:  # whatever a program prints, it stops no queue
+        except TRANSIENT_ERRORS:  # no output of a program may stop the queue
             return None
         return None if step is None else step.estimated_end(now)
 

@@ -26,8 +26,10 @@ class AttemptMemory:
     context: int = DEFAULT_CONTEXT_BYTES  # memory of CUDA outside the worker's allocator
     peak: int | None = None
     growth: MemoryGrowth | None = None  # growth where usage is highest; None: no reading yet
-    estimate: int | None = None  # bytes that are reserved for it, where that follows its use
-    settled: int | None = None  # bytes that count for similar jobs; None: its use may still grow
+    # bytes that are reserved for the attempt, where that follows its use
+    estimate: int | None = None
+    # bytes that count for similar jobs; None: the attempt's use may still grow
+    settled: int | None = None
     # usage by all others at the newest reading
     used_by_others: dict[str, int] = field(default_factory=dict)
     # usage by all others at the reading before

@@ -27,11 +27,9 @@ LEAST_SAMPLED_S = 0.6  # seconds of readings before a mean load is known
 RECENT_S = 20.0  # seconds after which a reading counts a third in the load of a running attempt
 BUSY = 0.05  # a process of another user with a lower load slows down no job
 LARGE_BYTES = 1 << 30  # bytes; the same for a process with less memory, if its load is not reported
-FULL_UTILISATION = 0.9  # while all together keep a GPU no busier, each of them is as busy as alone
+FULL_UTILISATION = 0.9  # use of a GPU up to which each of its jobs is as busy as alone
 MOST_SLOWDOWN = 100.0
-LEAST_SHARE = (
-    0.5  # needed shared part of an attempt, before its duration says by how much it was slower
-)
+LEAST_SHARE = 0.5  # least shared part of an attempt whose duration shows its slowdown
 
 
 @dataclass(slots=True)
@@ -55,15 +53,15 @@ class _AttemptTimes:
 
     at: float  # time of the newest reading, monotonic
     began: float  # the first one
-    is_complete: bool  # it was seen from its beginning
-    neighbours: int | None = None  # others on its GPUs at that reading
+    is_complete: bool  # the attempt was seen from its beginning
+    neighbours: int | None = None  # others on the attempt's GPUs at that reading
     step: ProgressReport | None = None
     shared_s: float = 0.0
     shared_others_s: float = 0.0  # the others there were, times the seconds of `shared_s`
     alone_steps: _StepRate = field(default_factory=_StepRate)
     shared_steps: _StepRate = field(default_factory=_StepRate)
     others_s: float = 0.0  # number of others, multiplied by the seconds of `shared_steps`
-    busy_s: float = 0.0  # the use of its GPUs times seconds
+    busy_s: float = 0.0  # the use of the attempt's GPUs times seconds
     sampled_s: float = 0.0  # seconds of these readings
     recent_busy_s: float = 0.0  # both again, with exponentially decreasing weight of older readings
     recent_sampled_s: float = 0.0
@@ -310,7 +308,8 @@ def slowdown_by_duration(
     """
     if shared_s is None or not alone or not LEAST_S <= shared_s <= seconds:
         return None
-    left_s = median(alone) - (seconds - shared_s)  # its work that was done in company
+    # work that the attempt did while others shared its GPU
+    left_s = median(alone) - (seconds - shared_s)
     if shared_s < LEAST_SHARE * seconds or left_s <= 0:
         return None
     return min(MOST_SLOWDOWN, max(1.0, shared_s / left_s))

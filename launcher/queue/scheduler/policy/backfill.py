@@ -12,27 +12,28 @@ from launcher.queue.scheduler.policy.model import Decision, GpuRequest, Running,
 from launcher.system.units import format_seconds
 
 BACKFILL_S = (
-    300.0  # seconds for which later jobs of ours start, so that nothing idles because of it
+    300.0  # seconds for which later jobs of ours start, so that no resource idles for a waiting job
 )
 SHOWN_DELAY_S = 60.0  # seconds; a shorter delay is not reported
 UNKNOWN_END: EndTime = (inf, 1 << 62)  # after all of ours
-HOLD_S = 300.0  # seconds for which our free resources are reserved for it: others may leave soon
+HOLD_S = 300.0  # seconds for which our free resources are reserved for a job that waits for others
 
 
 @dataclass(slots=True, kw_only=True)
 class FirstJobReservation:
     """Time and place of the first waiting job's start. The remaining room shrinks as other jobs start."""
 
-    job: str  # its number, or its name
+    job: str  # the job's number, or its name
     group: str
     starts_at: EndTime
     max_delay_s: float = (
-        0.0  # later jobs may be expected to end this many seconds after that; -inf: no guess counts
+        # seconds by which expected ends of later jobs may pass that time; -inf: no estimate counts
+        0.0
     )
     where: str  # in words
     cpus: int  # cores that are left at that time
     ram: int  # main memory that remains, bytes
-    room_beside: dict[str, RoomBeside]  # UUID → what is left on its GPUs
+    room_beside: dict[str, RoomBeside]  # UUID → what is left on the job's GPUs
     load: GpuLoad = UNKNOWN_LOAD  # load of the job on its GPUs
     # needs for which nothing is left
     unplaceable: set[GpuRequest | None] = field(default_factory=set)
@@ -206,7 +207,8 @@ class ReservationAging:
 
     def __init__(self) -> None:
         """Begin without jobs."""
-        self._phases: dict[int, tuple[float, bool]] = {}  # since when it is so, whether it is kept
+        # since when the phase lasts, whether resources are kept
+        self._phases: dict[int, tuple[float, bool]] = {}
 
     def with_held_reservations(self, waiting_jobs: Iterable[Waiting], now: float) -> list[Waiting]:
         """Return the jobs; those for which resources of ours are kept now hold a reservation."""
@@ -225,7 +227,7 @@ class ReservationAging:
                 continue
             _, kept = self._phases.setdefault(decision.job, (now, False))
             if kept and decision.blocked_by_own:
-                self._phases[decision.job] = now, kept  # it has not had what is ours yet
+                self._phases[decision.job] = now, kept  # the job has not had our resources yet
 
     def _is_holding(self, job: int, now: float) -> bool:
         if job not in self._phases:

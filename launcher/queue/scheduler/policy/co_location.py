@@ -22,7 +22,7 @@ GROWTH = 1.05  # growth of the sum of the rates, for which a full GPU gets a fur
 FULL_LOAD = (
     0.9  # load above which a job has the GPU alone, unless the steps that it reports show more
 )
-SATURATED = 0.95  # use of a GPU at which loads cannot be measured any more: all of them shrink
+SATURATED = 0.95  # use of a GPU at which loads cannot be measured any more, as all loads shrink
 UNMEASURED_MOST = 4  # jobs on a GPU whose driver does not report the load of processes
 MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # a larger value is not a measurement but a hanging job
@@ -35,10 +35,10 @@ _ROUNDING = 1e-9
 class GpuLoad(NamedTuple):
     """Load of a job on a GPU, and its slowdown by other jobs there."""
 
-    sm: float | None = None  # share of the time in which it keeps the GPU busy alone, 0 to 1
+    sm: float | None = None  # share of the time in which the job keeps the GPU busy alone, 0 to 1
     slowdown: float | None = None  # measured with one other job, at least 1
-    measured: bool = False  # `sm` was measured of this very attempt; else it is expected
-    steps: bool = False  # it reports its steps, so it is noticed when others slow it down
+    measured: bool = False  # `sm` was measured of this very attempt; False: `sm` is an expectation
+    steps: bool = False  # the job reports its steps, so it is noticed when others slow it down
 
 
 UNKNOWN_LOAD = GpuLoad()
@@ -98,7 +98,7 @@ def can_share(job: GpuLoad, others: tuple[GpuLoad, ...], foreign: float = 0.0) -
         return False
     if total <= 1 + _ROUNDING and not known:
         return True
-    if foreign and total > 1 + _ROUNDING:  # it is not ours to slow them down
+    if foreign and total > 1 + _ROUNDING:  # jobs of other users are not slowed down
         return False
     together = relative_rates(group, foreign)
     for load, rate in zip(group, together, strict=True):

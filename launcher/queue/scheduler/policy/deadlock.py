@@ -15,7 +15,7 @@ class Holding(NamedTuple):
     cpus: int
     ram: int = 0  # bytes
     gpus: tuple[str, ...] = ()  # UUIDs
-    vram: int | None = None  # bytes on each of its GPUs; None: an estimate
+    vram: int | None = None  # bytes on each of the job's GPUs; None: an estimate
     exclusive: bool = False
 
 

@@ -110,7 +110,8 @@ class MachineScheduler:
         self._has_hinted = (
             False  # the first job that does not fit has its expected start in its reason
         )
-        self._undrained: set[GpuRequest] = set()  # for which no GPU is kept free in this decision
+        # requests for which no GPU is kept free in this decision
+        self._undrained: set[GpuRequest] = set()
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
         # resources yielded to peer users during this decision
@@ -211,7 +212,7 @@ class MachineScheduler:
                 came = request.since + request.priority * PRIORITY_POINT_S
                 waited_s = now - came if request.resources.exclusive else 0.0
                 due = due or drain_s <= max(DRAIN_S, waited_s)
-                if not due:  # neither is it for those that need the same
+                if not due:  # no reservation is due for jobs that need the same, either
                     self._undrained.update(needs)
                 if drain_s <= DRAIN_S:  # so short a time is not left to guesses
                     firm = request._replace(max_delay_s=-inf)

@@ -16,11 +16,12 @@ if TYPE_CHECKING:  # 4 ms; commands need the names of policies only
 LEAST_S = 60.0  # seconds; shorter jobs count as this long: otherwise a job of one second would pass all others
 USUAL_S = 3600.0  # seconds; assumed duration of a job without records
 MAX_DELAY_FRACTION = (
-    0.1  # the place of one that is not passed any more slips by at most this share of its wait
+    0.1  # a job that no other job passes any more is delayed by at most this share of its wait
 )
 FIRM_PATIENCE_FACTOR = 8.0  # multiples of the patience; a job that has waited longer is not delayed any more, because delays add up
 FIRM_AFTER_S = (
-    86_400.0  # but not earlier than this: a job that came to a short queue has almost no patience
+    # seconds; least wait before that: a job that came to a short queue has almost no patience
+    86_400.0
 )
 # seconds; a job that has waited for this and for twice the firm time is not passed because of an estimate
 STRICT_AFTER_S = 30 * 86_400.0

@@ -109,7 +109,8 @@ def peer_request(peer: PeerScheduler, machine: Machine) -> Waiting:
     largest = max((gpu.total for gpu in machine.gpus), default=0)
     whole = vram is not None and vram + machine.rules.reserve > largest
     if whole:
-        vram = None  # it gets a GPU of its own and its scheduler decides whether that is enough
+        # the peer's job gets a GPU of its own, and the peer's scheduler decides whether that is enough
+        vram = None
     return Waiting(
         job=-1,
         name=peer.user,

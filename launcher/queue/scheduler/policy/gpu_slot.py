@@ -36,7 +36,7 @@ EndTime = tuple[float, int]
 # bytes, jobs of ours, and what those that stay do to a GPU
 RoomBeside = tuple[int, int, tuple[GpuLoad, ...]]
 GROWTH_MARGIN = 0.02  # part of a GPU's memory that stays free, so that what runs can grow a little
-MOST_GROWTH_MARGIN = 1 << 30  # bytes of it
+MOST_GROWTH_MARGIN = 1 << 30  # bytes of the margin
 MOST_UNMEASURED = 4  # jobs on a GPU of which nothing similar has been measured yet
 UNMEASURED_S = 600.0  # an unmeasured job without memory for this many seconds delays no other
 FIRST_SIMILAR_S = 10.0  # seconds; longest wait for a measurement of the first of similar jobs before the second starts
@@ -91,7 +91,8 @@ class GpuState:
             self._max_jobs_reason = ", as its driver does not report the load per job"
         if gpu.compute_mode in ONE_PROCESS:
             self.max_jobs, self._max_jobs_reason = 1, ", as its compute mode is exclusive"
-        self.default_request = rules.unknown_bytes(gpu.total)  # for a job of which nothing is known
+        # bytes for a job of which nothing is known
+        self.default_request = rules.unknown_bytes(gpu.total)
         self.growth_margin = growth_margin_of(gpu.total)
         load, processes = machine.foreign_load.get(gpu.uuid, (0.0, 0))
         self._foreign_processes = processes
@@ -112,7 +113,8 @@ class GpuState:
         self._amounts: dict[int, int] = {}  # bytes by the identity of each of ours
         # our jobs with an estimate that are not measured yet
         self._unmeasured_jobs: list[Running] = []
-        self._first_similar: dict[str, Running] = {}  # similar jobs → one that is waited for
+        # similar jobs → the job that the others wait for
+        self._first_similar: dict[str, Running] = {}
         self.exclusive_jobs = 0  # number of our jobs that share the GPU with none of ours
         self._end_times_by_id = end_times
         self._refusal_text = ""
@@ -120,7 +122,7 @@ class GpuState:
     @property
     def is_quiet(self) -> bool:
         """Whether others use little of the GPU. Used memory not assigned to our jobs counts as theirs."""
-        if self.gpu.shares_host_memory:  # most of it may be used by programs without GPU
+        if self.gpu.shares_host_memory:  # programs without GPU may use most of the memory
             return not self.foreign_reserved and not self._foreign_processes
         return self.used_by_others + self.foreign_reserved <= max(
             QUIET_SHARE * self.gpu.total, NEGLIGIBLE
@@ -483,7 +485,7 @@ class GpuPool:
         """Choose the GPUs that fit a need by name, by its owner's choice, and as parts of a group."""
         cards = tuple(cards)
         named = [card for card in cards if matches_device(card.gpu, need.device)]
-        if need.number:  # the one that had it when the job was queued
+        if need.number:  # the GPU that had the number when the job was queued
             named = [card for card in named if not card.gpu.is_replaced]
         if need.uses_gpu_numbers and any(card.gpu.mig is not None for card in cards):
             named = []  # the driver's number of a GPU need not be CUDA's then
@@ -535,7 +537,7 @@ class GpuPool:
         request = need.vram or 0
         refused = None if need.exclusive else self._refused_requests.get(key)
         if refused is not None and request >= refused:
-            return False  # a GPU that takes on more jobs becomes no better for it
+            return False  # a GPU with more jobs does not become a better place
         able = self._able_gpus(need) if need.exclusive else self._able_shared_gpus(need)
         fits = len([*islice(able, need.count)]) == need.count
         if not fits and not need.exclusive:

@@ -31,7 +31,7 @@ from launcher.system.errors import pluralize
 from launcher.system.files import Json
 from launcher.system.units import format_bytes
 
-WAITING_FOR = "waiting for "  # with it begin the reasons of waiting jobs
+WAITING_FOR = "waiting for "  # first words of the reasons of waiting jobs
 
 
 class Refusal(NamedTuple):
@@ -76,8 +76,8 @@ class Shortfall(NamedTuple):
 class _SharedResource(NamedTuple):
     """Reservations of other queues of cores or main memory."""
 
-    total: int  # our quota, or all of the machine; it includes the reservations
-    foreign_by_queue: Counter[str]  # queue, as messages name it → how much
+    total: int  # our quota, or all of the machine, including the reservations
+    foreign_by_queue: Counter[str]  # queue, as messages name the queue → reserved amount
 
     @property
     def available(self) -> int:
@@ -122,7 +122,7 @@ class Inventory:
             explain: Give reasons in numbers. Without them a long queue is decided much faster.
         """
         self.machine, self.explain = machine, explain
-        self.end_times: dict[int, EndTime] = {}  # by identity of a running job: when it ends
+        self.end_times: dict[int, EndTime] = {}  # identity of a running job → when the job ends
         self._cards = {gpu.uuid: GpuState(gpu, machine, self.end_times) for gpu in machine.gpus}
         foreign = machine.foreign
         cores_of = [item for item in foreign if shares_cores(item.device, machine.cores)]
@@ -139,9 +139,9 @@ class Inventory:
         }
         self._change_ram(0)
         self._groups: Counter[str] = Counter()
-        self._sequence = count()  # in which jobs were given, and of equal ends
+        self._sequence = count()  # order in which jobs were given, and of equal ends
         self._ends: list[tuple[float, int, Running]] = []  # a heap: the most overdue job first
-        self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
+        self.running: dict[int, Running] = {}  # identity → running job of ours that was given
         self._pools: dict[tuple[object, ...], GpuPool] = {}
         self._options_by_request: dict[
             tuple[object, ...], tuple[Refusal | None, tuple[GpuRequest, ...], Resources]

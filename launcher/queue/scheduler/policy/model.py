@@ -54,7 +54,7 @@ class Forecast(NamedTuple):
     """
 
     seconds: tuple[float, ...] = ()
-    limit: float | None = None  # it is ended then at the latest; None: it has none
+    limit: float | None = None  # the time limit, at which the job is ended; None: no limit
 
     def quantile(self, share: float, elapsed_s: float = 0.0) -> float | None:
         """Return the duration that a share of such jobs does not exceed, None where nothing is known.
@@ -141,29 +141,34 @@ class Waiting(NamedTuple):
 
     job: int
     resources: Resources
-    name: str = ""  # by which reasons name it; empty: by its number
+    name: str = ""  # name of the job in reasons; empty: reasons give the number
     group: str = ""
-    vram: int | None = None  # bytes on each of its GPUs; None: a fixed part of the GPU
+    vram: int | None = None  # bytes on each of the job's GPUs; None: a fixed part of the GPU
     estimated: bool = False  # `vram` is neither declared nor measured with the same settings
     similar: str = ""  # jobs with the same are of the same type, or run the same program
     made_exclusive: bool = (
-        False  # it was stopped for the sake of others once: now it shares with none of ours
+        # the job was stopped for the sake of others once: now it shares GPUs with none of ours
+        False
     )
     source: str = ""  # source of the request: "declared", "learned", …
-    enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    least_vram: int = 0  # bytes on each of its GPUs; it never starts with fewer: declared, or missing at a failure
-    seconds: float | None = None  # it is counted on to run no longer; None: unknown
+    enough: int | None = None  # bytes with which the job may start alone on an unused GPU
+    # bytes on each of the job's GPUs; the job never starts with fewer: declared, or missing at a failure
+    least_vram: int = 0
+    seconds: float | None = None  # expected longest duration of the job; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
-    since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
-    backfill_until: float = -inf  # others may pass it until then
+    # when the job came, on the clock of `now`; a point of priority is a day earlier
+    since: float = 0.0
+    backfill_until: float = -inf  # other jobs may pass the job until then
     max_delay_s: float = (
-        0.0  # by this many seconds the place that is kept for it may slip; -inf: no guess counts
+        # by this many seconds the place that is kept for the job may slip; -inf: no guess counts
+        0.0
     )
-    visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES of its user; None: not set
-    load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
-    reserved_elsewhere: bool = False  # on another machine a place is kept for it: here none is
+    visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES of the job's user; None: not set
+    load: GpuLoad = UNKNOWN_LOAD  # the job's load on a GPU, and its slowdown by others there
+    # a place is kept for the job on another machine, and none here
+    reserved_elsewhere: bool = False
     holds_reservation: bool = (
-        False  # its reservation of our resources stays although it waits for other queues
+        False  # the job's reservation of our resources stays although it waits for other queues
     )
     run: str = ""  # between runs `waiting_line` decides the order
     priority: int = 0
@@ -180,20 +185,20 @@ class Running(NamedTuple):
     cpus: int
     job: int = 0
     name: str = ""  # as in `Waiting`
-    devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: it works on the CPU
+    devices: tuple[str, ...] = ()  # UUIDs of GPUs; empty: the job works on the CPU
     ram: int = 0  # bytes
     group: str = ""
-    vram: int | None = None  # bytes on each of its GPUs; None: they are its own
+    vram: int | None = None  # bytes on each of the job's GPUs; None: no other job shares them
     estimated: bool = False  # as in `Waiting`
     similar: str = ""  # likewise
     unmeasured_s: float | None = (
-        None  # seconds for which it has run with an estimate and without a measurement
+        None  # seconds for which the job has run with an estimate and without a measurement
     )
-    exclusive: bool = False  # it shares its GPUs with none of ours
+    exclusive: bool = False  # the job shares its GPUs with none of ours
     used: Mapping[str, int] = {}  # UUID → bytes, if that is measured
-    ends: float | None = None  # when it is expected to end; None: unknown
-    since: float | None = None  # when it began, on the same clock; None: unknown
-    forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
+    ends: float | None = None  # when the job is expected to end; None: unknown
+    since: float | None = None  # when the job began, on the same clock; None: unknown
+    forecast: Forecast = UNKNOWN  # expected end after that time has passed
     load: GpuLoad = UNKNOWN_LOAD  # as in `Waiting`
     run: str = ""  # likewise
 
@@ -202,7 +207,7 @@ class Machine(NamedTuple):
     """Resources: cores and memory that we may use, GPUs as they are now, limits of groups."""
 
     cpus: int
-    cores: int = -1  # the mask of those that they are among
+    cores: int = -1  # mask of the cores among which `cpus` are free
     ram: int = 0  # bytes in all
     installed_ram: int = (
         0  # bytes of the whole machine, also for users outside our quota; 0: equal to `ram`
@@ -240,7 +245,7 @@ class Start(NamedTuple):
     devices: tuple[str, ...]  # UUIDs of GPUs; empty: on the CPU
     cpus: int
     reason: str
-    vram: int | None = None  # bytes on each GPU; None: an estimate that follows its use
+    vram: int | None = None  # bytes on each GPU; None: an estimate that follows the job's use
     exclusive: bool = False
     estimate: int | None = None  # bytes, where that is what counts at first
 
@@ -254,7 +259,7 @@ class Wait(NamedTuple):
     code: ReasonCode = ReasonCode.NO_ROOM
     data: Mapping[str, Json] = {}
     blocked_by_others: bool = (
-        False  # it is first, and would start if other queues gave back their reservations
+        False  # the job is first, and would start if other queues gave back their reservations
     )
     blocked_by_own: bool = False  # and jobs of ours ended
     lacking_resource: ResourceKind | None = None  # resource of which there is too little
@@ -292,14 +297,14 @@ def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     ):  # for a need from a failure only an estimate is known
         enough = max(lacked, peak or 0)
     certain = max(asked or 0, lacked)
-    if estimated:  # it refuses nothing: alone the job is tried anyhow
+    if estimated:  # an estimate refuses nothing: alone the job is tried anyhow
         enough = certain = 0
     elif vram is not None and enough is not None:
         enough = min(vram, enough)
         certain = min(enough, certain)
     if (
         lane.made_exclusive and asked is None and vram is not None
-    ):  # better more than it had; it may have to do with less
+    ):  # rather more than the job had, though the GPU may have less
         vram = max(vram, round(EVICTION_GROWTH * lane.least_vram))
     forecast = make_forecast(usage.seconds, lane.limit)
     return Waiting(
@@ -333,9 +338,9 @@ class GpuRequest:
     device: str  # "auto", "cuda", "cuda:N", "cuda:N:M" or a UUID
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
-    may_use_reserve: bool = False  # it may use memory of the reserve for others
-    load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
-    uses_gpu_numbers: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
+    may_use_reserve: bool = False  # the job may use memory of the reserve for others
+    load: GpuLoad = UNKNOWN_LOAD  # the job's load on a GPU, and its slowdown by others there
+    uses_gpu_numbers: bool = False  # the job's GPUs are named by numbers, which MIG makes ambiguous
     estimated: bool = False  # `vram` is neither declared nor measured with the same settings
     similar: str = ""  # as in `Waiting`, if that is estimated
     made_exclusive: bool = False  # as in `Waiting`

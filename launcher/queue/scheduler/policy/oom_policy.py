@@ -39,7 +39,7 @@ from launcher.system.units import format_bytes
 
 BlamedOn = Literal["ours", "neighbour", "machine"]
 
-STEP = 256 << 20  # requests are multiples of it
+STEP = 256 << 20  # requests are multiples of this step
 GROWTH = 1.25  # growth factor of a request that was too small
 DOUBT = 1.5  # growth factor if the shortage is unknown: from 1 GiB to a GPU of 192 GiB in 13 steps
 MARGIN = 1.1  # factor on the need at the failure: the next step may need a little more
@@ -54,11 +54,11 @@ class OomContext(NamedTuple):
     """Facts of the scheduler about an attempt with too little memory, in bytes. None if unknown."""
 
     vram: int | None = None  # bytes on each GPU
-    total: int | None = None  # size of its GPU
-    others: int | None = None  # usage of its GPU by all other processes
-    peak: int | None = None  # the most that it was seen to take
+    total: int | None = None  # size of the attempt's GPU
+    others: int | None = None  # usage of the attempt's GPU by all other processes
+    peak: int | None = None  # the most that the attempt was seen to take
     reserve: int = 0  # memory of each GPU, always left to others
-    ram: int | None = None  # main memory that was reserved for it
+    ram: int | None = None  # main memory that was reserved for the attempt
 
 
 class OomVerdict(NamedTuple):

@@ -14,10 +14,10 @@ from launcher.queue.scheduler.policy.disciplines import USUAL_S
 from launcher.queue.scheduler.policy.model import Machine, Running, Waiting, elapsed_s, remaining_s
 
 PATIENCE_FACTOR = (
-    1.5  # so many times as long as the queue was when it came, a job is passed by others
+    1.5  # others may pass a job for this many times the length of the queue at its arrival
 )
 STEP_S = 10.0  # lengths are remembered at most so often
-MOST_LENGTHS = 4096  # then each other one of the older half is forgotten
+MOST_LENGTHS = 4096  # lengths after which every second one of the older half is forgotten
 
 
 def queue_length(
@@ -46,7 +46,7 @@ def queue_length(
 
     largest = max((gpu.total for gpu in machine.gpus), default=0)
 
-    def part(job: Waiting) -> float:  # part of each GPU, as jobs share them
+    def part(job: Waiting) -> float:  # part of each GPU, as jobs share GPUs
         if job.exclusive or not largest or machine.rules.max_jobs_per_gpu == 1:
             return 1.0
         memory = machine.rules.unknown_bytes(largest)

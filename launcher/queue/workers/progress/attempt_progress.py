@@ -49,7 +49,7 @@ MOST_NUMBERS = 200  # numbers that a program did not report to us
 # the printed names that do not count
 READ_FROM, NUMBER_FAULTS, LEFT_OUT = "read_from", "number_faults", "left_out"
 _RESERVED = frozenset({NUMBER_FAULTS, LEFT_OUT})
-_COUNTS = frozenset({"epoch", "step", "total"})  # `epoch=2/5` is one
+_COUNTS = frozenset({"epoch", "step", "total"})  # counters, such as `epoch=2/5`
 MOST_LEFT_OUT = 30  # names that are stored
 # stored words: the sources
 REPORTED, METRICS_FILE, EVENT_FILES, LOG = "reported", "metrics file", "event files", "log"
@@ -64,7 +64,8 @@ _EPOCHS = IncrementalFileReader(partial(parse_steps, marker=EPOCH_MARKER))
 
 def _forms() -> ModuleType:
     """Return the module that reads the lines of any program."""
-    from launcher.queue.workers.progress import printed_numbers  # its patterns take milliseconds
+    # compiling the patterns takes milliseconds
+    from launcher.queue.workers.progress import printed_numbers
 
     return printed_numbers
 

@@ -26,7 +26,7 @@ class EventFile(NamedTuple):
     """An event file below a folder."""
 
     path: Path
-    run: str  # its folder below the given one; empty for the given one itself
+    run: str  # the file's folder below the given one; empty for the given one itself
     written: float  # seconds since 1970
 
 

@@ -19,7 +19,7 @@ FileId = tuple[int, int]  # device and inode
 class NumberFile(NamedTuple):
     """A file that a job may have written."""
 
-    path: str  # absolute, without links in its folder
+    path: str  # absolute, without links in the file's folder
     file_id: FileId
     changed: float  # seconds since 1970
     created: float | None = None  # None: the file system does not record it
@@ -45,8 +45,8 @@ class OtherJob(NamedTuple):
     name: str
     place: NamedPlace
     since: float  # seconds since 1970
-    until: float  # infinite while it runs
-    seen: Mapping[str, FileId]  # files that its processes had open for writing
+    until: float  # infinite while the job runs
+    seen: Mapping[str, FileId]  # files that the job's processes had open for writing
 
 
 class Owner(Enum):

@@ -121,7 +121,7 @@ def _end_of(record: Mapping[str, Json]) -> float:
         return _number(record, "until")
     try:
         touched = Attempt(Path(str(record.get("attempt")))).number_files.stat().st_mtime
-    except OSError:  # its folder was deleted
+    except OSError:  # the folder was deleted
         return 0.0
     return inf if touched > time.time() - SILENT_S else touched
 

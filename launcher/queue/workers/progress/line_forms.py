@@ -24,7 +24,7 @@ class Form(NamedTuple):
     name: str
     mark: str  # text that each of these lines contains
     example: str
-    source: str  # tool and file that print it
+    source: str  # tool and file that print lines of the form
     read: Callable[[str], FormLine | None]
 
 
@@ -243,7 +243,7 @@ def _coco(line: str) -> FormLine | None:
     ).fullmatch(line)
     if match is None:
         return None
-    if number(match["value"]) == -1:  # no object of this size
+    if number(match["value"]) == -1:  # -1: no object of this size
         return FormLine()
     name = compile_pattern(r"\s+").sub(" ", match["name"]).replace("= ", "=")
     if match["name"].count("area=   all") == 0 or "(AR)" in name:
@@ -467,7 +467,7 @@ def _autogluon(line: str) -> FormLine | None:
     match = compile_pattern(
         rf"\t+(?P<value>{NUMBER})s?\s+= (?P<name>\w+\s+\w+)(?:\s+\((?P<metric>[\w-]+)\))?"
     ).fullmatch(line)
-    return None if match is None else FormLine()  # one model among others
+    return None if match is None else FormLine()  # a line about one model among others
 
 
 def _pycma(line: str) -> FormLine | None:

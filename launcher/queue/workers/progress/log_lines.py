@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 LONGEST = 4096  # characters of a line that is read
 
-_CURSOR_UP = "\v"  # in the place of its escape sequence
+_CURSOR_UP = "\v"  # replaces the escape sequence that moves the cursor up
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _ENDS = re.compile(r"(\r\n|[\n\r\v]|\x08+)")
 # prefixes of loggers; repeated, because a time, a level and a module come in any order
@@ -36,7 +36,7 @@ _PREFIX = re.compile(
     r"))+(?: *[-|:>](?=\s)| ?:| *\|)?"
 )
 _LOGGER_STARTS = frozenset("[(0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ") | frozenset("lawmrs_")
-_NAMED = re.compile(r"(?:[A-Z]\w+): (?=[a-z]\w+ ?= ?)")  # log4j's class, behind its prefix
+_NAMED = re.compile(r"(?:[A-Z]\w+): (?=[a-z]\w+ ?= ?)")  # class of log4j, behind the prefix
 _JULIA = re.compile(r"[│┌└] {1,3}(?:(?:Info|Warning|Debug):)?|\[ (?:Info|Warning|Debug): ")
 _SOURCE_END = re.compile(r"\s{2,}[\w./-]+\.py:\d+$")  # rich's handler
 _STRUCTLOG = re.compile(r"[\w./-]+(?: [\w./-]+){0,5} {2,}(?=[\w./-]+=)")
@@ -52,11 +52,11 @@ _LOGFMT = re.compile(
 class LogLine(NamedTuple):
     """A line, or the part of a line that was drawn at once."""
 
-    number: int  # place in its log, from 1
+    number: int  # place of the line in the log, from 1
     text: str  # without colours and without what a logger writes first
     raw: str  # without colours
-    is_inner: bool = False  # the cursor moves up after it: the bar of an inner loop
-    is_open: bool = False  # nothing has ended it
+    is_inner: bool = False  # the cursor moves up after the line: the bar of an inner loop
+    is_open: bool = False  # nothing has ended the line
     has_prefix: bool = False
 
 

@@ -154,19 +154,19 @@ class LogReader:
             int, tuple[str, int | None]
         ] = {}  # place of a step → the bar that shows it
         self._evaluation_step: ProgressReport | None = None  # counts if nothing else does
-        self._counts_steps = True  # False: epochs are those of a fold
+        self._counts_steps = True  # False: epochs are counted within a fold
         self._instance = ""  # title of the newest line that names only one of several parts
         self._batch_title = ""  # phase of the newest batches
         self._block_title, self._block_is_used, self._block_is_known = "", False, False
         self._table: Table | None = None
         self._tables = self._rows = 0  # tables so far, rows of this one
-        self._row_label = ""  # the label that rows without one continue
+        self._row_label = ""  # the label to which rows without a label belong
         self._group = ""  # name of a group in a table of names and values: `rollout/`
         self._in_logger_table = False  # between two lines of dashes
         self._in_traceback = self._in_failures = False
         self._above = ""  # the line above
         self._name_above = ""  # a name whose number is in the next line
-        self._no_record = 0  # lines among which no record begins
+        self._no_record = 0  # number of lines in which no record begins
         self._lines: Iterator[LogLine] = iter(())
         self._waiting: deque[LogLine] = deque()  # lines that were looked at, and are not read
 
@@ -191,7 +191,8 @@ class LogReader:
             name_above = self._name_above
             self._read_line(line)
             if self._name_above == name_above:
-                self._name_above = ""  # only the next line has its number
+                # name without a number; only the next line may have the number
+                self._name_above = ""
             self._above = line.text
 
     def _next(self) -> LogLine | None:
@@ -401,7 +402,7 @@ class LogReader:
         record = parse_record("\n".join([text[begin:], *(each.text for each in taken)]))
         if record is None:
             self._waiting.extendleft(reversed(taken))
-            self._no_record = len(taken)  # they were read in vain
+            self._no_record = len(taken)  # the lines contain no record
             return False
         self._above = ""
         if not title and not self._block_is_used:
@@ -439,7 +440,7 @@ class LogReader:
             self._begin_table(table)
         elif not has_digits and not text.startswith((" ", "\t", "|", "│")):
             is_index = self._table is not None and not self._rows and " " not in text.strip()
-            self._table = self._table if is_index else None  # a name of its rows
+            self._table = self._table if is_index else None  # an index column names the rows
 
     def _begin_table(self, table: Table) -> None:
         above = self._table
@@ -458,7 +459,7 @@ class LogReader:
             return True
         if row.step is not None and counts:
             self._add_step(row.step, row.total, row.unit)
-        if table.metric_place is not None:  # its rows name their numbers
+        if table.metric_place is not None:  # the rows of a metric table name their numbers
             self._row_label = row.label or self._row_label
             (name, value), *_ = row.numbers
             number = FoundNumber(f"{self._row_label} {name}", "", value, line.number, "table")

@@ -62,7 +62,7 @@ _FORMATS = (
 _WRITE_TEXT = "Write CSV, JSON lines or JSON"
 _MEDIA_MARK = "_type"  # in a mapping of Weights & Biases that describes an image or a table
 
-Cell = float | str  # a number, or a text in the place of one
+Cell = float | str  # a number, or a text in a cell of numbers
 Record = Mapping[str, Cell]
 
 
@@ -76,9 +76,9 @@ class FileReading(NamedTuple):
 class _Content(NamedTuple):
     """The end of a file."""
 
-    head: str  # its first line, if the text begins after it
+    head: str  # the file's first line, if the text begins after it
     text: str
-    at: float  # seconds since 1970 of its last change
+    at: float  # seconds since 1970 of the file's last change
     size: int  # bytes of the file
 
 
@@ -223,7 +223,7 @@ def _read_records(
             return [*map(_flat_record, _listed_records(json.loads(text)))], ()
     lines = re.split(_LINE_END, text)
     if not is_complete:
-        lines = lines[:-1]  # it is being written, or empty
+        lines = lines[:-1]  # the last line is being written, or empty
     lines = [line for line in lines if line.strip()]
     if is_json or any(line.lstrip().startswith("{") for line in lines[-2:]):
         records, is_cut = _json_lines(lines)

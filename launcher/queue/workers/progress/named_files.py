@@ -75,11 +75,11 @@ class NamedFiles(NamedTuple):
     """What is known of the files that one term of a job names."""
 
     place: NamedPlace
-    written: str  # as the job names them
-    is_own: bool  # they are in the folder of the attempt
+    written: str  # names of the files, as the job gives them
+    is_own: bool  # the files are in the folder of the attempt
     before: AppendedFile | None = None
     seen: Mapping[str, FileId] = {}  # files that processes of the job had open for writing
-    counted: tuple[str, ...] = ()  # those that belong to the job, the newest first
+    counted: tuple[str, ...] = ()  # files that belong to the job, the newest first
     faults: tuple[str, ...] = ()
     steps: tuple[ProgressReport, ...] | None = None  # recorded after the end; None before
 
@@ -294,7 +294,7 @@ def _with_own_files(
         own = OwnFiles(tuple(files[:1] if term == METRICS else files))
     else:
         others = []
-        with suppress(OSError):  # then it is not known that others ran
+        with suppress(OSError):  # without the record other jobs are unknown
             others = other_jobs(attempt, record.job, (file.path for file in files))
         if others:
             files = [file._replace(created=_read_creation_time(file.path)) for file in files]
@@ -473,7 +473,7 @@ def _open_files(pids: Iterable[int], files: Iterable[NamedFiles]) -> dict[str, F
         folder = f"/proc/{pid}/fd"
         try:
             numbers = os.listdir(folder)  # noqa: PTH208  # done for every process
-        except OSError:  # it has ended, or is another user's
+        except OSError:  # the process has ended, or belongs to another user
             continue
         for number in numbers:
             with suppress(OSError):

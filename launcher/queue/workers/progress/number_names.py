@@ -30,13 +30,13 @@ class FoundNumber(NamedTuple):
     """A number with a name of a result."""
 
     name: str
-    title: str  # the title of its line or block
+    title: str  # the title of the number's line or block
     value: float
     line: int
     rule: str
-    step: int = -1  # place of the step before it among all steps
-    is_batch: bool = False  # the mean of its phase replaces it
-    is_counted: bool = False  # its line has a step or an epoch
+    step: int = -1  # place of the step before the number among all steps
+    is_batch: bool = False  # the number is of a batch; the mean of the phase replaces it
+    is_counted: bool = False  # the number's line has a step or an epoch
     is_instance: bool = False  # the title is that of one of several, such as a fold
     table: int = 0  # number of its table, if its row has no label
 

@@ -57,8 +57,8 @@ class Pair(NamedTuple):
     name: str
     value: float
     text: str  # the number as printed
-    title: str = ""  # title of its part of the line
-    reason: str = ""  # why it is no result, by its unit or value
+    title: str = ""  # title of the number's part of the line
+    reason: str = ""  # why the number is no result, by its unit or value
     mean: float | None = None  # a second number in brackets behind it
     spread: float | None = None
 

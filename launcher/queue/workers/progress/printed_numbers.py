@@ -32,7 +32,7 @@ class PrintedNumber(NamedTuple):
 
     value: float
     line: int  # in the log, from 1
-    rule: str  # the form or kind of its line
+    rule: str  # the form or kind of the number's line
 
 
 class LeftOut(NamedTuple):
@@ -48,7 +48,7 @@ class PrintedNumbers(NamedTuple):
     numbers: Mapping[str, PrintedNumber]  # those of tests first
     left_out: Mapping[str, LeftOut]
     step: ProgressReport | None  # the newest
-    steps: Sequence[ProgressReport] = ()  # those with numbers
+    steps: Sequence[ProgressReport] = ()  # steps with numbers
     has_inner_bars: bool = False  # bars below others were drawn
 
     @property

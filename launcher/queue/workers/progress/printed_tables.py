@@ -80,10 +80,10 @@ class Table(NamedTuple):
     """The headings of a table."""
 
     headings: tuple[str, ...]
-    style: str  # the separator of its cells
+    style: str  # the separator of the table's cells
     is_known: bool = False
     plain_label: str = ""  # label of the row whose numbers have no label in their names
-    text: str = ""  # its line
+    text: str = ""  # text of the line
 
     @property
     def metric_place(self) -> int | None:

@@ -48,7 +48,7 @@ class BarLine(NamedTuple):
 
 
 class _Bar(NamedTuple):
-    title: str  # without its numbers, which may count the rounds
+    title: str  # title of the bar without numbers, which may count the rounds
     step: ProgressReport
     inner: bool
 
@@ -70,7 +70,7 @@ def parse_newest_bar(
             rarely.
     """
     pieces = _split_bars(text)
-    if _CURSOR_UP not in text:  # none is nested: there is no need to read those before the last
+    if _CURSOR_UP not in text:  # without nested bars only the last bar counts
         return next((bar.step for bar in _bars(reversed(pieces), timestamp)), None)
     bars = [*_bars(pieces, timestamp)]
     if outer := _outer_bars(bars):

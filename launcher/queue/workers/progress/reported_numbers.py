@@ -108,7 +108,7 @@ class ReportedNumbers:
             self._rest = text[-LONGEST_BYTES:]
             return
         cut = text.rfind(b" ", found.end())
-        if cut < 0:  # its first word goes on
+        if cut < 0:  # the first word of the line continues
             self._rest = text[found.start() :][:LONGEST_BYTES]
             return
         self._read_lines(text[found.start() : cut])
@@ -136,7 +136,7 @@ class NumbersReader:
         Raises:
             OSError: the disk does not answer.
         """
-        if size < self._offset:  # its program has cut it
+        if size < self._offset:  # the program has cut the log
             self._offset = self._kept = 0
         end = size if end is None else end
         while self._offset < end and (

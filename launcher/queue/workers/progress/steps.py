@@ -55,7 +55,7 @@ class AttemptProgress(NamedTuple):
     """The newest that is known of an attempt."""
 
     step: ProgressReport | None = None
-    line: str = ""  # the last of its log, where nothing reports a step
+    line: str = ""  # the last line of the log, if nothing reports a step
 
 
 NO_PROGRESS = AttemptProgress()
@@ -120,7 +120,8 @@ def _format_value(value: Json) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-REPORT_EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next to nothing
+# seconds; screens may show progress 2 s late, and writing must cost next to nothing
+REPORT_EVERY_S = 0.5
 
 
 class ProgressWriter:
@@ -133,7 +134,8 @@ class ProgressWriter:
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
         """Write to `path`, which is created by the first report; `check` raises if no report is wanted."""
         self._path, self._check_wanted = path, check
-        self._next: dict[tuple[str, ...], float] = {}  # names of metrics → when they are due again
+        # names of metrics → time of their next report
+        self._next: dict[tuple[str, ...], float] = {}
         self._torn = False  # the last report may be there in part
 
     def __call__(self, *, step: int, total: int | None = None, **metrics: float | str) -> None:

@@ -105,7 +105,7 @@ def follow(files: HeldFiles, folder: str) -> None:
     builtins.open = io_functions.open
     try:
         import _posixsubprocess
-    except ImportError:  # no child is started by it then
+    except ImportError:  # without `subprocess` the program starts no child
         pass
     else:
         processes.real_fork_exec = _posixsubprocess.fork_exec

@@ -81,7 +81,8 @@ class IoFunctions(Functions):
     def open_code(self, path: str) -> Any:
         copy = self._files.find(path)
         if copy is None:
-            if not path.endswith(".pyc"):  # the compiled form of a module that is noted itself
+            # a .pyc is the compiled form of a module, which is noted itself
+            if not path.endswith(".pyc"):
                 self._files.note_loaded(path)
             return _open_code(path)
         return _open(path, "rb", opener=_Opener(copy))

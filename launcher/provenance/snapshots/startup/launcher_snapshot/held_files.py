@@ -224,7 +224,8 @@ class HeldFiles:
             known = self._judged[name] = stamp, judge(name, status)
             if known[1] and not is_earlier:
                 self.notes.add(CHANGED, name)
-                self._add_written(name)  # a later attempt knows it even if the supervisor dies
+                # a later attempt knows the file even if the supervisor dies
+                self._add_written(name)
         return known[1]
 
     def _is_deleted(self, name: str) -> bool:
@@ -238,7 +239,7 @@ class HeldFiles:
             folder = folder.rpartition("/")[0]
             try:
                 changed = _stat(f"{self.top}/{folder}").st_ctime_ns
-            except OSError:  # it is deleted, too
+            except OSError:  # the file is deleted, too
                 continue
             if changed < self.notes.started:
                 return False
@@ -269,7 +270,7 @@ class HeldFiles:
             return False
         copied = _stat(f"{self.copy}/{name}")
         if (copied.st_mtime_ns, copied.st_size) == (status.st_mtime_ns, status.st_size):
-            return False  # only its mode or name has changed
+            return False  # only the mode or name of the file has changed
         return not lower.endswith(_SETTINGS) or bool(self.notes.texts(PROGRAM))
 
     def _read_list(self) -> None:
@@ -337,7 +338,7 @@ class HeldFiles:
         try:
             if is_current or self._differs(name, _stat(f"{self.top}/{name}")):
                 self.notes.add(EDITED, name)
-        except OSError:  # it is not there
+        except OSError:  # the file is not there
             pass
 
     def _keep_unseen(self, name: str) -> None:

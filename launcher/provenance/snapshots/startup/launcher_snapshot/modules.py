@@ -169,7 +169,7 @@ class Importing:
         if copy is None or copy == path:
             self._files.note_loaded(path)
             return self._get_code(loader, fullname)
-        inner = object.__new__(type(loader))  # the methods of its class may change the code
+        inner = object.__new__(type(loader))  # methods of the loader's class may change the code
         inner.__dict__.update(loader.__dict__, path=copy, source_to_code=_Compiler(loader, path))
         code = self._get_code(inner, fullname)
         if code is not None:
@@ -200,7 +200,7 @@ class Importing:
             )
         if (
             name is not None and sys._getframe().f_back is None
-        ):  # called by the start of Python itself
+        ):  # Python itself calls the hook when it starts
             copy = files.find(path)
             if copy is None:
                 files.note_loaded(path)

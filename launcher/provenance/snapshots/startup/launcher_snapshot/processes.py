@@ -94,7 +94,7 @@ class ProcessFunctions(Functions):
             self._files.notes.add(PROGRAM, name)
         if _OWN in " ".join(words[:4]):  # launcher starts a process that does not belong to the job
             return None
-        if env is None:  # `putenv` has kept it
+        if env is None:  # `putenv` has kept the variable
             env = {VARIABLE: os.environ.get(VARIABLE, ""), PYTHON_PATH: self._folder}
         value = env.get(VARIABLE, "")
         if not value or value == OFF:
