@@ -271,14 +271,16 @@ def _read_values(name: str, values: object, option: str = "sweep") -> str:
     return ",".join(texts)
 
 
-def _values_advice(values: object, own: OwnSpelling | None) -> str:
+def _values_advice(values: object, spelling: OwnSpelling | None) -> str:
     """Return what is wrong with the values of a name, and what to write."""
     what = f"{sanitize_terminal(repr(values)[:80])} is not a range or a list here."
-    if own is None or not own.text:
+    if spelling is None or not spelling.text:
         return f"{what} Write a range such as '1e-5..1e-1:log', '0.0..0.5' or '2..6', or a list."
-    if own.is_list:
-        return f"{what} Write {own.text.split(',')}."
+    if spelling.is_list:
+        return f"{what} Write {spelling.text.split(',')}."
     also = (
-        f" for a range, or [{own.other.replace(',', ', ')}] for these values" if own.other else ""
+        f" for a range, or [{spelling.other.replace(',', ', ')}] for these values"
+        if spelling.other
+        else ""
     )
-    return f"{what} Write '{own.text}'{also}."
+    return f"{what} Write '{spelling.text}'{also}."

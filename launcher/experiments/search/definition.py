@@ -488,9 +488,11 @@ def _program_text(definition: SearchDefinition) -> str:
     return " ".join(map(str, template.get("settings", {}).get("argv", definition.spec.argv)))
 
 
-def close_metric(metric: str, printed_names: Sequence[str], empty: Collection[str] = ()) -> str:
-    """Return what to print about a metric that no job reported, or one of `empty`, which it reported as null."""
-    if metric in empty:
+def close_metric(
+    metric: str, printed_names: Sequence[str], empty_names: Collection[str] = ()
+) -> str:
+    """Return what to print about a metric that no job reported, or one of `empty_names`, which it reported as null."""
+    if metric in empty_names:
         return (
             f"the first trial reported null for the metric {metric!r}. Choose another metric, or data for which it "
             "is defined"

@@ -47,9 +47,9 @@ T = TypeVar("T")
 _CUT_BY_COMMENT = compile_lazily(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
 
-def all_or_none(each: Iterable[T | None]) -> tuple[T, ...] | None:
+def all_or_none(results: Iterable[T | None]) -> tuple[T, ...] | None:
     """Return all results, or None if one is missing. All values are read first to report their errors."""
-    every = tuple(each)
+    every = tuple(results)
     whole = tuple(read for read in every if read is not None)
     return whole if len(whole) == len(every) else None
 
@@ -145,17 +145,19 @@ def _warn_comment(node: ScalarNode, scope: Scope) -> None:
         )
 
 
-def unknown_word(error: UnknownName, node: ScalarNode, naming: Path | None = None) -> Problem:
+def unknown_word(
+    error: UnknownName, node: ScalarNode, declaring_file: Path | None = None
+) -> Problem:
     """Return the problem of a subset or modifier that a plugin package does not know.
 
     Args:
         error: Error of the plugin package.
         node: Node of the word.
-        naming: A task file that defines it and can be included.
+        declaring_file: A task file that defines it and can be included.
     """
     hint = did_you_mean(error.suggestion)
-    if naming is not None:
-        hint = f"add to the task file: include: {naming}"
+    if declaring_file is not None:
+        hint = f"add to the task file: include: {declaring_file}"
     span = find_word(node.text, error.name, modifier="modifier" in error.what)
     return Problem(
         code="unknown-name",

@@ -138,9 +138,9 @@ def _print_trials(store: Store | None, search: SearchRequest) -> None:
         click.echo(f"  {sanitize_terminal(line)}")
 
 
-def _standing_text(same: SearchRow, search: SearchRequest) -> str:
-    standing = "already running" if same.is_open else "done before"
-    return sanitize_terminal(f"{describe(same, search.definition)}: {standing}")
+def _standing_text(earlier_search: SearchRow, search: SearchRequest) -> str:
+    standing = "already running" if earlier_search.is_open else "done before"
+    return sanitize_terminal(f"{describe(earlier_search, search.definition)}: {standing}")
 
 
 def _print_warnings(search: SearchRequest, folder: str, spelling: str) -> None:

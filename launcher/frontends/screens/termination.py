@@ -25,10 +25,11 @@ class TerminationStatus(NamedTuple):
         """Return it as the reason of the job at a time."""
         span = format_seconds(max(0.0, now - self.since))
         return Reason(
-            code=ReasonCode.ENDING, text=f"ending for {span}: {self.why}; {self._next(now)}"
+            code=ReasonCode.ENDING,
+            text=f"ending for {span}: {self.why}; {self._describe_next_step(now)}",
         )
 
-    def _next(self, now: float) -> str:
+    def _describe_next_step(self, now: float) -> str:
         """Return what follows, or what prevents the end."""
         if self.resists:
             pid, user, state = self.resists[0]

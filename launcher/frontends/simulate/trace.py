@@ -120,7 +120,9 @@ def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
                 told = {what: cells[place].strip() for what, place in places.items()}
                 yield (
                     table.line_num,
-                    _job(number, told, parts, both=places.get("share") == places["gpus"]),
+                    _job(
+                        number, told, parts, has_share_column=places.get("share") == places["gpus"]
+                    ),
                 )
     except FileNotFoundError as error:
         raise UsageError(
@@ -155,17 +157,19 @@ def _column_positions(names: list[str], path: Path) -> dict[str, int]:
     return places
 
 
-def _job(index: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
+def _job(
+    index: int, cells: Mapping[str, str], parts: int, *, has_share_column: bool
+) -> TraceJob | str:
     """Return the job of a line, or its error.
 
     Args:
         index: of the line.
         cells: what the line says, by what that is.
         parts: of a GPU that are counted.
-        both: one column says how many GPUs and which part of one (plan_gpu).
+        has_share_column: one column says how many GPUs and which part of one (plan_gpu).
     """
     try:
-        gpus, share = _gpus_and_share(cells, parts, both=both)
+        gpus, share = _gpus_and_share(cells, parts, has_share_column=has_share_column)
         return TraceJob(
             index=index,
             submitted=_seconds(cells["submitted"], COLUMNS["submitted"][0]),
@@ -190,18 +194,18 @@ def _seconds(text: str, name: str) -> float:
 
 
 def _gpus_and_share(
-    cells: Mapping[str, str], parts: int, *, both: bool
+    cells: Mapping[str, str], parts: int, *, has_share_column: bool
 ) -> tuple[int, float | None]:
     """Return the number of GPUs that a job requests, and the part of one if the job does not use a whole GPU."""
     text = cells["gpus"]
-    asked = _number(text, _LONGEST_NUMBER) / (parts if both else 1)
-    if not 0 < asked <= MOST_GPUS or (asked > 1 and not both and asked != int(asked)):
+    asked = _number(text, _LONGEST_NUMBER) / (parts if has_share_column else 1)
+    if not 0 < asked <= MOST_GPUS or (asked > 1 and not has_share_column and asked != int(asked)):
         raise UsageError(
             f"gpus: expected a number from 1 to {MOST_GPUS:,}, got {_quote_cell(text)}"
         )
     gpus = math.ceil(asked)
     share = asked
-    if "share" in cells and not both and gpus == 1:
+    if "share" in cells and not has_share_column and gpus == 1:
         part = cells["share"]
         share = _number(part, _LONGEST_NUMBER) / parts if part else 1.0
         if not 0 < share <= 1:

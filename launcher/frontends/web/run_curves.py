@@ -448,12 +448,12 @@ def _is_covered(groups: Sequence[Sequence[_Curve]], steps_per_point: int) -> boo
 
 
 def _line(
-    name: str, own: Sequence[_Curve], steps_per_point: int, place: int, choice: CurveChoice
+    name: str, curves: Sequence[_Curve], steps_per_point: int, place: int, choice: CurveChoice
 ) -> Line:
     """Return the mean of curves with their band."""
     values: dict[float, list[float]] = {}
     steps: dict[float, float] = {}  # the last one of those that a point stands for
-    for curve in own:
+    for curve in curves:
         same = (
             curve
             if curve.pooled == steps_per_point
@@ -471,14 +471,14 @@ def _line(
             [y for _, y in smooth([(0.0, each[part]) for each in statistics], choice.smoothing)]
             for part in range(3)
         ]
-        behind = points if len(own) == 1 else ()
+        behind = points if len(curves) == 1 else ()
         statistics = [
             Statistic(value, low, high, each.jobs)
             for each, value, low, high in zip(statistics, *smoothed, strict=True)
         ]
         points = [(x, each.value) for (x, _), each in zip(points, statistics, strict=True)]
     dashed = place // COLOURS % 2 == 1
-    return Line(name, points, place, dashed, behind, statistics, pluralize(len(own), "job"))
+    return Line(name, points, place, dashed, behind, statistics, pluralize(len(curves), "job"))
 
 
 def _points(curve: _Curve) -> Iterator[Point]:

@@ -108,7 +108,7 @@ class CodeGraph:
         found = ((module, self._modules.text(module)) for module in modules)
         return {module: text for module, text in found if text is not None}
 
-    def _whole_modules(self, texts: dict[str, ModuleText], own: frozenset[str]) -> set[str]:
+    def _whole_modules(self, texts: dict[str, ModuleText], own_modules: frozenset[str]) -> set[str]:
         """Return the modules of which any name may be looked up."""
         iterated = {
             name.removesuffix(BELOW)
@@ -117,18 +117,18 @@ class CodeGraph:
             if name.endswith(BELOW)
         }
         return set(RESULT_MODULES).union(
-            *(self._looked_up(module, own) for module in texts),
+            *(self._looked_up(module, own_modules) for module in texts),
             (module for module, text in texts.items() if text.is_whole),
             (module for module in texts if not iterated.isdisjoint(_prefixes(module))),
         )
 
-    def _modules_as_values(self, module: str, own: frozenset[str]) -> frozenset[str]:
+    def _modules_as_values(self, module: str, own_modules: frozenset[str]) -> frozenset[str]:
         """Return the modules that the text of a module uses other than for a name that they bind."""
         text = self._modules.text(module)
         return frozenset(
             place
             for value in (() if text is None else text.values)
-            for place, name in self._places(value, own)
+            for place, name in self._places(value, own_modules)
             if name == ""
         )
 

@@ -41,8 +41,8 @@ class _NamedFile:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __get__(self, there: "_Folder | Home", _: object = None) -> Path:
-        return there.folder / self._name
+    def __get__(self, owner: "_Folder | Home", _: object = None) -> Path:
+        return owner.folder / self._name
 
 
 class _Folder(NamedTuple):

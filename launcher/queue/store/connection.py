@@ -199,10 +199,10 @@ class Connection(sqlite3.Connection):
         reason: Reason,
         now: float,
         *,
-        only_from: Collection[State] | None = None,
+        allowed_states: Collection[State] | None = None,
     ) -> bool:
         """Bring a job into a state and say why; False when it is not where that is possible."""
-        sources = _SOURCE_STATES[state] if only_from is None else only_from
+        sources = _SOURCE_STATES[state] if allowed_states is None else allowed_states
         marks = ",".join("?" * len(sources))
         moved = self.execute(
             "UPDATE jobs SET state = ?, reason_code = ?, reason = ?, reason_data = ?, ended = ?,"

@@ -69,7 +69,7 @@ def hold_siblings(db: Connection, claim: Claim, now: float) -> list[int]:
     return [
         job
         for job in queued
-        if db.move_to_state(job, State.HELD, reason, now, only_from=(State.QUEUED,))
+        if db.move_to_state(job, State.HELD, reason, now, allowed_states=(State.QUEUED,))
     ]
 
 

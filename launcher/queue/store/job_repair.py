@@ -15,7 +15,7 @@ def fail_unreadable(db: Connection, job: int, why: str, now: float) -> None:
     """Fail a job that cannot be understood, so that the others go on. Inside `writing`."""
     text = f"{FAILED_PREFIX}cannot read the job: {why}. {UNREADABLE_ADVICE}"
     reason = Reason(code=ReasonCode.UNREADABLE, text=text)
-    if db.move_to_state(job, State.FAILED, reason, now, only_from=(State.QUEUED, State.HELD)):
+    if db.move_to_state(job, State.FAILED, reason, now, allowed_states=(State.QUEUED, State.HELD)):
         db.propagate_end(job, State.FAILED, now)
 
 

@@ -266,12 +266,12 @@ class Searches:
             )
             return ended.rowcount == 1
 
-    def set_state(self, search: int, state: SearchState, *, only_from: SearchState) -> bool:
+    def set_state(self, search: int, state: SearchState, *, former_state: SearchState) -> bool:
         """Pause or resume a search; return whether that changed anything."""
         with self._db.writing():
             changed = self._db.execute(
                 "UPDATE searches SET state = ? WHERE id = ? AND state = ?",
-                (state, search, only_from),
+                (state, search, former_state),
             )
             return changed.rowcount == 1
 

@@ -159,7 +159,9 @@ class JobControl:
         queued = (State.QUEUED,)
         return self._apply_to_jobs(
             jobs,
-            lambda job: self._db.move_to_state(job, State.HELD, HELD_REASON, now, only_from=queued),
+            lambda job: self._db.move_to_state(
+                job, State.HELD, HELD_REASON, now, allowed_states=queued
+            ),
         )
 
     def release(self, jobs: Iterable[int], now: float) -> list[int]:
@@ -168,7 +170,7 @@ class JobControl:
         return self._apply_to_jobs(
             jobs,
             lambda job: self._db.move_to_state(
-                job, State.QUEUED, RELEASED_REASON, now, only_from=held
+                job, State.QUEUED, RELEASED_REASON, now, allowed_states=held
             ),
         )
 
@@ -312,7 +314,7 @@ class JobControl:
                     else (State.QUEUED, RETRIED_REASON)
                 )
                 reason = reasons.get(job, reason)
-                if self._db.move_to_state(job, state, reason, now, only_from=ENDED_STATES):
+                if self._db.move_to_state(job, state, reason, now, allowed_states=ENDED_STATES):
                     moved.append(job)
             self._reset_counters(moved[first:], now)
             renew_code(self._db, moved[first:], now)
@@ -413,7 +415,7 @@ class JobControl:
         if was_done:
             self._db.add_event(row.id, State.DONE, reason, now)
         else:
-            self._db.move_to_state(row.id, State.DONE, reason, now, only_from=(row.state,))
+            self._db.move_to_state(row.id, State.DONE, reason, now, allowed_states=(row.state,))
             # numbers of an earlier attempt, which may have had other settings
             self._db.execute("DELETE FROM results WHERE job = ?", (row.id,))
             self._db.execute("DELETE FROM timers WHERE job = ?", (row.id,))
@@ -676,7 +678,7 @@ class JobControl:
         """Cancel a job that waits and skip what needs it; add all of these to `ended_jobs`."""
         waiting = (State.QUEUED, State.HELD)
         reason = SEARCH_ENDED_REASON if by_search else CANCELLED_REASON
-        if not self._db.move_to_state(job, State.CANCELLED, reason, now, only_from=waiting):
+        if not self._db.move_to_state(job, State.CANCELLED, reason, now, allowed_states=waiting):
             return False
         self._db.execute("DELETE FROM timers WHERE job = ?", (job,))
         self._db.recount_waits([job])

@@ -141,7 +141,7 @@ class Transitions:
             "UPDATE attempts SET reason_code = ?, reason_data = ? WHERE job = ? AND number = ?",
             (code, data, claim.job, claim.number),
         )
-        if self._db.move_to_state(claim.job, state, reason, now, only_from=(State.RUNNING,)):
+        if self._db.move_to_state(claim.job, state, reason, now, allowed_states=(State.RUNNING,)):
             release_jobs_waiting_for(self._db, claim.job)
             self._record_end(claim, state, outcome, outputs, now)
             if state is State.FAILED:

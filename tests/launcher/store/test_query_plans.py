@@ -386,7 +386,7 @@ def search_values(store: Store) -> None:
     searches.add_result(running, 2.0, {"auc": 1.0})
     searches.set_note(number, "seen")
     searches.set_progress(number, {"ended": 1})
-    assert searches.set_state(number, SearchState.PAUSED, only_from=SearchState.RUNNING)
+    assert searches.set_state(number, SearchState.PAUSED, former_state=SearchState.RUNNING)
     assert [row.id for row in searches.all()] == searches.active_numbers() == [number]
     assert searches.all([run]) == [searches.find(run, "command/fit")] == [searches.read(number)]
     assert (

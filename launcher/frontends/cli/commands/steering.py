@@ -87,11 +87,11 @@ class SearchChange(NamedTuple):
 
 
 def _pause_search(store: Store, search: SearchRow) -> None:
-    store.searches.set_state(search.id, SearchState.PAUSED, only_from=SearchState.RUNNING)
+    store.searches.set_state(search.id, SearchState.PAUSED, former_state=SearchState.RUNNING)
 
 
 def _resume_search(store: Store, search: SearchRow) -> None:
-    store.searches.set_state(search.id, SearchState.RUNNING, only_from=SearchState.PAUSED)
+    store.searches.set_state(search.id, SearchState.RUNNING, former_state=SearchState.PAUSED)
 
 
 def _end_search(store: Store, search: SearchRow) -> None:

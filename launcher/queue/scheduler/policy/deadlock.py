@@ -59,31 +59,31 @@ class Queue(NamedTuple):
     totals: MachineTotals
 
 
-def find_deadlock(own: int, queue: Queue) -> str:
+def find_deadlock(job: int, queue: Queue) -> str:
     """Return why a wait inside a job can never return; '' if that is not certain, or a newer job gives up before.
 
     A running job counts as stuck only if each of its waits needs a job that does not fit beside what the stuck
     jobs hold. The newest one gives up. The others may continue then.
 
     Args:
-        own: the job whose wait is judged.
+        job: the job whose wait is judged.
         queue: all running jobs, their waits, and the awaited jobs.
     """
-    stuck = _find_stuck(own, queue)
-    blocks_job = any(each.is_main for each in queue.waits.get(own, ()))
-    if own not in stuck or (blocks_job and own != max(stuck)):
+    stuck = _find_stuck(job, queue)
+    blocks_job = any(each.is_main for each in queue.waits.get(job, ()))
+    if job not in stuck or (blocks_job and job != max(stuck)):
         return ""
     judged = _Judgement(queue, stuck)
-    awaited = (job for each in queue.waits[own] for job in each.jobs)
+    awaited = (job for each in queue.waits[job] for job in each.jobs)
     return next((text for job in awaited if (text := judged.explain(job))), "")
 
 
-def _find_stuck(own: int, queue: Queue) -> frozenset[int]:
+def _find_stuck(job: int, queue: Queue) -> frozenset[int]:
     """Return the largest set of running jobs that wait for jobs which cannot start beside them."""
     stuck = frozenset(
         job
         for job, waits in queue.waits.items()
-        if job in queue.holdings and (job == own or any(each.is_main for each in waits))
+        if job in queue.holdings and (job == job or any(each.is_main for each in waits))
     )
     while True:
         judged = _Judgement(queue, stuck)

@@ -85,11 +85,11 @@ class _SharedResource(NamedTuple):
 
 
 def _shared_resource(
-    quota: int, total: int, promises: Iterable[ForeignReservation]
+    quota: int, total: int, reservations: Iterable[ForeignReservation]
 ) -> _SharedResource:
     """Return what leaves us less: what all reserve counts against the machine, and against a quota what shares it."""
     by_queue, inside = Counter[str](), Counter[str]()
-    for promise in promises:
+    for promise in reservations:
         by_queue[promise.queue] += promise.amount
         if promise.inside:
             inside[promise.queue] += promise.amount

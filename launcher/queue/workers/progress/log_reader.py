@@ -175,7 +175,7 @@ class LogReader:
     def read(self, lines: Iterable[LogLine], *, is_ended: bool) -> None:
         """Read lines; `is_ended` says that the last one is whole."""
         self._lines = iter(lines)
-        while (line := self._next()) is not None:
+        while (line := self._read_line_ahead()) is not None:
             if line.is_open and not is_ended and not line.text.rstrip().endswith("]"):
                 continue  # bars have no end of line
             if not line.text:
@@ -195,7 +195,7 @@ class LogReader:
                 self._name_above = ""
             self._above = line.text
 
-    def _next(self) -> LogLine | None:
+    def _read_line_ahead(self) -> LogLine | None:
         return self._waiting.popleft() if self._waiting else next(self._lines, None)
 
     def _peek_line(self) -> str:
@@ -427,7 +427,11 @@ class LogReader:
         """Return the lines until the brackets that the first one opens are closed."""
         taken: list[LogLine] = []
         depth = _depth(first)
-        while depth > 0 and len(taken) < _LONGEST_RECORD and (line := self._next()) is not None:
+        while (
+            depth > 0
+            and len(taken) < _LONGEST_RECORD
+            and (line := self._read_line_ahead()) is not None
+        ):
             taken.append(line)
             depth += _depth(line.text)
         return taken
