@@ -209,7 +209,7 @@ def _answer(
     model_path: Path,
     predictor: "Predictor",
     pictures: FoundImages,
-    heat: "HeatMaps | None",
+    heat_maps: "HeatMaps | None",
     *,
     as_json: bool,
 ) -> int:
@@ -229,8 +229,8 @@ def _answer(
             begun = True
         rows.row(outcome)
         remarks.add(outcome)
-        if heat is not None:
-            click.echo(f"wrote {escape_unprintable(str(heat.write(outcome)))}", err=True)
+        if heat_maps is not None:
+            click.echo(f"wrote {escape_unprintable(str(heat_maps.write(outcome)))}", err=True)
     if not begun and as_json:
         rows.begin()
     rows.end(bad, pictures.passed_over)

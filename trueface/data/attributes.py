@@ -237,7 +237,7 @@ class Attributes:
         """
         groups = self.lookup_groups(column, paths)
         lacking = [path for path, group in zip(paths, groups, strict=True) if group is None]
-        self._judge(column, lacking, len(paths), missing)
+        self._judge_missing(column, lacking, len(paths), missing)
         return groups
 
     def lookup_groups(self, column: str, paths: Sequence[str]) -> tuple[str | None, ...]:
@@ -286,7 +286,7 @@ class Attributes:
             DataError: as `values`.
         """
         lacking = [path for path in paths if self._row(path) is None]
-        self._judge("", lacking, len(paths), missing)
+        self._judge_missing("", lacking, len(paths), missing)
 
     def _row(self, path: str) -> int | None:
         row = self._rows.find(path)
@@ -300,7 +300,9 @@ class Attributes:
             )
         return row
 
-    def _judge(self, column: str, lacking: Sequence[str], count: int, missing: OnMissing) -> None:
+    def _judge_missing(
+        self, column: str, lacking: Sequence[str], count: int, missing: OnMissing
+    ) -> None:
         """Say of how many images a table says nothing; stop there if that is wanted."""
         if not lacking:
             return

@@ -331,16 +331,18 @@ def join_causes(
 
 
 def _is_one_cause(
-    one: Shortcut, other: Shortcut, headers: Sequence[H], traits: Sequence[HeaderProperty[H]]
+    first: Shortcut, second: Shortcut, headers: Sequence[H], traits: Sequence[HeaderProperty[H]]
 ) -> bool:
     """Return whether both only show another source, or each value of one goes with one value of the other."""
-    names = {one.name, other.name}
+    names = {first.name, second.name}
     if names & {FORMAT.name, SIZE.name}:
         return False
-    if names == {ORIENTATION.name, METADATA.name} or not (one.shapes_pixels or other.shapes_pixels):
+    if names == {ORIENTATION.name, METADATA.name} or not (
+        first.shapes_pixels or second.shapes_pixels
+    ):
         return True
-    first, second = (trait for trait in traits if trait.name in names)
-    pairs = {(first.value(header), second.value(header)) for header in headers}
+    trait, other_trait = (each for each in traits if each.name in names)
+    pairs = {(trait.value(header), other_trait.value(header)) for header in headers}
     pairs = {pair for pair in pairs if all(pair)}
     # one pair may be that of a single file
     return 1 < len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})

@@ -201,7 +201,7 @@ class QualityList:
             if len(files) != len(raw):
                 raise DataError(
                     f"{self.path}: {self.name} has {len(files)} files of {word!r} but {len(raw)} "
-                    f"of {RAW!r}. They are paired by position{_first_odd(raw, files)}."
+                    f"of {RAW!r}. They are paired by position{_describe_first_mismatch(raw, files)}."
                 )
             for at, (first, other) in enumerate(zip(raw, files, strict=True)):
                 if first.stem != other.stem:
@@ -288,7 +288,7 @@ def _absolute(path: Path, text: str) -> Path:
     return Path(os.path.normpath(path.resolve().parent / text))
 
 
-def _first_odd(raw: Sequence[Path], files: Sequence[Path]) -> str:
+def _describe_first_mismatch(raw: Sequence[Path], files: Sequence[Path]) -> str:
     for at, (first, other) in enumerate(zip(raw, files, strict=False)):
         if first.stem != other.stem:
             return f". The first different pair is {at + 1}: {first}, {other}"

@@ -319,18 +319,18 @@ def names_real(subset: str) -> bool:
 
 
 def _find_synonyms(
-    built_in: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
+    built_in: Mapping[str, str], own_words: Iterable[tuple[str, tuple[str, ...]]]
 ) -> dict[str, tuple[str, ...]]:
     """Return the words that each user-defined word means, by the set of its folders.
 
     Args:
         built_in: the built-in word for a folder.
-        own: user-defined words and their folders. If several words have the same folders, the first
+        own_words: user-defined words and their folders. If several words have the same folders, the first
             replaces all of them. A word whose folders have separate words means those.
     """
     plain = {
         word: tuple(sorted({str(PurePosixPath(folder)) for folder in folders}))
-        for word, folders in own
+        for word, folders in own_words
     }
     by_folder, by_folders = dict(built_in), dict[tuple[str, ...], str]()
     for word, folders in plain.items():
@@ -345,9 +345,9 @@ def _find_synonyms(
     }
 
 
-def _without_repeats(keys: Iterable[str], same: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _without_repeats(keys: Iterable[str], synonyms: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return the keys without those that only stand for other keys among them."""
-    meant = {key: same.get(key, (key,)) for key in keys}
+    meant = {key: synonyms.get(key, (key,)) for key in keys}
     return [
         key
         for key, synonyms in meant.items()

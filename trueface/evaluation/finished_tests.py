@@ -125,13 +125,13 @@ def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:
             )
         yield from sets
         if len(others) > 1:
-            data = tested(_every_part(others, reals), condition)
+            data = tested(_join_test_data(others, reals), condition)
             every = GroupedTests(data=data, tests=tuple(group), pooled=True, data_root=data_root)
             if len(every.scores) > max(len(each.scores) for each in sets):
                 yield every
 
 
-def _every_part(others: Iterable[FinishedTest], reals: Iterable[FinishedTest]) -> str:
+def _join_test_data(others: Iterable[FinishedTest], reals: Iterable[FinishedTest]) -> str:
     """Return the data of all tests, each part once, those of real images last, in whatever order tests are."""
     last, first = (
         {part for test in tests for part in data_of_test(test.data).split("&")}

@@ -85,21 +85,21 @@ class GroupedLogits(NamedTuple):
         )
 
 
-def places_in_list(names: Sequence[str], empty: Sequence[str] = ()) -> Integers:
+def places_in_list(names: Sequence[str], empty_names: Sequence[str] = ()) -> Integers:
     """Return the place of each group in the program's list, (G,).
 
     Args:
         names: of the groups with images.
-        empty: further groups that are listed, and have none.
+        empty_names: further groups that are listed, and have none.
     """
-    listed = {*names, *empty}
+    listed = {*names, *empty_names}
     order = next((each for each in LISTS if listed <= set(each)), sorted(listed))
     return np.array([order.index(name) for name in names], np.int64)
 
 
-def empty_intersections(names: Sequence[str], empty: Sequence[str] = ()) -> tuple[str, ...]:
+def empty_intersections(names: Sequence[str], empty_names: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the listed intersections without images; () if the groups are not in the program's lists."""
-    listed = {*names, *empty}
+    listed = {*names, *empty_names}
     order = next((each for each in (SIX, EIGHT) if listed <= set(each)), ())
     return tuple(name for name in order if name not in names)
 

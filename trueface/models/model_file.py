@@ -5,7 +5,7 @@ code (`torch.load(weights_only=True)`). docs/folders.md lists its keys. Each arg
 architecture is a separate key, because other programs read the key `normalization` of detectors.
 
 A kind of model declares its arguments as a `ModelKind`, next to the function that builds the model
-from a `Checkpoint`. `_in_present_layout` converts files of earlier versions.
+from a `Checkpoint`. `_convert_to_present_layout` converts files of earlier versions.
 """
 
 from collections.abc import Callable, Mapping
@@ -101,7 +101,7 @@ def load(path: Path, *kinds: ModelKind) -> Checkpoint:
         raise kind.refusal(kind.absent, path) from error
     except tensor_files.BrokenFileError as error:
         raise kind.refusal(kind.unreadable, path, error=error) from error
-    content = _in_present_layout(content) if isinstance(content, dict) else {}
+    content = _convert_to_present_layout(content) if isinstance(content, dict) else {}
     # not a set: the value of a damaged file may have no hash
     if content.get("kind") not in [each.name for each in kinds]:
         raise kind.refusal(kind.other_kind, path)
@@ -152,7 +152,7 @@ def _tensors(content: object) -> dict[str, Tensor]:
     return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def _in_present_layout(content: dict[str, Any]) -> dict[str, Any]:
+def _convert_to_present_layout(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a file of any version with the keys that `save` writes.
 
     A file of version 0.2 has no key for the kind of model.

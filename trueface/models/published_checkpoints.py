@@ -260,9 +260,9 @@ def _refuse_expanded(path: Path, state: State) -> None:
         )
 
 
-def _head_outside(head: str, state: State, own: State) -> State:
+def _head_outside(head: str, state: State, own_state: State) -> State:
     """Return the last layer if only its full name, without the prefix, is in the file."""
-    if not head or f"{head}.weight" in own:
+    if not head or f"{head}.weight" in own_state:
         return {}
     return {name: state[name] for name in (f"{head}.weight", f"{head}.bias") if name in state}
 
@@ -453,14 +453,14 @@ def _as_detector(
 
 
 def _refuse_other_size(
-    path: Path, crop: int, built_network: BuiltNetwork, theirs: State, adapted_state: State
+    path: Path, crop: int, built_network: BuiltNetwork, published_state: State, adapted_state: State
 ) -> None:
     """Refuse tensors that were resized for the crop: the authors' network has images of another size.
 
     Raises:
         WeightsError: there is such a tensor.
     """
-    for name, tensor in theirs.items():
+    for name, tensor in published_state.items():
         ours = adapted_state.get(name)
         if ours is None or ours.numel() == tensor.numel():
             continue
@@ -471,14 +471,18 @@ def _refuse_other_size(
         )
 
 
-def _side_of_positions(network: Any, crop: int, theirs: Tensor, ours: Tensor) -> int | None:
+def _side_of_positions(
+    network: Any, crop: int, published_positions: Tensor, own_positions: Tensor
+) -> int | None:
     """Return the side of the images of position embeddings (1, N, C), if it can be computed."""
     patch = getattr(getattr(network, "patch_embed", network), "patch_size", None)
     patch = patch[0] if isinstance(patch, tuple) else patch
-    if not isinstance(patch, int) or theirs.dim() != 3 or ours.dim() != 3:
+    if not isinstance(patch, int) or published_positions.dim() != 3 or own_positions.dim() != 3:
         return None
-    tokens = ours.shape[1] - (crop // patch) ** 2  # class tokens, which have positions, too
-    patches = theirs.shape[1] - tokens
+    tokens = (
+        own_positions.shape[1] - (crop // patch) ** 2
+    )  # class tokens, which have positions, too
+    patches = published_positions.shape[1] - tokens
     grid = math.isqrt(max(patches, 0))
     return grid * patch if grid and grid**2 == patches else None
 

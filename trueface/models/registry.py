@@ -537,9 +537,9 @@ def _unknown_name(
     return UnknownName("model", name, known, where=where, suggestion=suggestion, advice=advice)
 
 
-def _find_by_prefix(letters: str, by_summary: Mapping[str, str]) -> str | None:
+def _find_by_prefix(letters: str, names_by_summary: Mapping[str, str]) -> str | None:
     """Return the network with the shortest usual name that begins so; those of libraries come second."""
-    ours = {word: name for word, name in by_summary.items() if word.startswith(letters)}
+    ours = {word: name for word, name in names_by_summary.items() if word.startswith(letters)}
     theirs = {
         network: f"{library.name}/{network}"
         for library in LIBRARIES.values()

@@ -320,7 +320,7 @@ def place_names(
             box = label.box(frame)
             cost = sum(box.overlap(other) for other in covered) + 1000 * box.overhang(room)
             if label.leader:
-                cost += _leader_overlap(label, places[index], covered, own=marks[index])
+                cost += _leader_overlap(label, places[index], covered, label_box=marks[index])
             if best is None or cost < best[0]:
                 best = cost, label
             if not cost:
@@ -358,7 +358,7 @@ def _candidates(text: str, point: Point) -> Iterator[Label]:
 
 
 def _leader_overlap(
-    label: Label, point: Point, occupied_boxes: Sequence[Box], *, own: Box
+    label: Label, point: Point, occupied_boxes: Sequence[Box], *, label_box: Box
 ) -> float:
     """Return how much of a leader overlaps other items, in samples of it."""
     down = label.down - (ABOVE_PX - BELOW_PX) / 2
@@ -366,7 +366,7 @@ def _leader_overlap(
     for step in range(1, 10):
         x, y = point[0] + label.right * step / 10, point[1] + down * step / 10
         sample = Box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
-        cost += sum(sample.overlap(other) for other in occupied_boxes if other is not own)
+        cost += sum(sample.overlap(other) for other in occupied_boxes if other is not label_box)
     return cost
 
 

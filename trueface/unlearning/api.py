@@ -424,7 +424,7 @@ def apply_method(
         notes=(
             *notes,
             *result.notes,
-            *_warnings(first.metrics, last.metrics, request, own=result.notes),
+            *_warnings(first.metrics, last.metrics, request, own_warnings=result.notes),
         ),
         predictions=predictions,
     )
@@ -446,14 +446,16 @@ def _warnings(
     measures_after: Mapping[str, float | None],
     request: Request,
     *,
-    own: tuple[str, ...],
+    own_warnings: tuple[str, ...],
 ) -> Iterator[str]:
     """Yield remarks for the user that apply to any method."""
     first, last = measures_before["val_accuracy"], measures_after["val_accuracy"]
     if first is not None and last is not None and last < first - NOTABLE_LOSS:
         yield f"validation accuracy fell from {first:.1%} to {last:.1%}"
     trained = measures_before["forget_accuracy_trained"]
-    steps = isinstance(request.options, DescentOptions) and not own  # otherwise it has its own note
+    steps = (
+        isinstance(request.options, DescentOptions) and not own_warnings
+    )  # otherwise it has its own note
     if (
         steps
         and request.goal != "flips"

@@ -172,14 +172,14 @@ def _poison(rate: str, kind: str | None) -> Poison | None:
     return parse_poison(f"{prefix}{percent:f}")
 
 
-def _models(task: str, own: Mapping[str, str | None], data: DataId) -> _Models:
+def _models(task: str, flags: Mapping[str, str | None], data: DataId) -> _Models:
     """Return which model is made or tested, and from what."""
-    base = own["load_id"]
+    base = flags["load_id"]
     if base is not None:
         paths.model_folder("--load_id", base)
     if task == "train":
-        poison = _poison(own["poison_rate"] or "0", own["poison_kind"])
-        model, saved_as = _names(base, own["save_id"], Stage(data, poison))
+        poison = _poison(flags["poison_rate"] or "0", flags["poison_kind"])
+        model, saved_as = _names(base, flags["save_id"], Stage(data, poison))
         return _Models(model=model, saved_as=saved_as, base=base, poison=poison)
     if base is None:
         raise UsageError("--load_id is required: the model to test")

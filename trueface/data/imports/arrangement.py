@@ -310,20 +310,22 @@ def make_import_lists(
 
 
 def _complete_lists(
-    own: dict[str, str],
+    drawn_lists: dict[str, str],
     keys: Mapping[str, Image],
     published_lists: Mapping[str, str],
     groups: Mapping[str, str],
     shares: tuple[float, float],
     seed: int,
 ) -> list[str]:
-    """Give each source with two published lists its third; change `own`, return remarks."""
+    """Give each source with two published lists its third; change `drawn_lists`, return remarks."""
     names: dict[str, set[str]] = defaultdict(set)
     for key, name in published_lists.items():
         names[keys[key].method].add(name)
     untested = {source for source, has in names.items() if "val" in has and "test" not in has}
-    own.update(
-        (key, "test") for key, name in own.items() if name == "val" and keys[key].method in untested
+    drawn_lists.update(
+        (key, "test")
+        for key, name in drawn_lists.items()
+        if name == "val" and keys[key].method in untested
     )
     unchecked = {
         source for source, has in names.items()
@@ -331,13 +333,13 @@ def _complete_lists(
     }  # fmt: skip
     learning = [
         keys[key]
-        for key, name in own.items()
+        for key, name in drawn_lists.items()
         if name == "train" and keys[key].method in unchecked and sum(shares) > 0
     ]
     if learning:
         train = round(shares[0] / sum(shares), 6)
-        own |= _draw_lists(learning, groups, (train, round(1 - train, 6)), seed)
-    drawn = sum(own[image.key] == "val" for image in learning)
+        drawn_lists |= _draw_lists(learning, groups, (train, round(1 - train, 6)), seed)
+    drawn = sum(drawn_lists[image.key] == "val" for image in learning)
     return [
         *(
             [f"{_shorten_names(untested)}: the published validation list is used as the test list"]

@@ -167,20 +167,22 @@ def _mean_over_areas(values: Tensor, count: int) -> Tensor:
     return at_edges.diff(dim=-2) * count / rows
 
 
-def warn_of_small_images(model: str, own: Preprocessing | None, images: Sequence[Image]) -> None:
+def warn_of_small_images(
+    model: str, preprocessing: Preprocessing | None, images: Sequence[Image]
+) -> None:
     """Log how many images are smaller than the crop of a published model that does not resize them.
 
     Args:
         model: its ID.
-        own: its preprocessing; None if the settings of a test decide.
+        preprocessing: its preprocessing; None if the settings of a test decide.
         images: of a test; at most `MOST_HEADERS` headers are read.
     """
-    if own is None or own.resize:
+    if preprocessing is None or preprocessing.resize:
         return  # every header would be read for nothing
     seen = images[:: -(-len(images) // MOST_HEADERS)] if images else ()
-    small = sum(_is_padded(image.path, own) for image in seen)
+    small = sum(_is_padded(image.path, preprocessing) for image in seen)
     if small:
-        log_small_images(model, small, len(seen), own.crop)
+        log_small_images(model, small, len(seen), preprocessing.crop)
 
 
 def log_small_images(model: str, small_count: int, image_count: int, crop: int) -> None:
@@ -195,6 +197,6 @@ def log_small_images(model: str, small_count: int, image_count: int, crop: int) 
     )
 
 
-def _is_padded(path: Path, own: Preprocessing) -> bool:
+def _is_padded(path: Path, preprocessing: Preprocessing) -> bool:
     size = read_size(path)  # None if its header is broken, which the test reports
-    return size is not None and own.pads(size.height, size.width)
+    return size is not None and preprocessing.pads(size.height, size.width)

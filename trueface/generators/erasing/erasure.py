@@ -205,13 +205,13 @@ def _part(
 
 
 def iter_trajectory_batches(
-    teacher: Diffuser, own: Diffuser, task: ErasureTask
+    teacher: Diffuser, own_diffuser: Diffuser, task: ErasureTask
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of z_t with their t, without end, from the trajectories that the option `trajectory` selects.
 
     Args:
         teacher: model whose trajectories for anchor or concept are sampled once.
-        own: student, or the average of its weights. If the option is "own", its trajectories are sampled
+        own_diffuser: student, or the average of its weights. If the option is "own", its trajectories are sampled
             again every `refresh` steps.
         task: the task with its options. Without an anchor, `anchor` means the concept.
     """
@@ -219,7 +219,9 @@ def iter_trajectory_batches(
     if options.trajectory == "own":
         step = 0
         while True:
-            paths = sample_trajectories(own, task.erase, options.batch_size, task, rng, step=step)
+            paths = sample_trajectories(
+                own_diffuser, task.erase, options.batch_size, task, rng, step=step
+            )
             for _ in range(options.refresh):
                 yield paths.draw(options.batch_size, rng)
                 step += 1

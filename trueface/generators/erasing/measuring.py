@@ -273,9 +273,9 @@ def check_same_image_format(model: Diffuser, teacher: Diffuser, name: str) -> No
         _refuse("channels", name, model.channels, teacher.channels)
 
 
-def _refuse(noun: str, name: str, mine: object, its: object) -> NoReturn:
+def _refuse(noun: str, name: str, own_value: object, other_value: object) -> NoReturn:
     raise JobError(
-        f"the {noun} of {name} ({mine}) and of the teacher ({its}) differ. Name the teacher from which "
+        f"the {noun} of {name} ({own_value}) and of the teacher ({other_value}) differ. Name the teacher from which "
         "it was made, or one with the same settings."
     )
 

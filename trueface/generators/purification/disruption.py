@@ -84,17 +84,21 @@ def perturbation_norms(images: Tensor, originals: Tensor, levels: int) -> Pertur
     )
 
 
-def disruption_labels(own: Tensor, flipped_labels: Tensor, label_scope: Over) -> Tensor:
+def disruption_labels(own_labels: Tensor, flipped_labels: Tensor, label_scope: Over) -> Tensor:
     """Return the labels under which a generator is disrupted, S×N×K.
 
     Args:
-        own: of each image, N×K in {0, 1}.
+        own_labels: of each image, N×K in {0, 1}.
         flipped_labels: for each attribute those with it flipped, K×N×K.
         label_scope: which of them.
     """
     if label_scope == "own":
-        return own[None]
-    return flipped_labels if label_scope == "flipped" else torch.cat([own[None], flipped_labels])
+        return own_labels[None]
+    return (
+        flipped_labels
+        if label_scope == "flipped"
+        else torch.cat([own_labels[None], flipped_labels])
+    )
 
 
 class PurifierProtocol(Protocol):

@@ -152,14 +152,14 @@ def count_changed(pairs: Pairs) -> dict[str, int]:
 def _choose_attribute(
     name: str,
     targets: Tensor,
-    own: Tensor,
+    own_attributes: Tensor,
     settings: TranslateSettings,
     attributes: Sequence[str],
 ) -> int:
     """Return which attribute of an image is flipped: one that changes something, if there is one."""
     if settings.attribute:
         return attributes.index(settings.attribute)
-    places = [at for at in range(len(attributes)) if not torch.equal(targets[at], own)]
+    places = [at for at in range(len(attributes)) if not torch.equal(targets[at], own_attributes)]
     places = places or list(range(len(attributes)))
     return places[stream_seed(f"translate/{stem(name)}", settings.seed) % len(places)]
 

@@ -387,8 +387,8 @@ def _neighbour_products(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _products(flat, flat) / (height * width), right, below
 
 
-def _products(these: Tensor, those: Tensor) -> Tensor:
-    products: Tensor = these.transpose(1, 2) @ those
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    products: Tensor = first.transpose(1, 2) @ second
     return products
 
 

@@ -41,26 +41,28 @@ def best_permutation_gain(
 
 
 def accuracy_loss(
-    ours: Predictions, others: Sequence[tuple[str, Predictions]]
+    unlearned: Predictions, retrained_models: Sequence[tuple[str, Predictions]]
 ) -> tuple[float, float, float, str] | None:
     """Return the least loss of accuracy with its interval, and the model it is relative to.
 
     None: no other model has predictions for the same samples, or they are too few.
     """
-    labels, losses = ours.right_classes, []
-    for name, other in others:
+    labels, losses = unlearned.right_classes, []
+    for name, other in retrained_models:
         with contextlib.suppress(UndefinedMetric):
             hits = [
                 (part.predicted_classes == labels).astype(float)
-                for part in (align_samples(ours, other), ours)
+                for part in (align_samples(unlearned, other), unlearned)
             ]
-            losses.append((*_with_ends(hits[0] - hits[1], picture_ids(ours)), name))
-    return min(losses) if losses and len(ours) >= LEAST else None
+            losses.append((*_with_ends(hits[0] - hits[1], picture_ids(unlearned)), name))
+    return min(losses) if losses and len(unlearned) >= LEAST else None
 
 
-def change(both: Sequence[tuple[Predictions, Predictions]]) -> float:
+def change(before_and_after: Sequence[tuple[Predictions, Predictions]]) -> float:
     """Return the mean total variation between predictions before and after, on the part that has most."""
-    chances = [tuple(np.exp(part.log_probabilities()) for part in pair) for pair in both]
+    chances = [
+        tuple(np.exp(part.log_probabilities()) for part in pair) for pair in before_and_after
+    ]
     return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
 
 

@@ -276,7 +276,7 @@ def _interval_ends(parts: Mapping[str, Predictions]) -> MetricDict:
 
 
 def compare_with_retrained(
-    ours: PredictionsBySplit,
+    unlearned: PredictionsBySplit,
     reference: PredictionsBySplit,
     *,
     measures: MetricDict,
@@ -291,7 +291,7 @@ def compare_with_retrained(
     Euclidean distance of their probabilities (V. Chundawat et al., arXiv 2205.08096).
 
     Args:
-        ours: predictions of the model.
+        unlearned: predictions of the model.
         reference: predictions of the retrained one.
         measures: of the model.
         reference_measures: of the retrained one, by the same names.
@@ -318,7 +318,7 @@ def compare_with_retrained(
     def pair(name: str) -> tuple[Floats, Floats]:
         first, second = (
             unseen_predictions(parts) if name == "test" else parts[name]
-            for parts in (ours, reference)
+            for parts in (unlearned, reference)
         )
         if not len(first):
             raise UndefinedMetric("there are no such samples")
@@ -359,14 +359,14 @@ def align_samples(first: Predictions, second: Predictions) -> Predictions:
     return second
 
 
-def divergence(ours: Floats, reference: Floats) -> float:
+def divergence(values: Floats, reference: Floats) -> float:
     """Return the mean of KL(reference || ours) in nats, of log probabilities (N, K)."""
-    return float((np.exp(reference) * (reference - ours)).sum(1).mean())
+    return float((np.exp(reference) * (reference - values)).sum(1).mean())
 
 
-def distance(ours: Floats, reference: Floats) -> float:
+def distance(values: Floats, reference: Floats) -> float:
     """Return the mean Euclidean distance of probabilities, of log probabilities (N, K)."""
-    return float(np.linalg.norm(np.exp(ours) - np.exp(reference), axis=1).mean())
+    return float(np.linalg.norm(np.exp(values) - np.exp(reference), axis=1).mean())
 
 
 def recovery(

@@ -330,7 +330,8 @@ def _base_metrics(record: Record, retrained_record: Record | None) -> MetricDict
             # that pass
             "of_retrain": (
                 _ratio(
-                    seconds, None if retrained_record is None else _with_cache(retrained_record)
+                    seconds,
+                    None if retrained_record is None else _seconds_without_cache(retrained_record),
                 ),
                 NOT_RETRAINED,
             ),
@@ -346,14 +347,14 @@ def _ratios(
     seconds: float | None, record: Record, retrained_record: Record | None
 ) -> dict[str, tuple[float | None, str]]:
     of_retrain = _ratio(seconds, retrained_record.seconds if retrained_record else None)
-    whole = _with_cache(record)  # as a training's time has its own in it
+    whole = _seconds_without_cache(record)  # as a training's time has its own in it
     return {
         "of_retrain": (of_retrain, NOT_RETRAINED),
         "of_training": (_ratio(whole, record.training_seconds), NO_TRAINING),
     }
 
 
-def _with_cache(record: Record) -> float:
+def _seconds_without_cache(record: Record) -> float:
     """Return the seconds of an unlearning as if its cache had been empty."""
     return record.seconds + record.cached_seconds
 

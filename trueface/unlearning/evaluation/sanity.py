@@ -230,8 +230,8 @@ def permutation_alarm(
 
 
 def lost_accuracy_alarm(
-    ours: Predictions,
-    others: Sequence[tuple[str, Predictions]],
+    unlearned: Predictions,
+    retrained_models: Sequence[tuple[str, Predictions]],
     *,
     noun: str,
     margin: float,
@@ -239,12 +239,12 @@ def lost_accuracy_alarm(
     """Warn of accuracy lost on retained data, compared with the worse of several models.
 
     Args:
-        ours: predictions of the model.
-        others: names of other models, and their predictions for the same samples.
+        unlearned: predictions of the model.
+        retrained_models: names of other models, and their predictions for the same samples.
         noun: the samples, as the message names them.
         margin: accuracy in 0 … 1 that the lower end of the interval must exceed.
     """
-    loss = accuracy_loss(ours, others)
+    loss = accuracy_loss(unlearned, retrained_models)
     if loss is None or loss[1] <= margin:
         return None
     value, low, high, name = loss
