@@ -59,31 +59,31 @@ class Queue(NamedTuple):
     totals: MachineTotals
 
 
-def find_deadlock(job: int, queue: Queue) -> str:
+def find_deadlock(waiting_job: int, queue: Queue) -> str:
     """Return why a wait inside a job can never return; '' if that is not certain, or a newer job gives up before.
 
     A running job counts as stuck only if each of its waits needs a job that does not fit beside what the stuck
     jobs hold. The newest one gives up. The others may continue then.
 
     Args:
-        job: the job whose wait is judged.
+        waiting_job: the job whose wait is judged.
         queue: all running jobs, their waits, and the awaited jobs.
     """
-    stuck = _find_stuck(job, queue)
-    blocks_job = any(each.is_main for each in queue.waits.get(job, ()))
-    if job not in stuck or (blocks_job and job != max(stuck)):
+    stuck = _find_stuck(waiting_job, queue)
+    blocks_job = any(each.is_main for each in queue.waits.get(waiting_job, ()))
+    if waiting_job not in stuck or (blocks_job and waiting_job != max(stuck)):
         return ""
     judged = _Judgement(queue, stuck)
-    awaited = (job for each in queue.waits[job] for job in each.jobs)
+    awaited = (job for each in queue.waits[waiting_job] for job in each.jobs)
     return next((text for job in awaited if (text := judged.explain(job))), "")
 
 
-def _find_stuck(job: int, queue: Queue) -> frozenset[int]:
+def _find_stuck(waiting_job: int, queue: Queue) -> frozenset[int]:
     """Return the largest set of running jobs that wait for jobs which cannot start beside them."""
     stuck = frozenset(
         job
         for job, waits in queue.waits.items()
-        if job in queue.holdings and (job == job or any(each.is_main for each in waits))
+        if job in queue.holdings and (job == waiting_job or any(each.is_main for each in waits))
     )
     while True:
         judged = _Judgement(queue, stuck)
