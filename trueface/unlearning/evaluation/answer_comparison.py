@@ -41,21 +41,23 @@ def best_permutation_gain(
 
 
 def accuracy_loss(
-    unlearned: Predictions, retrained_models: Sequence[tuple[str, Predictions]]
+    unlearned_predictions: Predictions, retrained_models: Sequence[tuple[str, Predictions]]
 ) -> tuple[float, float, float, str] | None:
     """Return the least loss of accuracy with its interval, and the model it is relative to.
 
     None: no other model has predictions for the same samples, or they are too few.
     """
-    labels, losses = unlearned.right_classes, []
+    labels, losses = unlearned_predictions.right_classes, []
     for name, other in retrained_models:
         with contextlib.suppress(UndefinedMetric):
             hits = [
                 (part.predicted_classes == labels).astype(float)
-                for part in (align_samples(unlearned, other), unlearned)
+                for part in (align_samples(unlearned_predictions, other), unlearned_predictions)
             ]
-            losses.append((*_with_ends(hits[0] - hits[1], picture_ids(unlearned)), name))
-    return min(losses) if losses and len(unlearned) >= LEAST else None
+            losses.append(
+                (*_with_ends(hits[0] - hits[1], picture_ids(unlearned_predictions)), name)
+            )
+    return min(losses) if losses and len(unlearned_predictions) >= LEAST else None
 
 
 def change(before_and_after: Sequence[tuple[Predictions, Predictions]]) -> float:

@@ -276,7 +276,7 @@ def _interval_ends(parts: Mapping[str, Predictions]) -> MetricDict:
 
 
 def compare_with_retrained(
-    unlearned: PredictionsBySplit,
+    unlearned_parts: PredictionsBySplit,
     reference: PredictionsBySplit,
     *,
     measures: MetricDict,
@@ -291,7 +291,7 @@ def compare_with_retrained(
     Euclidean distance of their probabilities (V. Chundawat et al., arXiv 2205.08096).
 
     Args:
-        unlearned: predictions of the model.
+        unlearned_parts: predictions of the model.
         reference: predictions of the retrained one.
         measures: of the model.
         reference_measures: of the retrained one, by the same names.
@@ -318,7 +318,7 @@ def compare_with_retrained(
     def pair(name: str) -> tuple[Floats, Floats]:
         first, second = (
             unseen_predictions(parts) if name == "test" else parts[name]
-            for parts in (unlearned, reference)
+            for parts in (unlearned_parts, reference)
         )
         if not len(first):
             raise UndefinedMetric("there are no such samples")

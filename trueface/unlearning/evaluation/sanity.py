@@ -230,7 +230,7 @@ def permutation_alarm(
 
 
 def lost_accuracy_alarm(
-    unlearned: Predictions,
+    unlearned_predictions: Predictions,
     retrained_models: Sequence[tuple[str, Predictions]],
     *,
     noun: str,
@@ -239,12 +239,12 @@ def lost_accuracy_alarm(
     """Warn of accuracy lost on retained data, compared with the worse of several models.
 
     Args:
-        unlearned: predictions of the model.
+        unlearned_predictions: predictions of the model.
         retrained_models: names of other models, and their predictions for the same samples.
         noun: the samples, as the message names them.
         margin: accuracy in 0 … 1 that the lower end of the interval must exceed.
     """
-    loss = accuracy_loss(unlearned, retrained_models)
+    loss = accuracy_loss(unlearned_predictions, retrained_models)
     if loss is None or loss[1] <= margin:
         return None
     value, low, high, name = loss
