@@ -89,7 +89,7 @@ def _moving_frames() -> tuple[list[NDArray[np.uint8]], Array]:
 def test_calibration_equals_that_of_the_authors() -> None:
     need_extra("cv2")
     frames, points = _moving_frames()
-    calibrated = calibrate(frames, points)
+    calibrated = calibrate(frames, list(points))
     assert calibrated.shape == (8, 68, 2)
     pixels = np.rint(calibrated * 200 + 200).astype(np.int64)
     # the authors' program gave these numbers for the same frames and points
