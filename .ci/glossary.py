@@ -15,7 +15,7 @@ TREE = Path(__file__).parents[1]
 GLOSSARY = TREE / "docs" / "glossary.md"
 MOST_TERMS = 50
 # Terms that are also everyday words: the glossary explains them, and no page is searched for them.
-EVERYDAY = {"frozen", "group of people", "hash", "run", "share", "split", "threshold"}
+EVERYDAY = {"frozen", "group of people", "hash", "run", "share", "threshold"}
 GENERATED = re.compile(r"generated (?:by|from)", re.IGNORECASE)
 _TERM = re.compile(r"^### (.+)$", re.MULTILINE)
 _CODE = re.compile(r"^```.*?^```$|^ {4}[^\n]*$|`[^`\n]*`|<!--.*?-->", re.MULTILINE | re.DOTALL)
