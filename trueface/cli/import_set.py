@@ -401,7 +401,7 @@ def _check_landmarks(request: ImportRequest, *, is_new: bool) -> None:
     if request.landmarks or (request.out / LANDMARK_RECORD).exists():
         from trueface.data.imports.landmark_search import check_landmarks
 
-        check_landmarks(request.out, wanted=request.landmarks, is_new=is_new)
+        check_landmarks(request.out, with_landmarks=request.landmarks, is_new=is_new)
 
 
 def _find_landmarks(

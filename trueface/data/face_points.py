@@ -100,7 +100,7 @@ def _distance(middle: NDArray[np.float64], box: Any) -> float:
     return float(np.hypot(center.x - middle[0], center.y - middle[1]))
 
 
-def _is_other_face(former: NDArray[np.float64], found: NDArray[np.float64]) -> bool:
-    size, now = (float(np.ptp(each, axis=0).max()) for each in (former, found))
-    motion = float(np.linalg.norm(former.mean(0) - found.mean(0)))
+def _is_other_face(former: NDArray[np.float64], points: NDArray[np.float64]) -> bool:
+    size, now = (float(np.ptp(each, axis=0).max()) for each in (former, points))
+    motion = float(np.linalg.norm(former.mean(0) - points.mean(0)))
     return motion > MOST_MOTION * size or not SMALLEST * size <= now <= LARGEST * size

@@ -75,24 +75,24 @@ def _cut_faces(pictures: Iterable[Pixels], points: NDArray[np.float64]) -> Itera
 
 
 def _track(
-    former: _Face, face: _Face, tracked: Positions, variance: NDArray[np.float64]
+    former: _Face, face: _Face, former_points: Positions, variance: NDArray[np.float64]
 ) -> Positions:
     """Return the points of a face, between those that were detected and those that the flow predicts.
 
     Args:
         former: face of the frame before.
         face: face of this frame.
-        tracked: points of the frame before, calibrated.
+        former_points: points of the frame before, calibrated.
         variance: (68,) of the prediction; changed in place.
     """
-    start, target = tracked.astype(np.float32), face.points.astype(np.float32)
+    start, target = former_points.astype(np.float32), face.points.astype(np.float32)
     forward, is_found = _flow(former.pixels, face.pixels, start, target)
     back, is_found_back = _flow(face.pixels, former.pixels, forward, start)
     predicted, returned = (np.rint(each).astype(np.int64) for each in (forward, back))
     is_sure = is_found & is_found_back
-    is_sure &= np.linalg.norm(returned - tracked, axis=1) <= FAR
+    is_sure &= np.linalg.norm(returned - former_points, axis=1) <= FAR
     detected_way = np.linalg.norm(face.points - former.points, axis=1)
-    predicted_way = np.linalg.norm(predicted - tracked, axis=1)
+    predicted_way = np.linalg.norm(predicted - former_points, axis=1)
     ratio = detected_way / np.where(predicted_way == 0, 1, predicted_way)
     grown = variance + VARIANCE
     gain = grown / (grown + ratio)

@@ -37,13 +37,13 @@ class Landmarks(NamedTuple):
     points: Points
 
 
-def landmark_file(folder: Path, *, calibrated: bool) -> Path:
+def landmark_file(folder: Path, *, is_calibrated: bool) -> Path:
     """Return the file of the landmarks of a video, which is a folder of frames."""
-    return folder / (CALIBRATED_LANDMARKS if calibrated else LANDMARKS)
+    return folder / (CALIBRATED_LANDMARKS if is_calibrated else LANDMARKS)
 
 
 def write_landmarks(
-    folder: Path, frames: Sequence[str], points: NDArray[np.floating], *, calibrated: bool
+    folder: Path, frames: Sequence[str], points: NDArray[np.floating], *, is_calibrated: bool
 ) -> None:
     """Write the landmarks of a video.
 
@@ -51,7 +51,7 @@ def write_landmarks(
         folder: of the frames.
         frames: their names without suffix.
         points: (N, 68, 2) of each.
-        calibrated: which of the two files.
+        is_calibrated: which of the two files.
     """
     rows = (
         ",".join((name, *(f"{number:.6g}" for number in row.ravel().tolist())))
@@ -59,54 +59,54 @@ def write_landmarks(
     )
     text = "\n".join((HEADER, *rows))
     # the import syncs all files at its end
-    write_atomic(landmark_file(folder, calibrated=calibrated), text + "\n", durable=False)
+    write_atomic(landmark_file(folder, is_calibrated=is_calibrated), text + "\n", durable=False)
 
 
-def read_landmarks(folder: Path, *, calibrated: bool) -> Landmarks:
+def read_landmarks(folder: Path, *, is_calibrated: bool) -> Landmarks:
     """Return the landmarks of a video.
 
     Args:
         folder: of the frames.
-        calibrated: which of the two files.
+        is_calibrated: which of the two files.
 
     Raises:
         BadImageError: the file is missing or has a fault; see `find_fault`.
     """
-    file = landmark_file(folder, calibrated=calibrated)
+    file = landmark_file(folder, is_calibrated=is_calibrated)
     try:
         status = file.stat()
     except OSError as error:
-        raise BadImageError(file, _absent_reason(folder, calibrated=calibrated)) from error
-    return _read(str(file), status.st_size, status.st_mtime_ns, calibrated)
+        raise BadImageError(file, _absent_reason(folder, is_calibrated=is_calibrated)) from error
+    return _read(str(file), status.st_size, status.st_mtime_ns, is_calibrated)
 
 
-def read_points(frames: Sequence[str], *, calibrated: bool) -> Points:
+def read_points(frames: Sequence[str], *, is_calibrated: bool) -> Points:
     """Return the landmarks of the frames of a clip, (T, 68, 2).
 
     Args:
         frames: files of one video.
-        calibrated: which of the two files.
+        is_calibrated: which of the two files.
 
     Raises:
         BadImageError: see `read_landmarks`. Also if a frame has no row.
     """
     folder = Path(frames[0]).parent
-    landmarks = read_landmarks(folder, calibrated=calibrated)
+    landmarks = read_landmarks(folder, is_calibrated=is_calibrated)
     names = [Path(frame).stem for frame in frames]
     lacking = [name for name in names if name not in landmarks.rows]
     if lacking:
-        file = landmark_file(folder, calibrated=calibrated)
+        file = landmark_file(folder, is_calibrated=is_calibrated)
         raise BadImageError(file, f"it has no row for {len(lacking)} frames, such as {lacking[0]}")
     points: Points = landmarks.points[[landmarks.rows[name] for name in names]]
     return points
 
 
-def find_fault(points: NDArray[np.floating], *, calibrated: bool) -> str:
+def find_fault(points: NDArray[np.floating], *, is_calibrated: bool) -> str:
     """Return what is wrong with the landmarks (N, 68, 2) of a video, or ''."""
     if not np.isfinite(points).all():
         row, point, _ = np.argwhere(~np.isfinite(points))[0]
         return f"point {point} in row {row + 1} is not a finite number"
-    if calibrated and np.abs(points).max() > FARTHEST:
+    if is_calibrated and np.abs(points).max() > FARTHEST:
         return (
             f"its largest coordinate is {np.abs(points).max():g}, so its points are pixels without calibration. "
             "Calibrated ones are (point - 200) / 200 of a face of 400 pixels"
@@ -132,9 +132,9 @@ def _is_ordered(face: NDArray[np.floating]) -> bool:
     return is_upright and all(across[left] < across[right] for left, right in pairs)
 
 
-def _absent_reason(folder: Path, *, calibrated: bool) -> str:
+def _absent_reason(folder: Path, *, is_calibrated: bool) -> str:
     remedy = "Import the videos with trueface import --landmarks"
-    if calibrated and landmark_file(folder, calibrated=False).exists():
+    if is_calibrated and landmark_file(folder, is_calibrated=False).exists():
         return (
             "the landmarks of this video are not calibrated, and without calibration a real video looks like a fake. "
             f"{remedy}"
@@ -144,7 +144,7 @@ def _absent_reason(folder: Path, *, calibrated: bool) -> str:
 
 @lru_cache(maxsize=MOST_FILES)
 def _read(
-    file: str, size: int, time: int, calibrated: bool
+    file: str, size: int, time: int, is_calibrated: bool
 ) -> Landmarks:  # positional for the cache
     del size, time  # a changed file is read again
     try:
@@ -172,7 +172,7 @@ def _read(
         raise BadImageError(Path(file), "it has no rows")
     if len({*names}) < len(names):
         raise BadImageError(Path(file), "it has two rows of the same frame")
-    if fault := find_fault(points, calibrated=calibrated):
+    if fault := find_fault(points, is_calibrated=is_calibrated):
         raise BadImageError(Path(file), fault)
     points.flags.writeable = False  # callers share it
     return Landmarks({name: row for row, name in enumerate(names)}, points)

@@ -113,7 +113,7 @@ def read_published(path: Path, settings: PublishedSettings, base: Path | None = 
         "prefix": found.prefix,
         "ignored_tensors": found.ignored,
     }
-    kept = _kept(settings, built, facts)
+    kept = _make_checkpoint(settings, built, facts)
     checkpoint.from_checkpoint(kept, path)  # the network works on images of this size
     warn_of_other_side(built.spec, settings.crop)
     return kept
@@ -139,10 +139,10 @@ def read_published_parts(paths: Mapping[str, Path], settings: PublishedSettings)
         load_state(part, own, f"weights {path} ({name})")
         tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
     log.info("weights=%s tensors=%d", ",".join(map(str, paths.values())), len(tensors))
-    return _kept(settings, built, {"key": "", "prefix": "", "ignored_tensors": 0})
+    return _make_checkpoint(settings, built, {"key": "", "prefix": "", "ignored_tensors": 0})
 
 
-def _kept(
+def _make_checkpoint(
     settings: PublishedSettings, built_network: BuiltNetwork, facts: Mapping[str, Json]
 ) -> Checkpoint:
     return Checkpoint(

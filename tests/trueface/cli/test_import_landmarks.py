@@ -49,10 +49,10 @@ def test_landmarks_of_frames_are_stored_and_videos_of_two_faces_are_named(
     assert (video[1], Path(video[0]).name, Path(lost).name) == (2, "b", "c")
     (folder,) = root.glob("PreSocial/Real/*/a")
     for calibrated, reach in ((False, 216), (True, 1)):
-        landmarks = read_landmarks(folder, calibrated=calibrated)
+        landmarks = read_landmarks(folder, is_calibrated=calibrated)
         assert [*landmarks.rows] == ["000", "001", "002"]
         assert np.abs(landmarks.points).max() < reach
-    motion = np.diff(read_landmarks(folder, calibrated=False).points.mean(1), axis=0)
+    motion = np.diff(read_landmarks(folder, is_calibrated=False).points.mean(1), axis=0)
     np.testing.assert_allclose(motion, [[2, 0], [2, 0]], atol=1)
     assert not (root / lost / "landmarks.csv").exists()
     again = command(*words, "--landmarks").json

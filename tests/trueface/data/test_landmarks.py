@@ -21,24 +21,24 @@ Array = NDArray[np.float64]
 
 def test_landmarks_are_found_by_the_names_of_frames(tmp_path: Path) -> None:
     points = np.stack([plain_face() * 0.9, plain_face() * 0.8, plain_face() * 0.7])
-    write_landmarks(tmp_path, ("000", "001", "002"), points, calibrated=True)
-    read = read_points([str(tmp_path / "002.png"), str(tmp_path / "000.png")], calibrated=True)
+    write_landmarks(tmp_path, ("000", "001", "002"), points, is_calibrated=True)
+    read = read_points([str(tmp_path / "002.png"), str(tmp_path / "000.png")], is_calibrated=True)
     np.testing.assert_allclose(read, points[[2, 0]], atol=1e-6)
     assert scan(str(tmp_path)) == ((), (), {}, frozenset())
     # a changed file is read again, and a face may be turned
     turned = points @ np.array([[0.0, 1.0], [-1.0, 0.0]])
-    write_landmarks(tmp_path, ("000", "001", "002"), turned * 0.5, calibrated=True)
-    again = read_points([str(tmp_path / "001.png")], calibrated=True)
+    write_landmarks(tmp_path, ("000", "001", "002"), turned * 0.5, is_calibrated=True)
+    again = read_points([str(tmp_path / "001.png")], is_calibrated=True)
     np.testing.assert_allclose(again, turned[1:2] * 0.5, atol=1e-6)
 
 
 def _without_calibration(folder: Path) -> None:
-    write_landmarks(folder, ("000",), plain_face()[None] * 100 + 200, calibrated=False)
+    write_landmarks(folder, ("000",), plain_face()[None] * 100 + 200, is_calibrated=False)
     (folder / "calibrated_landmarks.csv").unlink()
 
 
 def _write(points: Array) -> Callable[[Path], None]:
-    return lambda folder: write_landmarks(folder, ("000",), points[None], calibrated=True)
+    return lambda folder: write_landmarks(folder, ("000",), points[None], is_calibrated=True)
 
 
 def _text(text: str) -> Callable[[Path], None]:
@@ -61,17 +61,17 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a short line": (_text(f"{HEADER}\n000,1,2\n"), "line 2 has 2 numbers in place of 136"),
     "no number": (_text(f"{HEADER}\n{ROW.replace('0.1', 'a', 1)}\n"), "could not convert string"),
     "a frame twice": (_text(f"{HEADER}\n{ROW}\n{ROW}\n"), "two rows of the same frame"),
-    "another frame": (lambda folder: write_landmarks(folder, ("001",), plain_face()[None], calibrated=True), "no row for 1 frames, such as 000"),
+    "another frame": (lambda folder: write_landmarks(folder, ("001",), plain_face()[None], is_calibrated=True), "no row for 1 frames, such as 000"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_faulty_landmarks_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     spoil, words = FAULTS[name]
-    write_landmarks(tmp_path, ("000",), plain_face()[None], calibrated=True)
+    write_landmarks(tmp_path, ("000",), plain_face()[None], is_calibrated=True)
     spoil(tmp_path)
     with pytest.raises(BadImageError, match=words.replace("(", r"\(")):
-        read_points([str(tmp_path / "000.png")], calibrated=True)
+        read_points([str(tmp_path / "000.png")], is_calibrated=True)
 
 
 def _moving_frames() -> tuple[list[NDArray[np.uint8]], Array]:

@@ -53,7 +53,7 @@ def write_set(root: Path) -> None:
             sway = 0.05 * np.sin(np.arange(FRAMES) / rng.uniform(5, 9))[:, None, None]
             tremor = label * rng.normal(0, 0.2, (FRAMES, 68, 2))
             points = plain_face() * rng.uniform(0.7, 0.9, 2) + sway + tremor
-            write_landmarks(folder, names, points, calibrated=True)
+            write_landmarks(folder, names, points, is_calibrated=True)
             for name in names:
                 picture.save(folder / f"{name}.png")
             split = next(name for name, videos in LISTS.items() if video in videos)

@@ -68,7 +68,7 @@ def test_demo_video_of_lrnet_has_the_numbers_of_its_authors(tmp_path: Path, vide
     mean, blocks, fake_blocks = DEMO[video]
     points = np.loadtxt(ROOT / f"landmarks/{video}.txt").reshape(-1, 68, 2)
     frames = [f"{number:03d}" for number in range(len(points))]
-    write_landmarks(tmp_path, frames, points, calibrated=True)
+    write_landmarks(tmp_path, frames, points, is_calibrated=True)
     found = probabilities(published(), tmp_path, frames)
     assert len(found) == blocks
     assert abs(found.mean() - mean) < 1e-6

@@ -114,7 +114,7 @@ class FoundLandmarks(NamedTuple):
             for is_calibrated in (False, True):
                 points = [run.calibrated if is_calibrated else run.points for run in runs]
                 write_landmarks(
-                    folder / video, names, np.concatenate(points), calibrated=is_calibrated
+                    folder / video, names, np.concatenate(points), is_calibrated=is_calibrated
                 )
         write_record(folder, self.record)
 
@@ -170,7 +170,7 @@ def write_record(root: Path, record: LandmarkRecord) -> None:
     write_atomic(root / LANDMARK_RECORD, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
 
 
-def check_landmarks(root: Path, *, wanted: bool, is_new: bool) -> None:
+def check_landmarks(root: Path, *, with_landmarks: bool, is_new: bool) -> None:
     """Reject an import that would add videos without landmarks to those with landmarks, or the reverse.
 
     Raises:
@@ -179,10 +179,10 @@ def check_landmarks(root: Path, *, wanted: bool, is_new: bool) -> None:
     stored = read_landmark_record(root)
     if is_new:
         return
-    if wanted != (stored is not None):
+    if with_landmarks != (stored is not None):
         has, remedy = (
             ("no landmarks", "leave out --landmarks")
-            if wanted
+            if with_landmarks
             else ("landmarks", "add --landmarks")
         )
         raise UsageError(f"the videos of {root} have {has}. Import into a new folder, or {remedy}.")

@@ -283,7 +283,7 @@ class LandmarkTransform:
         Raises:
             BadImageError: the video has none, or they have a fault.
         """
-        return torch.from_numpy(read_points(clip.frames or (clip.file,), calibrated=True))
+        return torch.from_numpy(read_points(clip.frames or (clip.file,), is_calibrated=True))
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Refuse pixels."""

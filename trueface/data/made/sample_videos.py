@@ -173,7 +173,7 @@ def _make_chunk(root: Path, spec: VideoSpec, works: Sequence[_Work]) -> None:
         for source, folder in work.folders.items():
             (root / folder).mkdir(parents=True)
             rows = points[order] if source == SHUFFLED else points
-            write_landmarks(root / folder, names, rows, calibrated=True)
+            write_landmarks(root / folder, names, rows, is_calibrated=True)
             for name, pixels in zip(names, shown[source], strict=True):
                 path = root / folder / f"{name}.png"
                 Image.fromarray(pixels).save(path, "PNG", compress_level=PNG_LEVEL)

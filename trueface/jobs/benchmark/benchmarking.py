@@ -284,7 +284,7 @@ def _landmarks_sha256(bench: Bench) -> str:
     if not bench.network.reads_landmarks:
         return ""
     folders = {image.path.parent for image in bench.images}
-    files = [landmark_file(folder, calibrated=True) for folder in sorted(folders)]
+    files = [landmark_file(folder, is_calibrated=True) for folder in sorted(folders)]
     return sha256_hex(*(file_sha256(file) if file.exists() else "" for file in files))
 
 
