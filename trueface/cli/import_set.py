@@ -279,6 +279,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
     from trueface.data.imports.alignment import check_alignment, name_aligned
     from trueface.data.imports.passed_over import find_passed_over
 
+    _refuse_other_pictures(request)
     geometry = _geometry(request)
     _require_landmarks(request)
     layout = registry.resolve_layout(request.layout, request.folder)
@@ -559,6 +560,10 @@ def _list_images(
         )
         broken |= damaged
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
+    if registry.LAYOUTS[layout].makes_pictures:
+        decoded, damaged = _make_pictures(request, layout, images, earlier_record, stack)
+        broken |= damaged
+        images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
     if not images:
         _refuse_nothing(request, unread, broken)
     if not (unread or broken):  # a class may have no other images
@@ -568,6 +573,35 @@ def _list_images(
     traits = video_frames.collect_traits(found, decoded)
     runs = found.runs if request.choice.clips else ()
     return _Listed(images, unread, totals, broken, doubles, decoded, traits, runs, found.chosen)
+
+
+def _refuse_other_pictures(request: ImportRequest) -> None:
+    spec = registry.LAYOUTS.get(request.layout)
+    if spec is None or not spec.makes_pictures:
+        return
+    for option, is_given in (("--align", request.align), ("--landmarks", request.landmarks)):
+        if is_given:
+            raise UsageError(
+                f"{option}: the layout {spec.name} makes its own pictures. Leave {option} out."
+            )
+
+
+def _make_pictures(
+    request: ImportRequest,
+    layout: str,
+    images: Sequence[registry.ImportedImage],
+    earlier_record: ImportRecord,
+    stack: ExitStack,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the pictures that a layout makes of new files, and why damaged videos have none."""
+    maker = registry.load(layout)
+    assert isinstance(maker, registry.PictureLayout)
+    before = {file for file, _, _ in earlier_record.files.values()}
+    new = [image.file for image in images if image.file not in before]
+    if request.dry_run or not new:
+        return {}, {}
+    arrange(images)  # refuses names before the work
+    return maker.write_pictures(new, stack.enter_context(frame_staging(request.out, dry=False)))
 
 
 def _refuse_unused_real(

@@ -5,11 +5,11 @@ listing all of it, `images` lists it.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from trueface.data.folders import is_folder, is_image, suffix
 from trueface.runtime.declarations import Declared, Registry
@@ -176,6 +176,16 @@ class Layout(Protocol):
         """
 
 
+@runtime_checkable
+class PictureLayout(Layout, Protocol):
+    """A layout whose images are made from the listed files."""
+
+    def write_pictures(
+        self, files: Sequence[str], folder: Path
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Write pictures into a folder. Return that of each file, and why each damaged folder of files has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayoutSpec(Declared):
     """Declares a layout; the class below it is a `Layout`."""
@@ -186,6 +196,7 @@ class LayoutSpec(Declared):
     expects: str  # required content of a folder, for messages
     tables: tuple[str, ...] = ()  # patterns of files of the folder that are read in addition
     reads_videos: bool = False  # `images` yields the frames of video files
+    makes_pictures: bool = False  # its class is a `PictureLayout`
 
 
 register_layout = LayoutSpec
