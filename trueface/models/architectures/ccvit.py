@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.blocks.efficientnet import EfficientNet, with_backbone
+from trueface.models.blocks.transformer import FeedForward, Normalised
 from trueface.models.registry import register_model
 
 SIDE = 224  # pixels
@@ -53,36 +54,6 @@ class SelfAttention(nn.Module):
         return self.to_out(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # torch
 
 
-class FeedForward(nn.Module):
-    """Two layers on each token."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(width, MLP_WIDTH),
-            nn.GELU(),
-            nn.Dropout(DROPOUT),
-            nn.Linear(MLP_WIDTH, width),
-            nn.Dropout(DROPOUT),
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return (B, N, width) of tokens (B, N, width)."""
-        return self.net(tokens)  # type: ignore[no-any-return]  # torch: modules return Any
-
-
-class Normalised(nn.Module):
-    """A layer norm before a layer. It does not apply to the second input."""
-
-    def __init__(self, width: int, layer: nn.Module) -> None:
-        super().__init__()
-        self.norm, self.fn = nn.LayerNorm(width), layer
-
-    def forward(self, tokens: Tensor, *others: Tensor) -> Tensor:
-        """Return (B, N, width) of tokens (B, N, width)."""
-        return self.fn(self.norm(tokens), *others)  # type: ignore[no-any-return]  # torch
-
-
 class Transformer(nn.Module):
     """Attention and feed-forward layers in turn, and a last norm."""
 
@@ -90,7 +61,10 @@ class Transformer(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                [Normalised(width, SelfAttention(width)), Normalised(width, FeedForward(width))]
+                [
+                    Normalised(width, SelfAttention(width)),
+                    Normalised(width, FeedForward(width, inner_width=MLP_WIDTH, dropout=DROPOUT)),
+                ]
             )
             for _ in range(depth)
         )
