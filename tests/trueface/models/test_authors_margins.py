@@ -127,6 +127,24 @@ AUTHORS = {
         margins=(10.33371, 10.03221, 18.09124),
         frames=25,
     ),
+    "altfreezing": Authors(
+        side=224,
+        gain=1.2,
+        last={},
+        rows=1,
+        digest="c85217e6749b636194d0587c65d5fd6f4594afbd450c9ca2116dec550883cb87",
+        margins=(17.39246, 19.47322, 21.16894),
+        frames=32,
+    ),
+    "ftcn": Authors(
+        side=224,
+        gain=1.0,
+        last={},
+        rows=1,
+        digest="c85217e6749b636194d0587c65d5fd6f4594afbd450c9ca2116dec550883cb87",
+        margins=(1.945153, 1.965659, 1.940016),
+        frames=32,
+    ),
 }
 OF_CLIPS = [name for name, authors in AUTHORS.items() if authors.frames is not None]
 

@@ -1,17 +1,19 @@
 """Networks of clips, and networks of images that score clips."""
 
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trueface.models.build import no_draws
 from trueface.attacks.perturb import TOWARDS_FAKE, TOWARDS_REAL, Target, apply_attack
 from trueface.attacks.registry import Attack, parse_attack
 from trueface.data.clips import Clips
 from trueface.models.assembly import CLIP_CLASSES, load_pretrained_state
 from trueface.models.detectors import Detector, accept_clips, build_detector, logit_of_mean
-from trueface.models.registry import ModelSpec, model_name, spec_of
+from trueface.models.registry import ModelSpec, load_model_maker, model_name, spec_of
 from trueface.runtime.errors import JobError, WeightsError
 from trueface.training.distributed import RankRows
 
@@ -89,7 +91,7 @@ def test_log_odds_of_mean_probability_are_finite_for_sure_logits() -> None:
     ("name", "frames", "most"),
     [
         ("tv/r3d_18", 4, None), ("tv/mc3_18", 4, None), ("tv/r2plus1d_18", 4, None),
-        ("tv/swin3d_t", 4, None), ("tv/mvit_v2_s", 16, 16), ("tv/resnet18", None, None),
+        ("tv/swin3d_t", 4, None), ("tv/mvit_v2_s", 16, 16), ("ftcn", 32, 32), ("tv/resnet18", None, None),
     ],
 )  # fmt: skip
 def test_frames_of_a_network_are_known_before_it_is_made(
@@ -110,6 +112,15 @@ def test_last_layer_of_400_classes_is_replaced_only_for_networks_of_clips() -> N
     assert torch.equal(last.weight, head)
     with pytest.raises(WeightsError, match="Only a layer of ImageNet's 1000 classes is replaced"):
         load_pretrained_state(layer, state, "they", head="fc")
+
+
+def test_weights_of_another_detector_of_clips_are_refused_by_name(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        state = load_model_maker("altfreezing")().state_dict()
+    path = tmp_path / "theirs.pth"
+    torch.save({name: torch.zeros(()).expand(each.shape) for name, each in state.items()}, path)
+    with no_draws(), pytest.raises(WeightsError, match=r"with another shape .*fit model altfreez"):
+        build_detector("ftcn", weights=str(path), seed=1)
 
 
 class Brightness(nn.Module):
