@@ -42,6 +42,7 @@ from trueface.jobs.landmark_parts import (
 )
 from trueface.jobs.rule import PlanCheck, Rule, published_root
 from trueface.models.registry import (
+    FAMILIES,
     LIBRARIES,
     spec_of,
     unfit_side,
@@ -511,9 +512,10 @@ def refuse_fairness(draft: Draft) -> Iterator[str]:
         return
     if network := _network_of_objective(draft):
         if not _has_network(draft):
+            others = f" or {network}/NETWORK" * (network in FAMILIES)
             yield (
                 f"{choice(settings)} needs the parts of model {network}, but model is {settings['model']}. Use "
-                f"another objective, or model: {network} or {network}/NETWORK"
+                f"another objective, or model: {network}{others}"
             )
         elif settings["freeze"]:
             yield f"{choice(settings)} trains the whole network. Leave out freeze."

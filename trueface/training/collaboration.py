@@ -135,6 +135,10 @@ class CollaborationObjective(Objective):
         """Return the context of the inner objective's second pass."""
         return self._inner.perturbed(model)
 
+    def before_step(self, model: nn.Module) -> None:
+        """Change the gradients as the wrapped objective does."""
+        self._inner.before_step(model)
+
     def stepped(self) -> None:
         """Notify the inner objective of the optimizer's step."""
         self._inner.stepped()

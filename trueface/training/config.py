@@ -87,6 +87,13 @@ class ObjectiveOptions(Settings):
         "4, for four fakes per real image",
     )
 
+    altfreezing_steps: Count = setting(
+        20,
+        added=True,
+        description="Steps of the optimizer after which altfreezing freezes the other kernels, spatial or temporal. "
+        "Published values are 10 and 20",
+    )
+
     teacher: str = setting(
         "",
         added=True,

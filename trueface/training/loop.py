@@ -331,6 +331,7 @@ class Loop:
                 logs = {**again, **logs}  # the first pass lacks some terms
                 self._backward(loss, part)
         correct = torch.as_tensor(logs[CORRECT], device=loss.device)
+        self.objective.before_step(self.model)
         last, right, *values = self._gradient_step.apply_and_read(
             _mean(loss, part), correct, *first
         )
@@ -364,6 +365,7 @@ class Loop:
         """Take the step of the batches whose gradients wait, as the mean over their images."""
         if self._accumulated.rows != self.config.rows_per_step:
             self._gradient_step.scale_gradients(self.config.rows_per_step / self._accumulated.rows)
+        self.objective.before_step(self.model)
         self._gradient_step.apply()
         self.objective.stepped()
         self.schedule.end_step()

@@ -92,8 +92,15 @@ class Objective(Protocol):
         """
         return
 
+    def before_step(self, model: nn.Module) -> None:  # noqa: ARG002
+        """Change the gradients of a step. It is called before the optimizer's step, once per step.
+
+        By default nothing changes. A parameter without a gradient stays as it is.
+        """
+        return
+
     def stepped(self) -> None:
-        """Handle the end of a step. It is called after the optimizer's step, once per batch."""
+        """Handle the end of a step. It is called after the optimizer's step, once per step."""
         return
 
     def state(self) -> dict[str, Tensor]:
