@@ -43,7 +43,7 @@ def root(tmp_path: Path, command: Command) -> Path:
     command("import", "folders", tmp_path / "v", "--videos", "--out", root)
     for folder in root.glob("PreSocial/*/*/*"):
         points = np.stack([face() * 0.8 + (60 + at, 60) for at in range(1, FRAMES)])
-        write_landmarks(folder, ["001", "002", "003"], points, calibrated=False)
+        write_landmarks(folder, ["001", "002", "003"], points, is_calibrated=False)
     write_record(root, LandmarkRecord(versions={"detector": "none"}))
     return root
 

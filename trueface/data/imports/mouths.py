@@ -60,7 +60,7 @@ class Mouths:
             place, class_folder, source, *below = above.split("/")
             if source not in record.video_folders or not _has_landmarks(folder / above):
                 continue
-            rows = read_landmarks(folder / above, calibrated=False).rows
+            rows = read_landmarks(folder / above, is_calibrated=False).rows
             for path in paths:
                 stem = path.rpartition("/")[2].rpartition(".")[0]
                 if stem not in rows:
@@ -118,7 +118,7 @@ def _lists_by_key(splits: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _has_landmarks(folder: Path) -> bool:
-    return landmark_file(folder, calibrated=False).exists()
+    return landmark_file(folder, is_calibrated=False).exists()
 
 
 def _cut_videos(videos: Sequence[Sequence[_Frame]]) -> list[str]:
@@ -129,7 +129,7 @@ def _cut_videos(videos: Sequence[Sequence[_Frame]]) -> list[str]:
 def _cut_video(frames: Sequence[_Frame]) -> str:
     by_name = {Path(frame.file).stem: frame for frame in frames}
     folder = Path(frames[0].file).parent
-    landmarks = read_landmarks(folder, calibrated=False)
+    landmarks = read_landmarks(folder, is_calibrated=False)
     names = Video.from_names(str(folder), by_name).names
     try:
         for numbers in consecutive_runs(sorted(names)):

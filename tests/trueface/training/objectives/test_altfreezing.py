@@ -88,7 +88,7 @@ def steps_of(batches: int, **changed: object) -> list[set[str]]:
         "objective": "altfreezing", "batch_size": 2, "num_epochs": 1, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.1,
         "options": ObjectiveOptions(altfreezing_steps=2),
     }  # fmt: skip
-    config = TrainerConfig(**{**CONFIG, **plain, **changed})  # type: ignore[arg-type]
+    config = TrainerConfig(**{**CONFIG, **plain, **changed})
     fit(Network(), Clips(batches), Clips(1), config, watch=RunContext(), objective=objective)
     return objective.moved
 
