@@ -6,7 +6,7 @@ code (github.com/ZhendongWang6/AltFreezing, MIT). The authors train it with the 
 
 from torch import Tensor, nn
 
-from trueface.models.blocks.i3d import HEAD_DEVIATION, I3d, I3dDetector
+from trueface.models.blocks.i3d import I3d, I3dDetector
 from trueface.models.registry import register_model
 
 FRAMES = 32
@@ -21,8 +21,6 @@ class MeanHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.projection = nn.Linear(WIDTH, 1)
-        nn.init.normal_(self.projection.weight, std=HEAD_DEVIATION)
-        nn.init.zeros_(self.projection.bias)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the logits (B, 1) of maps (B, 2048, T, H, W)."""

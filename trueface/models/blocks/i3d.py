@@ -18,7 +18,6 @@ STEM, STEM_FRAMES, STEM_SIDE = 64, 5, 7  # channels and kernel of the first laye
 EXPANSION = 4  # width of the outputs of a block, compared with its inner width
 # frames of the kernel of the first layer, for each block of the stages s2 to s5
 STAGES: Sequence[Sequence[int]] = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
-HEAD_DEVIATION = 0.01  # deviation of the random weights of a last layer, as in PySlowFast
 
 
 class Stem(nn.Module):
