@@ -306,6 +306,12 @@ class TestSettings(ScoringSettings):
         modules=corruption_modules,
         description="Corruption of attacked images when they are saved, such as jpeg95",
     )
+    round_gradients: bool = setting(
+        True,
+        added=True,
+        condition=True,
+        description="Round the gradients that model lgrad classifies to 8 bits, as its authors do",
+    )
     save_images: bool = setting(
         False,
         added=True,

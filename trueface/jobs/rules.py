@@ -41,6 +41,7 @@ from trueface.jobs.landmark_parts import (
     refuse_pixel_training,
 )
 from trueface.jobs.rule import PlanCheck, Rule, published_root
+from trueface.models.published_settings import NO_FILE
 from trueface.models.registry import (
     FAMILIES,
     LIBRARIES,
@@ -183,6 +184,15 @@ def check_saved_features(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
         yield f"{draft.model}: {without_last_layer('features: true', name)}"
 
 
+@PlanCheck
+def check_rounding(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Refuse exact gradients of a network that does not classify gradients."""
+    known = (each.settings.get("model") or each.settings.get("architecture") for each in makers)
+    name = next(filter(None, known), None)
+    if not draft.settings["round_gradients"] and name and not spec_of(name).rounds_gradients:
+        yield f"round_gradients: false has no effect on model {name}. Leave it out, or test model lgrad."
+
+
 def _refuse_own_surrogate(draft: Draft) -> Iterator[str]:
     """Refuse the model under attack as the model that makes the attack."""
     if draft.settings["surrogate"] == draft.model:
@@ -204,7 +214,7 @@ SCORING: tuple[Rule | PlanCheck, ...] = (
     _missing_corruption_programs,
     check_attribute_headers,
 )
-TESTS = (*SCORING, check_saved_features, _refuse_own_surrogate)
+TESTS = (*SCORING, check_saved_features, check_rounding, _refuse_own_surrogate)
 
 # --- trainings
 
@@ -227,6 +237,25 @@ def _unfit_network(draft: Draft) -> Iterator[str]:
         yield f"{draft.model}: {without_linear_layer(name)}"
     elif reason := unfit_side(spec, side):
         yield f"{draft.model}: {reason}"
+
+
+def _refuse_tested_model(draft: Draft) -> Iterator[str]:
+    """Refuse to train a network that is only tested here."""
+    spec = spec_of(draft.settings["model"])
+    if spec.not_trained:
+        yield (
+            f"{draft.model}: model {spec.name} is only tested here: {spec.not_trained}. Import its file with job type "
+            "checkpoint, or choose another model."
+        )
+
+
+def _refuse_missing_start(draft: Draft) -> Iterator[str]:
+    """Refuse to train a network from random weights that needs a file of the user."""
+    spec = spec_of(draft.settings["model"])
+    if spec.start_file and draft.base is None and draft.settings["weights"] in NO_FILE:
+        yield (
+            f"{draft.model}: model {spec.name} needs a file of {spec.start_file}. Set weights to its path."
+        )
 
 
 def _users_of_last_layer(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -478,6 +507,24 @@ def _refuse_distillation(draft: Draft) -> Iterator[str]:
         )
 
 
+def _refuse_single_images(draft: Draft) -> Iterator[str]:
+    """Refuse a training without the second image of each pair that the objective compares."""
+    settings = draft.settings
+    pairs = objectives()[used_objective(settings)].pairs
+    names = split_quality_words(settings["qualities"])
+    if not pairs:
+        return
+    if len(names) != 2 or not _quality_files(draft) or settings["quality_batch"] != "paired":
+        yield (
+            f"{choice(settings)} needs {pairs}. Write qualities: [raw, source] and quality_batch: paired, and set "
+            "quality_list to a data.json that names them as source."
+        )
+    if settings["collab"]:
+        yield (
+            f"{choice(settings)} cannot be used with collab, which reads the same pairs. Leave one of them out."
+        )
+
+
 def _refuse_small_batches(draft: Draft) -> Iterator[str]:
     """Refuse batches with fewer images than the objective compares."""
     settings = draft.settings
@@ -595,6 +642,8 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
     _unfit_network,
+    _refuse_tested_model,
+    _refuse_missing_start,
     refuse_network,
     refuse_pixel_training,
     refuse_clips,
@@ -612,6 +661,7 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     _refuse_qualities,
     check_quality_list,
     _refuse_distillation,
+    _refuse_single_images,
     _refuse_small_batches,
     _refuse_views,
     refuse_fairness,
@@ -733,6 +783,7 @@ UNLEARNINGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
     _unfit_network,
+    _refuse_tested_model,
     check_base_of_clips,
     check_model_inputs,
     _unusable_without_last_layer,

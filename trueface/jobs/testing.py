@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -62,6 +63,12 @@ SWAPPED = (
 )
 COMPRESSION = 1  # level of PNG, 0 to 9: beyond it files take longer and get little smaller
 log = logging.getLogger(__name__)
+
+
+class RoundsGradients(Protocol):
+    """A network whose input is rounded to 8 bits."""
+
+    rounds: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,7 +431,11 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     images, split = job_data.load_split_images(job, settings, data, "test", settings.clips)
     groups = _checked_attributes(job, settings, images)
     started = now()
-    network = ScoringModel.from_job_settings(job, settings, clips=settings.clips)
+    network = ScoringModel.from_job_settings(
+        job, settings, use_store=settings.round_gradients, clips=settings.clips
+    )
+    if not settings.round_gradients and network.model.spec.rounds_gradients:
+        cast(RoundsGradients, network.model.network).rounds = False
     network.warn_of_small_images(model_name(job), images)
     done = _score_test(job, settings, images, network, paths.saved_images(folder, name))
     bad = done.feed.dataset.bad.values()

@@ -125,6 +125,8 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> No
     Raises:
         WeightsError: a name is missing or unknown, or a shape differs; each kind with examples.
     """
+    if isinstance(network, SizedByState):
+        network.take_sizes(state)
     own = network.state_dict()
     missing = [name for name in own if name not in state]
     unknown = [name for name in state if name not in own]
@@ -334,6 +336,14 @@ def _first_convolutions(network: nn.Module, name: str, side: int | None) -> dict
     with forward_hooks(network.named_modules(), note):
         dry_forward(network, name, side)
     return {key: layer for key, layer, images in calls if images is calls[0][2]}
+
+
+@runtime_checkable
+class SizedByState(Protocol):
+    """A network some of whose tensors have as many rows as a state dict has."""
+
+    def take_sizes(self, state: Mapping[str, Tensor]) -> None:
+        """Change the sizes of tensors to those of a state dict."""
 
 
 @runtime_checkable

@@ -171,7 +171,7 @@ def _absent_tensors(base: Path, built_network: BuiltNetwork, tensors: State) -> 
     Raises:
         WeightsError: the file cannot be read safely, or has none of them.
     """
-    state, own = read_state(base), built_network.network.state_dict()
+    state, own = built_network.adapt(read_state(base)), built_network.network.state_dict()
     absent = {name: state[name] for name in own if name not in tensors and name in state}
     if not absent:
         raise WeightsError(
@@ -517,6 +517,9 @@ def _advice(
     body = [published_state.tensors.get(name) for name in _body_names(built_network)]
     shapes = [own[name].shape for name in _body_names(built_network)]
     fits = [None if each is None else each.shape for each in body] == shapes
+    absent = [name for name in _body_names(built_network) if name not in published_state.tensors]
+    if built_network.spec.start_file and absent and not settings.base_weights:
+        yield f"If only these are missing, set base_weights to the file of {built_network.spec.start_file}"
     if fits and not unknown and built_network.spec.head is not None:
         features = head_of(built_network.network, built_network.spec.head).in_features
         yield (

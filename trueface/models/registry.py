@@ -94,6 +94,10 @@ class ModelSpec(Declared):
     licence: str = ""  # licence of the published weights, where it binds those who use them
     # False: it was not compared with the code of its authors, so that files of others are refused
     compared: bool = True
+    # file that trainings start from, and published files lack; "": none is needed
+    start_file: str = ""
+    rounds_gradients: bool = False  # `round_gradients` of a test applies to it
+    not_trained: str = ""  # why it is only tested here; "": it can be trained
     revision: str = ""  # the last change of its code that changed its results, part of the hash
 
     @property
@@ -496,8 +500,9 @@ def _refuse_unlisted(name: str) -> None:
 
 
 def describe_models() -> str:
-    """Return the names of all networks, and of families and libraries with what follows them."""
-    return ", ".join((*SPECS, *(f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES))))
+    """Return the names of all networks that are trained, and of families and libraries with what follows them."""
+    trained = (name for name, spec in SPECS.items() if not spec.not_trained)
+    return ", ".join((*trained, *(f"{first}/NETWORK" for first in (*FAMILIES, *LIBRARIES))))
 
 
 def without_library(library: Library, network: str) -> str:

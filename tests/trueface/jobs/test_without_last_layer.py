@@ -100,6 +100,15 @@ def test_plan_refuses_to_save_features_of_a_test(tmp_path: Path) -> None:
     assert any(f"features: true {REASON}" in each for each in TEST.refusals(draft, [maker]))
 
 
+def test_plan_refuses_exact_gradients_of_a_network_without_gradients(tmp_path: Path) -> None:
+    draft = a_draft(TEST, tmp_path, PLACE | {"round_gradients": False}, model=DATA, data=DATA)
+    for name, count in ((NAME, 1), ("lgrad", 0)):
+        network = PLACE | {"model": name, "resize_size": 256}
+        maker = a_draft(TRAIN, tmp_path, network, model=DATA, data=DATA)
+        found = TEST.refusals(draft, [maker])
+        assert len([each for each in found if "round_gradients: false" in each]) == count
+
+
 def test_family_is_refused_by_the_name_of_the_network() -> None:
     with pytest.raises(ValueError, match=f"linear/NETWORK {REASON}"):
         model_name(f"linear/{NAME}")

@@ -5,15 +5,21 @@ sides are small, but the padding of EfficientNet for its nominal side differs fr
 networks of clips fix the side, so that `make test` compares one clip, and `make night` the others.
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 from math import prod
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from tests.trueface.models.build import no_draws
+from trueface.models.architectures.ict import Ict, IctWithReferences
+from trueface.models.assembly import load_state
+from trueface.models.blocks.caddm import Caddm
 from trueface.models.detectors import Detector
 from trueface.models.registry import load_model_maker, spec_of
 
@@ -35,8 +41,14 @@ class Authors(NamedTuple):
     digest: str  # SHA-256 of the images, or of the first clip
     margins: tuple[float, ...]
     frames: int | None = None  # frames of a clip; None: margins are those of images
+    # factor of the weights of other layers, by name
+    scale: Mapping[str, float] = MappingProxyType({})
+    rounding: float = TOLERANCE  # tolerance in float32
 
 
+# StyleGAN scales its weights when it uses them
+STYLEGAN = {"input0": 3, "layer0": 576, "layer1": 576, "layer2": 1152, "layer3": 1152, "layer4": 2304, "layer5": 2304,
+            **{f"layer{number}": 4608 for number in range(6, 12)}, "layer12": 4617, "layer13": 8192, "layer14": 512}  # fmt: skip
 AUTHORS = {
     "sbi": Authors(
         side=100,
@@ -145,7 +157,59 @@ AUTHORS = {
         margins=(1.945153, 1.965659, 1.940016),
         frames=32,
     ),
+    "caddm": Authors(
+        side=224,
+        gain=1.0,
+        last={"fc": 1.0},
+        rows=2,
+        digest="e76608e0315dc6f832ff57423bfa869ac0941765f41f0a26d962fa10166c80d4",
+        margins=(-7.599827, -9.071795, -9.63069, -10.11958, -10.12839, -9.999001),
+        scale={"base_model.conv1": 0.01},
+    ),
+    "caddm_b3": Authors(
+        side=224,
+        gain=1.35,
+        last={"fc": 17.0},
+        rows=2,
+        digest="680ad844eab5e34e12ab6a9125fe29f6c272dfc633d24c77eb024f56348e141e",
+        margins=(10.89446, 12.77891, 11.29451),
+        scale={"base_model._conv_stem": 0.01},
+    ),
+    "caddm_b4": Authors(
+        side=224,
+        gain=1.3,
+        last={"fc": 30.0},
+        rows=2,
+        digest="680ad844eab5e34e12ab6a9125fe29f6c272dfc633d24c77eb024f56348e141e",
+        margins=(53.54858, 52.99547, 54.85591),
+        scale={"base_model._conv_stem": 0.01},
+    ),
+    "lgrad": Authors(
+        side=256,
+        gain=1.1,
+        last={"fc": 16.0},
+        rows=1,
+        digest="2454e01b4bad3e10cace74d7e5ea07338dcf092b856de22476a23d28222e2308",
+        margins=(-2.729702, -1.868367),
+        scale={f"discriminator.{name}": inputs**0.5 for name, inputs in STYLEGAN.items()},
+        rounding=0.03,  # the sign of a number close to 0 changes the gradient
+    ),
+    "ict": Authors(
+        side=112,
+        gain=1.4,
+        last={},
+        rows=1,
+        digest="63d83fdd214053acbfe44378e1e587bffe58a5f9a14a844535d943ecb6f4ed3c",
+        margins=(-0.6476369, -0.612941, -0.5885956, -0.5992167, -0.6093194, -0.6302897),
+    ),
 }
+NIGHT = ("caddm_b3", "caddm_b4")
+NAMES = [
+    pytest.param(each, marks=pytest.mark.night, id=each.partition("_")[2])
+    if each in NIGHT
+    else each
+    for each in AUTHORS
+]
 OF_CLIPS = [name for name, authors in AUTHORS.items() if authors.frames is not None]
 
 
@@ -196,6 +260,8 @@ def state_of(own: dict[str, Tensor], authors: Authors) -> dict[str, Tensor]:
         rows = authors.rows if layer in authors.last else 1
         shape = (rows * tensor.shape[0], *tensor.shape[1:])
         made = tensor_of(name, shape, authors.gain) * authors.last.get(layer, 1.0)
+        if word == "weight":
+            made *= authors.scale.get(layer, 1.0)
         state[name] = made[1:] - made[:1] if rows == 2 else made
     return state
 
@@ -219,21 +285,25 @@ def clips_of(count: int, frames: int, side: int) -> Tensor:
     return torch.stack(windows, 1)[:, None]
 
 
+def detector_of(name: str) -> Detector:
+    """Return a detector with the state that follows from the formulas."""
+    with no_draws():
+        network = load_model_maker(name)()
+    network.load_state_dict(state_of(network.state_dict(), AUTHORS[name]))
+    return Detector(spec_of(name), network).eval()
+
+
 def check_margins(name: str, pixels: Tensor, chosen: slice) -> None:
     """Compare some of a detector's margins with those of its authors' code."""
     authors = AUTHORS[name]
-    with no_draws():
-        network = load_model_maker(name)()
-    network.load_state_dict(state_of(network.state_dict(), authors))
-    model = Detector(spec_of(name), network).eval()
     with torch.no_grad():
-        margins = model(pixels[chosen])[:, 0]
+        margins = detector_of(name)(pixels[chosen])[:, 0]
     every = torch.tensor(authors.margins)
-    tolerance = TOLERANCE * float(every.std())
+    tolerance = authors.rounding * float(every.std())
     torch.testing.assert_close(margins, every[chosen], rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", AUTHORS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_detector_gives_the_margins_of_its_authors_code(name: str) -> None:
     authors = AUTHORS[name]
     if authors.frames is None:
@@ -271,3 +341,50 @@ def test_lrnet_gives_the_margins_of_its_authors_code() -> None:
         margins = Detector(spec_of("lrnet"), network).eval()(landmarks)[:, 0]
     expected = torch.tensor(LRNET_MARGINS)
     torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
+
+
+@pytest.mark.night
+def test_lgrad_gives_the_margins_of_its_authors_code_in_float64() -> None:
+    authors = AUTHORS["lgrad"]
+    images = images_of(len(authors.margins), authors.side)
+    with torch.no_grad():
+        margins = detector_of("lgrad").double()(images)[:, 0]
+    expected = torch.tensor(authors.margins).double()
+    torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
+
+
+# --- outputs beside the logit
+
+
+def project(outputs: Tensor) -> list[float]:
+    """Return the sum of the numbers of each image, each times a number that its place determines."""
+    weights = numbers_of("outputs", tuple(outputs.shape[1:]))
+    return [float((each * weights).sum()) for each in outputs]
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [("places", [21.22465, 18.36634]), ("classes", [24.48371, 20.88132])],
+)
+def test_anchors_of_caddm_are_those_of_its_authors_code(part: str, expected: list[float]) -> None:
+    detector, images = detector_of("caddm"), images_of(2, AUTHORS["caddm"].side)
+    assert isinstance(detector.network, Caddm)
+    with torch.no_grad():
+        outputs = detector.network.forward_parts(detector.normalize_pixels(images))
+    assert project(getattr(outputs, part)) == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_ict_with_references_gives_the_weighted_distances_of_its_authors_code() -> None:
+    detector, images = detector_of("ict"), images_of(6, AUTHORS["ict"].side)
+    assert isinstance(detector.network, Ict)
+    network, pixels = IctWithReferences(), detector.normalize_pixels(images)
+    with torch.no_grad():
+        parts = zip(("inner", "outer"), detector.network.embed(pixels), strict=True)
+        references = {
+            name: normalize(each[:4] + 0.05 * numbers_of(name, (4, each.shape[1])), dim=1)
+            for name, each in parts
+        }
+        load_state(network, {**detector.network.state_dict(), **references}, "references")
+        margins = network.eval()(pixels)[:, 0]
+    expected = torch.tensor([-1.129714, -1.093846, -1.080091, -1.079494, -1.06445, -1.072646])
+    assert float((margins - expected).abs().max()) <= TOLERANCE * float(expected.std())

@@ -47,6 +47,7 @@ class Stage(NamedTuple):
 
 VARIANTS: Mapping[str, Variant] = {
     "b0": Variant(1.0, 1.0, 224),
+    "b3": Variant(1.2, 1.4, 300),
     "b4": Variant(1.4, 1.8, 380),
 }
 STAGES = (

@@ -14,6 +14,7 @@ from launcher.api import JobError
 from tests.trueface.models.build import no_draws, undrawn, untrained
 from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
+from trueface.models.architectures.lgrad import LGrad
 from trueface.models.blocks.capsule import Capsule, Routing, mean_log_odds, squash
 from trueface.models.blocks.full_xception import XceptionMaps
 from trueface.models.blocks.mcx import RENAMED, Mcx, to_hsv, to_ycrcb
@@ -466,6 +467,27 @@ def test_networks_of_deepfakebench_share_the_first_weights_of_an_xception_among_
     assert first.shape == (32, channels, 3, 3)
     torch.testing.assert_close(first.sum(1), total * state["conv1.weight"].sum(1))
     assert network.start_from_backbone({"fc.weight": torch.zeros(1, 2048)}) is None
+
+
+def test_file_of_the_discriminator_starts_lgrad_and_joins_its_published_file() -> None:
+    with torch.device("meta"):
+        network = LGrad()
+    state = network.state_dict()
+    own = {name for name in state if name.startswith("discriminator.")}
+    file = {name.removeprefix("discriminator."): torch.zeros(state[name].shape) for name in own}
+    file["lod"] = torch.zeros(())  # not computed
+    begun = network.start_from_backbone(file)
+    assert begun is not None
+    assert begun.keys() == state.keys()
+    assert {name for name, each in begun.items() if not each.is_meta} == own
+    assert network.adapt_state(dict(file)).keys() >= own
+    del file["layer3.bias"]
+    begun = network.start_from_backbone(file)
+    assert begun is not None
+    assert state.keys() - begun.keys() == {"discriminator.layer3.bias"}
+    resnet = {name: each for name, each in state.items() if name not in own}
+    assert network.start_from_backbone(resnet) is None
+    assert network.adapt_state(dict(resnet)) == resnet
 
 
 @pytest.mark.parametrize(
