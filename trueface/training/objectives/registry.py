@@ -51,7 +51,7 @@ class ObjectiveSpec(Declared):
     )
     # augmentations of each image in a batch, drawn independently: all images in the first, then in the next
     views: int = 1
-    # what the second quality of each image is, if it needs two; "": it needs one
+    # the second quality of each image, for an objective of two qualities; otherwise ""
     pairs: str = ""
     # those of the options that only weigh the difference between views, so they do nothing if all views are equal
     view_options: tuple[str, ...] = ()
