@@ -160,7 +160,7 @@ unlearn: [{model: "gan2:pre%50", method: scrub}]
 test: [{model: gan2:pre, data: gan2:pre}]
 """
 # functions that only refuse to start a job, which are found by a name that no text contains
-RULES = ("jobs/rules.py", "jobs/clip_parts.py")
+RULES = ("jobs/rules.py", "jobs/clip_parts.py", "jobs/landmark_parts.py")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
     "forget": {"method": "scrub"},
