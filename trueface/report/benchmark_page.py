@@ -376,7 +376,7 @@ def attacks(board: Leaderboard) -> str:
     )
 
 
-def selected(board: Leaderboard) -> str:
+def selected_table(board: Leaderboard) -> str:
     """Return a row for each detector that SoK selected: its mean AUC here, its published figure, or why one is missing."""
     head = ("detector", "model", "tier", "mean AUC here", "published", "measure", "remark")
     return table(
@@ -388,17 +388,19 @@ def selected(board: Leaderboard) -> str:
     )
 
 
-def _selected_row(chosen: SelectedDetector, board: Leaderboard) -> str:
-    lines = (each for each in board.lines if each.architecture in chosen.networks and each.columns)
-    entry, figure = next(lines, None), chosen.published
-    here, tier, name, remarks = NO_VALUE, NO_VALUE, NO_VALUE, [chosen.remark]
+def _selected_row(detector: SelectedDetector, board: Leaderboard) -> str:
+    lines = (
+        each for each in board.lines if each.architecture in detector.networks and each.columns
+    )
+    entry, figure = next(lines, None), detector.published
+    here, tier, name, remarks = NO_VALUE, NO_VALUE, NO_VALUE, [detector.remark]
     if entry is not None:
         worst = min(entry.columns, key=lambda each: entry.columns[each].mean.value)
         mean, tier, name = entry.columns[worst].mean, str(worst), board.names[entry.model]
         ends = "" if mean.interval is None else f"<small>{mean.interval.text('.3f')}</small>"
         here = f"{mean.value:.3f}{ends}"
-    elif chosen.networks:
-        known = [each for each in chosen.networks if is_network(each)]
+    elif detector.networks:
+        known = [each for each in detector.networks if is_network(each)]
         reason = f"no model {' or '.join(known)} with an AUC in this run" if known else "no network"
         remarks.insert(0, reason)
     value, measure = (NO_VALUE,) * 2 if figure is None else (f"{figure.value:.3f}", figure.metric)
@@ -407,7 +409,7 @@ def _selected_row(chosen: SelectedDetector, board: Leaderboard) -> str:
         f'<td>{value}</td><td class="left">{measure}</td>',
         f'<td class="left words">{escape("; ".join(filter(None, remarks)))}</td>',
     )
-    return table_row(escape(chosen.detector), cells)
+    return table_row(escape(detector.detector), cells)
 
 
 def notes(title: str, texts: Iterable[str]) -> str:
@@ -459,7 +461,7 @@ def benchmark_page(board: Leaderboard) -> Page:
         "ranks": side_by_side(places),
         "differences": _differences(board),
         "unranked": notes("Not ranked", board.missing_ranks),
-        "selected": selected(board),
+        "selected": selected_table(board),
         "published": "".join(render_published(each, 3) for each in published_tables()),
         "not_run": notes("Not run", run.not_run(board.names)),
         "problems": notes("Left out", run.problems),

@@ -21,7 +21,7 @@ from trueface.evaluation.intervals.resampling import resamples
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.predictions.predictions import Predictions
 from trueface.report.benchmark_page import ranks as ranks_of_models
-from trueface.report.benchmark_page import selected
+from trueface.report.benchmark_page import selected_table
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
@@ -247,7 +247,7 @@ def test_page_has_a_row_of_each_selected_detector_measured_or_published() -> Non
         replace(each, index=replace(each.index, architecture="capsule")) for each in run.results
     )
     board = leaderboard(replace(run, results=results))
-    page = re.sub(r"<wbr>", "", str(selected(board)))
+    page = re.sub(r"<wbr>", "", str(selected_table(board)))
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in page.split("<tr>")[2:]]
     assert len(rows) == 16
     best = board.lines[0]

@@ -25,6 +25,7 @@ from trueface.runtime.process_pool import chunks_of, map_chunks
 
 SPLITS = "splits"  # folder of the lists in a data root
 SUFFIX = ".png"  # lossless
+CHUNK = 4  # videos; a process takes as long to start as it cuts them
 LABELS = {folder: label for label, folder in CLASS_FOLDERS.items()}
 WORDS = {folders[0]: word for word, folders in MODIFIERS.items()}  # word of a modifier's folder
 
@@ -93,7 +94,7 @@ class Mouths:
         videos = defaultdict[str, list[_Frame]](list)
         for frame in frames:
             videos[frame.file.rpartition("/")[0]].append(frame)
-        chunks = chunks_of(list(videos.values()), 1)
+        chunks = chunks_of(list(videos.values()), CHUNK)
         faults = [
             fault
             for each in map_chunks(_cut_videos, chunks, None, doing="cut mouths")
