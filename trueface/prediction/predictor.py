@@ -41,7 +41,6 @@ from trueface.data.settings import TestSettings
 from trueface.evaluation.measurement import evaluate_scores
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
-from trueface.models.detectors import accept_clips
 from trueface.models.inference import FrozenBackbone
 from trueface.models.model_file import Checkpoint
 from trueface.prediction.reference import Reference
@@ -229,7 +228,7 @@ class Predictor:
 
     Raises:
         CheckpointError: the checkpoint does not contain its image transform.
-        UsageError: the model cannot abstain, or not at this rate.
+        UsageError: the model cannot abstain, or not at this rate, or scores clips.
     """
 
     def __init__(
@@ -249,9 +248,13 @@ class Predictor:
         self.learnt = TrainingFiles.read(model_checkpoint.provenance)
         self._reference = Reference.read(model_checkpoint.reference)
         self.selection = None if abstain is None else self._select(path, abstain)
-        self.model = accept_clips(checkpoint.from_checkpoint(model_checkpoint, path), None).to(
-            device
-        )
+        model = checkpoint.from_checkpoint(model_checkpoint, path)
+        if model.spec.frames is not None:
+            raise UsageError(
+                f"{self._name} scores clips of {model.spec.frames} or more frames, and predict scores single images. "
+                "Choose a detector of images, or test clips with launcher run."
+            )
+        self.model = model.to(device)
         self._device = device
         constant = checkpoint.has_constant_body(model_checkpoint)
         self._body = FrozenBackbone(self.model, device=device, alike=False) if constant else None

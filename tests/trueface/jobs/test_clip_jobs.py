@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from launcher import api
-from launcher.api import Job, Kind, PlannedJob, TaskFileError, Words
+from launcher.api import Job, Kind, PlannedJob, TaskFileError, UsageError, Words
 from tests.trueface.jobs.build import a_draft, a_job, plan_text, write_lists
 from trueface.data.dataset_file import write_video_sources
+from trueface.evaluation.fairness import fairness_rows
 from trueface.evaluation.result_rows import by_video
 from trueface.evaluation.results import table
 from trueface.jobs import poisoning, testing, training
@@ -26,6 +27,7 @@ from trueface.jobs.kinds import POISON, TEST, TRAIN, UNLEARN
 from trueface.models import checkpoint
 from trueface.models.registry import SPECS, ModelSpec
 from trueface.poisoning.poison_record import read_record
+from trueface.prediction.predictor import Predictor
 from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
@@ -390,6 +392,35 @@ def test_attacks_on_clips_and_their_table(lab: Path, attack: str) -> None:
     assert isinstance(record, dict)
     assert record["largest_change"] == int(attack.strip("fgsmpd"))
     assert result["n"] == 12
+
+
+def test_fairness_of_tested_detectors_counts_videos(lab: Path) -> None:
+    rows = [
+        f"PreSocial/{folder}/{video:03}/{frame:03}.png,{'male' if video % 2 else 'female'}"
+        for folder in ("Real/V", "Fake/W")
+        for video in range(8)
+        for frame in range(8)
+    ]
+    (lab / "faces.csv").write_text("\n".join(["img_path,who", *rows]) + "\n")
+    for model, clips in ((CLIP_MODEL, CLIPS), (IMAGE_MODEL, None)):
+        scores_of(lab, model, clips=clips, attributes="faces.csv")
+    tests = [(CLIP_MODEL, f"{DATA}@{NAME}"), (IMAGE_MODEL, DATA)]
+    found = fairness_rows(lab / "runs/study", tests)
+    # three videos of each class; the detector of images is compared on the same
+    assert [(row.data, row.table.overall.reals, row.table.overall.fakes) for row in found] == [
+        (DATA, 3, 3)
+    ] * 2
+    assert [[group.name for group in row.table.groups] for row in found] == [["female", "male"]] * 2
+    # of the validation, only the detector of clips knows which scores are of one video
+    reasons = [row.validation.reason for row in found]
+    assert reasons[0] == "only 2 real validation videos, and 20 are needed"
+    assert "validation scores of single images" in reasons[1]
+
+
+def test_predict_refuses_a_detector_of_clips(lab: Path) -> None:
+    path = paths.checkpoint(job_of(lab, "test", CLIP_MODEL).model_folder(CLIP_MODEL))
+    with pytest.raises(UsageError, match="scores clips of 4 or more frames, and predict scores"):
+        Predictor.load(path)
 
 
 def test_clips_in_a_benchmark(lab: Path) -> None:
