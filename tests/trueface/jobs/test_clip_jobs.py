@@ -411,7 +411,7 @@ def test_fairness_of_tested_detectors_counts_videos(lab: Path) -> None:
         (DATA, 3, 3)
     ] * 2
     assert [[group.name for group in row.table.groups] for row in found] == [["female", "male"]] * 2
-    # of the validation, only the detector of clips knows which scores are of one video
+    # only the checkpoint of the detector of clips says which validation scores belong to one video
     reasons = [row.validation.reason for row in found]
     assert reasons[0] == "only 2 real validation videos, and 20 are needed"
     assert "validation scores of single images" in reasons[1]
