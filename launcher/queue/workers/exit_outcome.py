@@ -164,7 +164,7 @@ def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: fl
     match read_worker_result(attempt):
         case {"ok": False, "signalled": True}:
             return SIGNALLED_WAIT_S * _busy_factor()
-        case {"ok": bool()}:  # a worker knows whether it got a signal
+        case {"ok": bool()}:  # a worker reports whether it got a signal
             return 0.0
     if code or context.has_worker:
         return failed_wait_s()
