@@ -383,9 +383,9 @@ class RecordsLabels(Protocol):
         None if the job was not done with these settings, or if the percentage was not known.
 
         Args:
-            folder: of the model that the job makes.
-            settings: of the job.
-            name: of the setting.
+            folder: folder of the model that the job makes.
+            settings: settings of the job.
+            name: name of the setting.
         """
 
 

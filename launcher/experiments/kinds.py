@@ -153,7 +153,7 @@ def installed_kinds(names: Sequence[str] | None = None) -> dict[str, Kind]:
     """Return every installed kind by its name.
 
     Raises:
-        UsageError: two packages offer the same kind, or one of them cannot be imported.
+        UsageError: two packages offer the same kind, or a package cannot be imported.
     """
     available = find_kinds(names)
     if available.unusable:

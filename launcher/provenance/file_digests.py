@@ -73,7 +73,7 @@ class CacheFile:
         """Begin without having read it.
 
         Args:
-            path: of the file; None: nothing is kept.
+            path: path of the file; None: nothing is kept.
             max_entries: part → how many entries of it are kept.
         """
         self._path, self._max_entries = path, max_entries
@@ -127,7 +127,7 @@ class DigestCache:
     """The digests of files and folders, each used while their stamp is the same.
 
     Args:
-        path: of a file that stores them for later processes. If None, nothing is stored.
+        path: path of a file that stores the digests for later processes. If None, nothing is stored.
         most: number of stored digests.
     """
 
@@ -148,10 +148,10 @@ class DigestCache:
         """Return the digest of a file or folder, computed if its stamp differs from the last one.
 
         Args:
-            name: of the file.
+            name: name of the file.
             stamp: its size, times and inode.
-            compute: reads it.
-            changed_ns: when it changed last, in nanoseconds since 1970.
+            compute: function that reads the file and returns its digest.
+            changed_ns: time of the last change, in nanoseconds since 1970.
             is_stored: whether its digest is kept for later processes.
         """
         known = self._digests.get(name) or self._file.get(_FILES, name, _read_digest_entry)
@@ -169,7 +169,7 @@ class FileDigests:
     """Compute the digests of files.
 
     Args:
-        path: of a file that stores the digests of large files, if its folder exists. If None, nothing is stored.
+        path: path of a file that stores the digests of large files, if its folder exists. If None, nothing is stored.
         on_progress: called after each piece of a large file; it may raise `HashingStopped`.
     """
 
@@ -182,7 +182,7 @@ class FileDigests:
         """Return a digest of a file; that of a folder is empty, because reading all its images would take too long.
 
         Raises:
-            OSError: there is none, or it cannot be read.
+            OSError: the file does not exist, or cannot be read.
         """
         name, path = str(path), Path(path)
         status = path.stat()
@@ -250,7 +250,7 @@ class FileDigests:
         Without a digest: a folder without the slash, a file that cannot be read, and one that changed meanwhile.
 
         Raises:
-            HashingStopped: by its `HashProgress`.
+            HashingStopped: the `HashProgress` has raised it.
         """
         stamp = folder_stamp if path.endswith(FOLDER_END) else file_stamp
         before = stamp(path)
@@ -266,8 +266,8 @@ class FileDigests:
         """Return whether a file is as it was; it is read only if its time alone differs.
 
         Args:
-            path: of the file.
-            old_version: as it was.
+            path: path of the file.
+            old_version: former version of the file.
             now: its stamp; None: it is not there.
         """
         if now == PLAIN_FOLDER_STAMP != old_version.stamp:  # a folder whose content was recorded
@@ -287,7 +287,7 @@ class FileDigests:
         It is `MISSING_DIGEST` where there is none, or it cannot be read.
 
         Args:
-            path: of the file.
+            path: path of the file.
             most_bytes: a larger file is not read, and known by its size and time.
         """
         with contextlib.suppress(OSError, ValueError):  # ValueError: no file can have such a name

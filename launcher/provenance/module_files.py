@@ -9,7 +9,7 @@ class ModuleFiles:
     """Finds the files of modules; each folder is listed once.
 
     Args:
-        suffixes: of such files, the preferred one first.
+        suffixes: suffixes of such files, the preferred one first.
     """
 
     def __init__(self, suffixes: Sequence[str] = (".py",)) -> None:
@@ -23,7 +23,7 @@ class ModuleFiles:
 
         Args:
             folder: that contains the outermost package.
-            parts: of the module's dotted name.
+            parts: parts of the module's dotted name.
         """
         for part in parts:
             below, is_there = f"{folder}/{part}", part in self.names_in(folder)

@@ -219,7 +219,7 @@ def missing_module(argv: Sequence[str], folder: Path, environment: Mapping[str, 
 
     Args:
         argv: the program and its arguments.
-        folder: in which the program is started.
+        folder: folder in which the program is started.
         environment: with its PATH and PYTHONPATH.
     """
     module = module_of(argv)
@@ -239,7 +239,7 @@ def lacks_module(program: str, module: str, folder: str, python_path: Sequence[s
     Args:
         program: path of the interpreter.
         module: its dotted name.
-        folder: in which the program is started.
+        folder: folder in which the program is started.
         python_path: further folders, such as those of PYTHONPATH.
     """
     top, *rest = module.split(".")
@@ -275,7 +275,7 @@ def project_folders(folder: str, python_path: Sequence[str], program: str) -> Pr
     """Return where a program finds modules that are not installed.
 
     Args:
-        folder: in which the program is started.
+        folder: folder in which the program is started.
         python_path: further folders, such as those of PYTHONPATH.
         program: path of its interpreter, or of a script beside it.
     """

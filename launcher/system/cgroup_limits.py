@@ -19,7 +19,7 @@ def group_folders(controller: str, root: Path = Path("/")) -> list[Path]:
     """Return the folders of this process's group and its ancestors, the nearest first.
 
     Args:
-        controller: for which they are, such as memory or cpu. Version 1 has a hierarchy for each.
+        controller: name of the controller, such as memory or cpu. Version 1 has a hierarchy for each.
         root: the root folder.
     """
     cgroups = root / _CGROUPS

@@ -30,7 +30,7 @@ def path_of(cgroup: str) -> str | None:
     """Return a process's group of version 2; None if it has none.
 
     Args:
-        cgroup: as /proc/<pid>/cgroup has it. Source: cgroups(7).
+        cgroup: cgroup as /proc/<pid>/cgroup has it. Source: cgroups(7).
     """
     for line in cgroup.splitlines():
         number, _, rest = line.partition(":")

@@ -48,7 +48,7 @@ def read_keys(
 
     Args:
         place: the table's.
-        table: as the file has it.
+        table: table as the file has it.
         keys: key → expected value in words (empty if its reader reports that itself), and its reader.
         faults: list to which all errors are added.
         hint: message about an unknown key, which replaces its `{}`.

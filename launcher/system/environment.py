@@ -110,7 +110,7 @@ def with_site_changes(owner: Mapping[str, str], changes: str) -> dict[str, str]:
 
     Args:
         owner: the environment in which a job was queued.
-        changes: of `site_changes`, as JSON; entries that cannot be parsed are left out.
+        changes: changes of `site_changes`, as JSON; entries that cannot be parsed are left out.
     """
     variables = dict(owner)
     for name, change in (read_record(changes) or {}).items():

@@ -274,7 +274,7 @@ def _close_matches(name: str, names: Iterable[str]) -> list[str]:
 def _closeness(typed_text: str, word: str) -> tuple[int, int, int] | None:
     """Return the distance of a known word from the typed text, or None if it is not close.
 
-    Few mistakes are closer than one word that is a prefix of the other, which is closer than a common prefix.
+    The order of closeness is: few mistakes, then one word as a prefix of the other, then a common prefix.
     """
     longer, shorter = max(len(typed_text), len(word)), min(len(typed_text), len(word))
     prefix = next((at for at in range(shorter) if typed_text[at] != word[at]), shorter)

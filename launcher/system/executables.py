@@ -42,7 +42,7 @@ def missing_program(program: str, folder: Path, environment: Mapping[str, str]) 
 
     Args:
         program: the first word of a command line.
-        folder: in which the program is started.
+        folder: folder in which the program is started.
         environment: with its PATH.
     """
     if "/" not in program:
@@ -68,8 +68,8 @@ def interpreter_fault(path: Path, name: str) -> str:
     """Return why Linux cannot start an executable file that exists; empty if no reason is known.
 
     Args:
-        path: of the file.
-        name: of the file in the message.
+        path: path of the file.
+        name: name of the file in the message.
     """
     try:
         with path.open("rb") as file:
@@ -99,7 +99,7 @@ def missing_script(argv: Sequence[str], folder: Path) -> str:
 
     Args:
         argv: the program and its arguments.
-        folder: in which the program is started.
+        folder: folder in which the program is started.
     """
     script = script_of(argv)
     if not script or "{" in script:  # a folder that is filled in when the job starts

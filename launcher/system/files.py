@@ -85,7 +85,7 @@ def write_atomic(
     Args:
         path: the file.
         content: all of it.
-        mode: of a new file.
+        mode: mode of a new file.
         durable: synced to the disk. If False, it is faster, for files that are not needed after a power cut.
 
     Raises:

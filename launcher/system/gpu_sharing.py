@@ -103,7 +103,7 @@ def read_rules(table: object, faults: list[Fault]) -> SharingRules:
     """Return the rules of the table.
 
     Args:
-        table: as the file has it.
+        table: table as the file has it.
         faults: where all that is wrong with it is added.
     """
     if not isinstance(table, dict):

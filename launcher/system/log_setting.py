@@ -15,7 +15,7 @@ def read_log_limit(value: object, faults: list[Fault]) -> int:
     """Return the limit in bytes, `NO_LIMIT` for none.
 
     Args:
-        value: as the file has it.
+        value: value as the file has it.
         faults: list to which an error is added if the value is invalid or too small.
     """
     try:

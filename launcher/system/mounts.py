@@ -29,7 +29,7 @@ def parse_mounts(mountinfo: str) -> Iterator[Mount]:
     """Yield the mounted file systems; if two have the same mount point, the later one is visible.
 
     Args:
-        mountinfo: as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
+        mountinfo: mounts as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
     """
     for line in mountinfo.split("\n"):
         before, _, after = line.partition(" - ")

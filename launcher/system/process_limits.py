@@ -61,7 +61,7 @@ def limit_of(name: str, pid: int = 0) -> Limit | None:
 
     Args:
         name: such as NOFILE.
-        pid: of the process; 0: this one.
+        pid: PID of the process; 0: this one.
     """
     try:
         soft, hard = resource.prlimit(pid, _NUMBERS[name])

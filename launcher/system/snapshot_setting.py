@@ -12,7 +12,7 @@ def _read_file_limit(value: object, faults: list[Fault]) -> int:
     """Return the limit in bytes.
 
     Args:
-        value: as the file has it.
+        value: value as the file has it.
         faults: list to which an error is added if the value is invalid.
     """
     problem = f'expected a size such as "10MiB", got {value!r}'

@@ -20,7 +20,7 @@ def parse_record(text: str, subject: str) -> dict[str, Any]:
     """Return a stored record.
 
     Args:
-        text: as it was stored.
+        text: text as it was stored.
         subject: whose record it is.
 
     Raises:

@@ -119,7 +119,7 @@ def _keep_parameters(parts: Sequence[str], parameters: list[float], family: int)
     """Have what is alike cut before a parameter with a value that not all have, and that before the value.
 
     Args:
-        parts: of a name.
+        parts: parts of a name.
         parameters: how many names have each part; changed in its place.
         family: how many names there are.
     """

@@ -71,7 +71,7 @@ class WakeupPipe:
         """Sleep until one of them has news; return whether it was for another reason, or for a ring.
 
         Args:
-            descriptors: to be watched.
+            descriptors: descriptors to be watched.
             timeout_s: the longest time.
         """
         here = {self._pipe, *descriptors}

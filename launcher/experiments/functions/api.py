@@ -107,9 +107,9 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
     ended: `future` has it again.
 
     Args:
-        function: to be called, also a lambda, or one of a notebook; or the path of a task file, or a plan.
-        arguments: of the function, by position; those by name go into `kwargs`.
-        options: for a function, `kwargs`, `name`, `run`, `after`, `after_any`, `pass_env`, `hold`, and
+        function: function to be called, also a lambda, or one of a notebook; or the path of a task file, or a plan.
+        arguments: arguments of the function, by position; those by name go into `kwargs`.
+        options: options for a function, `kwargs`, `name`, `run`, `after`, `after_any`, `pass_env`, `hold`, and
             those of `launcher add`, such as gpus=1, vram="10GiB" or time_limit="8h".
             `kwargs` contains its keyword arguments. `name` is the job's name, which its number follows.
             `run` is the run of the job, `functions` if it is not given.
@@ -259,7 +259,7 @@ def _keywords(kwargs: object) -> Mapping[str, object]:
     """Return the keywords of a call.
 
     Raises:
-        UsageError: they are something else.
+        UsageError: the keywords are not a mapping of names.
     """
     if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
         return kwargs

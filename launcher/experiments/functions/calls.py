@@ -109,7 +109,7 @@ def write_calls(
     Args:
         folder: the folder of the file, created if it does not exist.
         function: which is called.
-        arguments: those of each call.
+        arguments: arguments of each call.
         keywords: that all calls have.
 
     Raises:

@@ -56,7 +56,7 @@ class Executor(concurrent.futures.Executor):
         at_exit: what becomes of the calls if this process ends before `shutdown`. "continue": they go on, and
             `launcher.api.future(number)` has their results. "cancel": they are cancelled, those that run, too,
             as by Ctrl-C in a `with` block. The default is "continue".
-        options: of each job, as of `launcher.api.submit`: gpus=1, vram="10GiB", run="NAME", …
+        options: options of each job, as of `launcher.api.submit`: gpus=1, vram="10GiB", run="NAME", …
 
     Raises:
         ValueError: max_workers or at_exit is invalid.

@@ -69,7 +69,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
     """The future result of a job. The job runs without it; `launcher.api.future(number)` makes another one.
 
     `concurrent.futures.wait`, `as_completed` and `asyncio.wrap_future` take it. `terminate` also ends a
-    running job. It is done once its job has ended; for a job that is retried after that, ask for a new one.
+    running job. A future is done once its job has ended. For a job that is retried later, ask for a new future.
     """
 
     def __init__(self, home: Home, row: JobRow) -> None:
@@ -302,7 +302,7 @@ def cancel_jobs(futures: Iterable[Future[Any]], *, cancel_running: bool) -> list
     """Cancel the jobs of futures; return the numbers of those that were cancelled or get a signal to end.
 
     Args:
-        futures: of one queue, one for each job.
+        futures: futures of one queue, one for each job.
         cancel_running: also cancel jobs that run.
     """
     by_job = {future.job: future for future in futures}

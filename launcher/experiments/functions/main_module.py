@@ -76,7 +76,7 @@ def installed_script(script: Script, calls_file: Path, *, stays: bool = False) -
 
     Args:
         script: that submitted the call.
-        calls_file: of the job.
+        calls_file: file of the job's calls.
         stays: also after the block, for threads and handlers that outlive the call.
     """
     before, argv = sys.modules[MAIN], sys.argv

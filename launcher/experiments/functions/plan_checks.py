@@ -230,7 +230,7 @@ def reasons_against(
 
     Args:
         store: the queue, None if it does not exist.
-        comparison: of the plan with it.
+        comparison: comparison of the plan with the queue.
         unsatisfiable: why jobs of the plan can never start here, and how many those are.
         pass_env: variables to pass to the jobs, in addition to those of the plan.
     """

@@ -44,7 +44,7 @@ def open_private(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         MachineError: it is another user's, or others may write it or its folder.
-        FileNotFoundError: there is none.
+        FileNotFoundError: the file does not exist.
         OSError: it cannot be read.
     """
     folder = os.open(path.parent, _FOLDER)

@@ -100,7 +100,7 @@ def submit_program(words: Sequence[str | Path], /, **options: Any) -> Any:
 
     Args:
         words: program and arguments. {job_folder} and {run_folder} are replaced.
-        options: those of `launcher add`, with underscores: gpus=1, name="fit", output="model.pt". `after` and
+        options: options of `launcher add`, with underscores: gpus=1, name="fit", output="model.pt". `after` and
             `after_any` list futures, runs or job numbers; `env` is a mapping. An option that may be repeated is
             a text or a list of texts. `sweep` is {"lr": [0.1, 0.01]} or ["lr=0.1,0.01"].
 
@@ -223,7 +223,7 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
     """Return a text or a list of texts as a list.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the value is neither a text nor a list of texts.
     """
     listed = [value] if isinstance(value, str | Path) else value
     if not isinstance(listed, Iterable):
@@ -269,7 +269,7 @@ def _existing(store: Store, jobs: Sequence[int], option: str) -> Sequence[int]:
     """Return the numbers of jobs.
 
     Raises:
-        UsageError: one of them does not exist.
+        UsageError: a job does not exist.
     """
     known = {row.id for row in store.read.jobs_by_id(jobs)}
     if missing := next((number for number in jobs if number not in known), None):

@@ -95,7 +95,7 @@ def check_tags(tags: Iterable[str]) -> None:
     """Refuse invalid tags.
 
     Raises:
-        UsageError: one of them cannot be a tag.
+        UsageError: a word cannot be a tag.
     """
     for tag in tags:
         if not is_tag(tag):

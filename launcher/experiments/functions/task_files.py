@@ -276,7 +276,7 @@ def wait(
         progress: show a bar, in a terminal or a notebook; elsewhere nothing is printed.
 
     Raises:
-        UsageError: there is no such job or run, or it is something else.
+        UsageError: there is no such job or run, or an argument names neither.
         MachineError: the queue is stopped, or gone. Inside a job, also if an awaited job can never start, because
             jobs that wait for such jobs hold its resources.
     """
@@ -322,7 +322,7 @@ def numbers_of(
         jobs_of_run: returns the numbers of a run by its name. None if names are not accepted.
 
     Raises:
-        UsageError: they are something else, or there is no such run.
+        UsageError: the argument names no job, or there is no such run.
     """
     match jobs:
         case Future():

@@ -77,7 +77,7 @@ def rows_from_root(plan: Plan, rows: Mapping[str, JobRow], other_root: str) -> d
         other_root: the other folder.
 
     Raises:
-        UsageError: one of them runs there.
+        UsageError: one of the jobs runs there.
     """
     here = str(plan.run_folder.parents[1])
     identities = _RelocatedIdentities(here, other_root)
@@ -134,7 +134,7 @@ def with_adoption(
     """Return the comparison with what of the other folder is adopted in the end.
 
     Args:
-        comparison: of the plan with the jobs of both folders.
+        comparison: comparison of the plan with the jobs of both folders.
         adoption: what could be adopted.
         rows_here: the jobs of the run in this folder, by name.
     """

@@ -381,7 +381,7 @@ class DependencyGraph:
         """Connect steps.
 
         Args:
-            steps: in the order in which they run if none reads an output of another.
+            steps: steps in the order in which they run if none reads an output of another.
             predecessors: predecessors that steps name.
             disk: the existing files.
         """

@@ -124,9 +124,9 @@ def later_settings(kind: Kind, values: Mapping[str, Json], row: JobRow) -> froze
     """Return which settings came after a job was queued and have their default.
 
     Args:
-        kind: of the job.
+        kind: kind of the job.
         values: its settings now.
-        row: of the job in the queue.
+        row: row of the job in the queue.
     """
     return frozenset(
         name for name in values if name not in row.spec.settings and is_default(kind, name, values)

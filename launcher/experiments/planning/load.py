@@ -58,14 +58,14 @@ def load(
     only a plan finds; nothing can be planned while there is one.
 
     Args:
-        path: of the file.
+        path: path of the file.
         settings: `key=value` each, stronger than the file, as with `--set`.
         text: its text, None to read the file.
         chosen: the values of a trial of one of its searches.
         environment: for `${NAME}`, None for that of this process.
 
     Raises:
-        UsageError: there is no such file, or it cannot be read.
+        UsageError: the file does not exist, or cannot be read.
         TaskFileError: it is not a YAML mapping, or has a section of a kind that is installed but
             cannot be loaded, so that nothing more can be said.
     """
@@ -135,7 +135,7 @@ def plan(
     Writes only caches: the digests of the kinds' code and of large files.
 
     Args:
-        task: from `load`.
+        task: task from `load`.
         root: the folder of relative paths and of `runs/`; by default the working directory.
         watch: called while a large file is read.
 
@@ -226,7 +226,7 @@ def _read_task_file_text(path: Path) -> str:
     """Return the text of a task file.
 
     Raises:
-        UsageError: there is none, or it cannot be read.
+        UsageError: the file does not exist, or cannot be read.
         TaskFileError: it is not UTF-8.
     """
     try:

@@ -71,7 +71,7 @@ class JobIdentity:
 
         Args:
             code: the code of its kind.
-            settings: those that can change a result, as JSON.
+            settings: settings that can change a result, as JSON.
             needs: hashes of the jobs whose results it reads.
         """
         # the JSON of these fields in the order of their names, put together here: a plan of ten

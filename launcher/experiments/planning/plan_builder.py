@@ -529,7 +529,7 @@ def _select_phases(
     Args:
         phases: the selected kinds; empty for all.
         jobs: name → job of the whole plan, dependencies first.
-        dependencies: of these jobs; missing inputs are added to it.
+        dependencies: dependencies of these jobs; missing inputs are added to the dependencies.
     """
     if not phases:
         return tuple(jobs.values())

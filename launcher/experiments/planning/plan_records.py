@@ -45,7 +45,7 @@ def plan_json(
         preview: what is expected of them.
         tree: the working tree, if there is one.
         refusals: the reasons for which `run` would refuse it.
-        savings: by jobs that do shared work.
+        savings: savings by jobs that do shared work.
     """
     return {
         "schema": 1,

@@ -156,7 +156,7 @@ def compare_with_queue(
         plan: the jobs, dependencies first.
         rows: name → job of the run in the queue.
         stamp: returns size and time of a file, or None if it does not exist.
-        digests: of the files that programs have read.
+        digests: digests of the files that programs have read.
         force: also run jobs that are done, as a task file with `reuse: nothing` does.
         accept_code: keep results that differ only in code.
 

@@ -46,9 +46,9 @@ def shares(
     """Return the jobs that do once what two or more jobs repeat.
 
     Args:
-        jobs: those of a plan, each with what those must have in common that share work.
+        jobs: jobs of a plan, each with the properties that jobs with shared work must have in common.
         to_do: names of the jobs that are not done yet.
-        kinds: by name, those of the role `shared` among them.
+        kinds: kinds by name, those of the role `shared` among them.
         words: the user's own.
         build_job: makes the planned job.
     """
@@ -84,7 +84,7 @@ def _build_shared_job(
     """Return the job that does some parts once.
 
     Args:
-        kind: of the job.
+        kind: kind of the job.
         users_by_work: the parts, with those that do each of them.
         taken_names: names of other jobs.
         build_job: makes the planned job.
@@ -183,7 +183,7 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
     whenever two jobs that use it have to run, and it finds results that are still kept by itself.
 
     Args:
-        comparison: of a plan with the queue.
+        comparison: comparison of a plan with the queue.
         rows: the run's jobs in the queue, by name.
     """
     to_do = {job.job.name for job in open_jobs(comparison.jobs)}

@@ -62,7 +62,7 @@ def submit(
     Args:
         store: the queue.
         root: the folder whose `runs` contains the run's folder.
-        comparison: of the plan with the queue. Results of other code that it accepts are recorded
+        comparison: comparison of the plan with the queue. Results of other code that it accepts are recorded
             as done with the code of the plan.
         context: the folder and environment in which the jobs run.
         now: the time.

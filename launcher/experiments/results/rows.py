@@ -52,8 +52,8 @@ def results_of(
     differ between the trainings and unlearnings of the run.
 
     Args:
-        jobs: of the run.
-        models: of the run, where they were looked through already.
+        jobs: jobs of the run.
+        models: models of the run, if they are known already.
         newest_jobs: the newest jobs of the same names as they are. None if these are `jobs`.
 
     Raises:
@@ -237,10 +237,10 @@ def rows_of(
         home: Queue folder.
         store: Queue.
         jobs: Jobs of the run.
-        kinds: of the jobs, by name, those that are installed.
+        kinds: kinds of the jobs, by name, those that are installed.
         model_specs: jobs of other runs; settings in which the run differs from them are columns, too.
-        newest_jobs: as of `results_of`; those without a result become absent rows.
-        trial_marks: as of `returned_rows`.
+        newest_jobs: newest jobs as of `results_of`; those without a result become absent rows.
+        trial_marks: trial marks as of `returned_rows`.
 
     Raises:
         MachineError: packages that a laboratory reads its results with are not installed.

@@ -30,7 +30,7 @@ class Room:
             spec: The job.
             context: Where it runs.
             opened_count: Jobs of the search that wait or run.
-            waits: Whether one of them waits.
+            waits: Whether one of these jobs waits.
         """
         if not opened_count or not runs_here(spec.terms):
             return not waits

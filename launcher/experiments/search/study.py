@@ -212,7 +212,7 @@ class DistinctSampler(optuna.samplers.BaseSampler):  # type: ignore[misc]  # as 
         """Return one combination that was not tried.
 
         Raises:
-            Exhausted: there is none, or none was found.
+            Exhausted: all combinations were tried, or no new one was found.
         """
         for attempt in range(MOST_REPEATED + 1):
             if attempt:

@@ -154,7 +154,7 @@ def parse(
 def _unswept_name_problems(
     overrides: Overrides, root: MappingNode, entries: Iterable[Entry], kinds: Mapping[str, Kind]
 ) -> list[Problem]:
-    """Return the problems of names on the command line over which no program is swept."""
+    """Return the problems of names on the command line that no program sweeps."""
     programs = [each for each in entries if isinstance(each, PlainEntry) and not each.kind.entry]
     sections = [node for key, node in root.pairs if key.text in kinds and not kinds[key.text].entry]
     if len(programs) < sum(len(as_list(node)) for node in sections):

@@ -48,7 +48,7 @@ def planned_searches(plan: Plan, file: str, settings: Sequence[str]) -> list[Sea
         settings: `key=value` each, stronger than the file.
 
     Raises:
-        UsageError: one of them is wrong, or an extra is missing.
+        UsageError: a search is invalid, or an extra is missing.
         TaskFileError: an entry is wrong.
     """
     if not plan.searches:
@@ -72,7 +72,7 @@ def check_searches(store: Store, searches: Iterable[SearchRequest]) -> None:
     """Refuse the searches of a task file before anything is queued.
 
     Raises:
-        UsageError: one of them has the name of another one.
+        UsageError: two searches have the same name.
     """
     for search in searches:
         if find_same(store, search) is None:
@@ -83,7 +83,7 @@ def commit_searches(store: Store, context: Context, searches: Sequence[SearchReq
     """Add the searches of a task file, or continue those that have further trials. Return their numbers.
 
     Raises:
-        UsageError: one of them has the name of another one.
+        UsageError: two searches have the same name.
     """
     numbers = []
     for search in searches:
@@ -103,7 +103,7 @@ def print_planned_searches(searches: Sequence[SearchRequest]) -> None:
     """Print what the searches of a task file would try.
 
     Raises:
-        UsageError: one of them would be refused.
+        UsageError: a search would be refused.
     """
     if not searches:
         return

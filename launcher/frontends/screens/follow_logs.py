@@ -176,7 +176,7 @@ class LogPrinter:
 
 
 def _as_shown(text: str) -> tuple[str, str]:
-    """Return text as a terminal shows it, with newlines only, and the rest that what follows may overwrite."""
+    """Return text as a terminal shows it, with newlines only, and the rest of a line that later output may overwrite."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\b" not in text:
         return text, ""

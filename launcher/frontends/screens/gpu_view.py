@@ -371,7 +371,7 @@ def merge_recorded(
     These are the identity of a lost GPU, and a fault that was reported only once.
 
     Args:
-        gpus: as they are now.
+        gpus: GPUs as they are now.
         earlier_gpus: the scheduler's latest snapshot.
         age_s: age of that snapshot in seconds.
     """
@@ -396,7 +396,7 @@ def gpu_views(
     """Return each GPU with the jobs of ours that have a place on it.
 
     Args:
-        gpus: as they are now.
+        gpus: GPUs as they are now.
         claims: our attempts that have not ended.
         home: where their folders are.
         foreign: reservations of other queues of this machine.

@@ -102,7 +102,7 @@ class ProcessTimes(NamedTuple):
 
 
 def process_times(roots: Iterable[int]) -> ProcessTimes:
-    """Return what the trees below these pids have done; one that is gone counts for nothing."""
+    """Return the CPU time of the trees below these pids; a tree that is gone counts for nothing."""
     ticks, pages = {}, 0
     for root in roots:
         tree = [root, *descendants(root)]

@@ -74,7 +74,7 @@ def _propose_one(key: str, job: JobRow, store: Store) -> _Action | str:
 
     Args:
         key: one of KEYS.
-        job: as recorded in the queue now.
+        job: job as recorded in the queue now.
         store: is only read.
     """
     action_of = _ACTIONS[key]
@@ -228,7 +228,7 @@ def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | 
 
     Args:
         key: one of KEYS.
-        jobs: as recorded in the queue now; at least one.
+        jobs: jobs as recorded in the queue now; at least one.
         store: is only read.
     """
     # the newest first: what needs another of them is changed itself, not with that

@@ -118,7 +118,7 @@ def event_cells(record: Mapping[str, Any], head: str) -> list[tuple[str, str, st
     """Return the cells of the events of a job's record: when, which state, why.
 
     Args:
-        record: as `record_of` has it.
+        record: record as `record_of` has it.
         head: the zone that is named above or below them; times of other zones have their own.
     """
     return [

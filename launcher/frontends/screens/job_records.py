@@ -117,7 +117,7 @@ def _termination(view: JobView) -> dict[str, Json]:
 
 
 def _folder(job: JobRow) -> str | None:
-    """Return the folder of a job's results; None of a program that leaves none there."""
+    """Return the folder of a job's results; None if a program leaves no results there."""
     if uses_job_folder(job.spec):
         return str(job_folder(job.spec, job.id))
     folder = job.spec.run_folder

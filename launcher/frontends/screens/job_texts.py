@@ -80,9 +80,9 @@ def write_texts(texts: Sequence[JobText], store: Store, typed_text: str) -> str:
     """Write on jobs what was typed in one line, and return what was done, for people.
 
     Args:
-        texts: as they are now, the same of each job; at least one.
+        texts: texts as they are now, the same of each job; at least one.
         store: the queue's.
-        typed_text: of several jobs, tags are given and, behind a minus, taken away.
+        typed_text: text that was typed; for several jobs, tags to add and, behind a minus, tags to remove.
 
     Raises:
         UsageError: it may not be written.
@@ -112,7 +112,7 @@ def _change_tags(
     """Add tags to jobs and remove others. Return the jobs that changed.
 
     Raises:
-        UsageError: one of them is not a tag.
+        UsageError: a word is not a tag.
     """
     for tag in sorted(add | remove):
         if not is_tag(tag):

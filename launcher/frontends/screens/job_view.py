@@ -175,7 +175,7 @@ def view_of_end(
     """Return a job as it was when an attempt ended.
 
     Args:
-        job: as it is now.
+        job: job as it is now.
         event: the end of the attempt.
         result: the returned values of the job.
     """

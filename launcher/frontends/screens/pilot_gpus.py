@@ -35,7 +35,7 @@ def pilot_gpu_views(home: Home, pilots: PilotStatus, claims: Sequence[Claim]) ->
 
     Args:
         home: whose.
-        pilots: as they are now.
+        pilots: pilots as they are now.
         claims: our attempts that have not ended.
     """
     nodes, tokens = pilots.nodes, {pilot.token for pilot in pilots.pilots if pilot.gpus}

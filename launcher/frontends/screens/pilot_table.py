@@ -73,7 +73,7 @@ def draw_pilots(pilots: PilotStatus, now: float, width: int) -> list[TextLine]:
     """Return the lines of a section; none if there is neither a pilot nor one that is missed.
 
     Args:
-        pilots: as the scheduler last saw them.
+        pilots: pilots as the scheduler last saw them.
         now: seconds since 1970.
         width: columns.
     """

@@ -20,7 +20,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
     """Return how many jobs were done with other code, and what happens to them; "" if none was.
 
     Args:
-        compared_jobs: of a plan's jobs.
+        compared_jobs: comparisons of a plan's jobs.
         dry_run: whether nothing is queued; otherwise they are queued next.
     """
     changed = [compared for compared in compared_jobs if compared.is_other_code]
@@ -65,7 +65,7 @@ def other_folder(comparison: Comparison, *, is_queued: bool) -> str:
     """Return which results of another folder are taken over, or could be; '' if there are none.
 
     Args:
-        comparison: of a plan with the queue.
+        comparison: comparison of a plan with the queue.
         is_queued: its jobs are in the queue by now.
     """
     adoption = comparison.adoption

@@ -156,9 +156,9 @@ def job_table(jobs: Sequence[JobView], now: float, *, title: str = "") -> TextTa
     """Return jobs of any state, each with its state in words.
 
     Args:
-        jobs: what is listed.
+        jobs: jobs to list.
         now: seconds since 1970.
-        title: what stands above them.
+        title: title above the table.
     """
     rate = Column("RATE", right=True, drop=4, cell_of=_rate)
     left = Column(

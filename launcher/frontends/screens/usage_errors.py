@@ -23,7 +23,7 @@ def usage_message(
     """Return the message for a wrong command line, without `error: ` in front.
 
     Args:
-        error: as click raised it.
+        error: error as click raised it.
         words: the command line without the name of the program.
         commands: names of all commands; the first of them in `words` is named in the advice of an error
             that click raised without a context.

@@ -376,7 +376,7 @@ def draw_study(name: str, study: Study, *, width: int) -> str:
     """Return a study as text: the jobs, a table of results, the assumptions.
 
     Args:
-        name: of the file.
+        name: name of the file.
         study: the study.
         width: columns.
     """

@@ -208,7 +208,7 @@ def replay(
     A job without GPUs starts as soon as it can, because a simulation has enough cores.
 
     Args:
-        jobs: in the order of their submission; `needs` name jobs among them.
+        jobs: jobs in the order of their submission; `needs` name jobs among them.
         queue: decides which jobs start.
         cards: number of GPUs.
         slowdown: factor on the duration of each of two jobs on a GPU.

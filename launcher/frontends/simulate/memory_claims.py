@@ -27,8 +27,8 @@ def draw_memory(
     number of replayed jobs.
 
     Args:
-        jobs: of a trace.
-        seed: of the random requests.
+        jobs: jobs of a trace.
+        seed: seed of the random requests.
         fixed_bytes: request of each job in bytes; replaces the random requests.
         gpu_bytes: bytes of a GPU. A job that requests a part of a GPU requests this part of them. If None, its request
             is random too.

@@ -38,7 +38,7 @@ def draw_timeline(name: str, study: Study) -> str:
     """Return the picture as SVG: the first policy's bars, and the curves of some.
 
     Args:
-        name: of the file.
+        name: name of the file.
         study: the study.
     """
     spans, jobs, assumed = [*study.spans.values()], study.workload.jobs, study.assumptions

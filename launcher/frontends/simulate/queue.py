@@ -95,7 +95,7 @@ class JobKnowledge:
             runtime_knowledge: how much is known of durations.
             memory: how much is known of memory.
             whole_gpu_bytes: bytes that each job requests, whatever its usage. It is all of a GPU, for policies that
-                assign whole GPUs if all GPUs are alike. Then jobs with equal numbers of GPUs are equal. If None, each
+                assign whole GPUs if all GPUs are alike. In that case, jobs with equal numbers of GPUs are equal. If None, each
                 job has its own request.
         """
         self._runtime_knowledge, self._whole_gpu_bytes = runtime_knowledge, whole_gpu_bytes

@@ -163,9 +163,9 @@ def _job(
     """Return the job of a line, or its error.
 
     Args:
-        index: of the line.
-        cells: what the line says, by what that is.
-        parts: of a GPU that are counted.
+        index: index of the line.
+        cells: cells of the line, by column.
+        parts: parts of a GPU that are counted.
         has_share_column: one column says how many GPUs and which part of one (plan_gpu).
     """
     try:
@@ -232,7 +232,7 @@ def select_jobs(
     """Return the first jobs, with their submission times.
 
     Args:
-        jobs: in the order of their submission.
+        jobs: jobs in the order of their submission.
         first: how many; None: all.
         all_at_once: all are submitted at the beginning, in their order.
         load: factor on the rate of submissions.

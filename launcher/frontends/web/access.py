@@ -63,7 +63,7 @@ def new_credentials(home: Path, port: int) -> Credentials:
 
     Args:
         home: the queue's.
-        port: of the server.
+        port: port of the server.
     """
     place = hashlib.sha256(bytes(home)).hexdigest()[:12]
     return Credentials(
@@ -81,7 +81,7 @@ def refusal(headers: Mapping[str, str]) -> tuple[int, str] | None:
     machine's is a page elsewhere whose name was bound to this address to read what is here.
 
     Args:
-        headers: by their names in small letters.
+        headers: headers by their names in small letters.
     """
     host = headers.get("host", "")
     match = _HOST.fullmatch(host)

@@ -38,7 +38,7 @@ def whole_log(view: QueueView, address: Address) -> Iterator[bytes]:
     """Return the chunks of a log up to its current length. It may become shorter while they are sent.
 
     Raises:
-        NotFound: there is none.
+        NotFound: the log does not exist.
     """
     row, _, log = _requested_log(view, address)
     try:

@@ -160,8 +160,8 @@ def one_line(
     """Return the line of a single job; values that the axis cannot show are left out.
 
     Args:
-        name: in the legend.
-        points: in the order of their steps.
+        name: name in the legend.
+        points: points in the order of their steps.
         log: the axis is logarithmic.
         smoothing: weight of the previous mean, in [0, 1); the original is drawn behind it.
         colour: its number.
@@ -178,8 +178,8 @@ def smooth(points: Sequence[Point], weight: float) -> list[Point]:
     """Return the running mean in which older values count less and less.
 
     Args:
-        points: in the order of their steps.
-        weight: of the previous mean, in [0, 1); 0 changes nothing.
+        points: points in the order of their steps.
+        weight: weight of the previous mean, in [0, 1); 0 changes nothing.
 
     Source: the exponential moving average of TensorBoard, divided by the sum of its weights, so that
         it begins at the first value.

@@ -225,8 +225,8 @@ def run_curves(jobs: Sequence[_Job], choice: CurveChoice) -> RunCurves:
     """Return the charts of jobs.
 
     Args:
-        jobs: of a run, each name once.
-        choice: of an address.
+        jobs: jobs of a run, each name once.
+        choice: choice of an address.
     """
     if not jobs:
         return RunCurves()

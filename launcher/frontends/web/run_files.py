@@ -40,7 +40,7 @@ def newest_of_name(view: QueueView, name: str) -> int:
     """Return the number of the newest run of a name.
 
     Raises:
-        NotFound: there is none.
+        NotFound: no run has this name.
     """
     run = ListingQueries(view.store.database).newest_run_named(name)
     if run is None:
@@ -56,12 +56,12 @@ def run_file(view: QueueView, run: int, folder: str, path: str) -> tuple[bytes, 
     Args:
         view: the queue.
         run: its number.
-        folder: as `folders_of` names it.
-        path: below the folder.
+        folder: folder as `folders_of` names it.
+        path: path below the folder.
 
     Raises:
-        NotFound: it does not exist, is not a picture, or is outside the folder.
-        TooLarge: it is too large.
+        NotFound: the file does not exist, is not a picture, or is outside the folder.
+        TooLarge: the file is too large.
     """
     parts = PurePosixPath(path)
     is_report = folder == RUN_FOLDER and len(parts.parts) == 1 and parts.suffix == REPORT_SUFFIX

@@ -64,8 +64,8 @@ def matches(run_filter: RunFilter, name: str, settings: Settings) -> bool:
 
     Args:
         run_filter: the filter.
-        name: of the run.
-        settings: of its jobs.
+        name: name of the run.
+        settings: settings of the run's jobs.
     """
     return all(fnmatchcase(name, glob) for glob in run_filter.names) and all(
         _has_value(settings.get(key, ()), value) for key, value in run_filter.settings

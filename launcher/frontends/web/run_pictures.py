@@ -147,7 +147,7 @@ def open_below(folder: Path, path: str) -> Iterator[tuple[BinaryIO, os.stat_resu
 
     Args:
         folder: itself reached as the system does; a picture stands for that alone.
-        path: below it, with slashes.
+        path: path below the folder, with slashes.
 
     Raises:
         OSError: there is no such plain file.
@@ -190,7 +190,7 @@ def folders_of(home: Home, jobs: Sequence[JobRow]) -> dict[str, Path]:
 
     Args:
         home: whose jobs.
-        jobs: of one run.
+        jobs: jobs of one run.
     """
     run = jobs[0].spec_without_sources.run_folder
     # a name that is a path names no folder of its own

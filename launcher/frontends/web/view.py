@@ -92,7 +92,7 @@ class BackgroundCache(Generic[K, V]):
 
         Args:
             key: that of the value.
-            fingerprint: of the source; if it differs from that of the last read, the value is outdated.
+            fingerprint: fingerprint of the source; if it differs from that of the last read, the value is outdated.
         """
         entry = self._entries.get(key)
         if entry is None:

@@ -151,7 +151,7 @@ def code_digest(entry: str, *dotted_name: str) -> str:
         dotted_name: modules, and packages with all below them, that are imported by a name.
 
     Raises:
-        UsageError: one of them is not there, so that nothing would be identified.
+        UsageError: a module is not there, so that nothing would be identified.
     """
     index = CodeIndex(user_cache_file())
     roots = (entry.partition(":")[0], *dotted_name)

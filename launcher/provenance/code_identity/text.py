@@ -82,8 +82,8 @@ def read_text(text: bytes, package: str = "") -> ModuleText:
     """Return the content of a module's text; if it is not Python, a digest of its bytes.
 
     Args:
-        text: of the module.
-        package: to which its relative imports refer.
+        text: text of the module.
+        package: package to which its relative imports refer.
     """
     try:
         return _TextReader(package).read(ast.parse(text))

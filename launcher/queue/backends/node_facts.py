@@ -45,10 +45,10 @@ def read_node_facts(
     """Return the facts about the node of a pilot.
 
     Args:
-        folder: its own.
+        folder: folder of the pilot.
         spec: its specification.
         environ: its environment, with the variables of its engine.
-        start_time: when it began, in seconds since 1970.
+        start_time: start of the pilot, in seconds since 1970.
     """
     troubles = [*_find_mismatches(folder, spec)]
     troubles += [

@@ -29,7 +29,7 @@ class NodeHome(Home):
         """Use a folder that is there.
 
         Args:
-            folder: on the node's own disk.
+            folder: folder on the node's own disk.
             pilot: the folder of the pilot, whose log is written to.
         """
         super().__init__(folder)
@@ -40,7 +40,7 @@ def make_node_home(pilot: PilotFolder, parent: Path | None = None) -> NodeHome:
     """Make the folder; those that killed pilots have left are deleted.
 
     Args:
-        pilot: for which it is.
+        pilot: pilot that uses the folder.
         parent: the folder that contains it. None for the folder of temporary files.
 
     Raises:
@@ -64,12 +64,12 @@ def unpack_code(python_path: str, home: Home) -> str:
     The plugin package's code is sent as an archive. Unpacked it also has its data files, and is faster to import.
 
     Args:
-        python_path: as PYTHONPATH has it.
+        python_path: search path as PYTHONPATH has it.
         home: the folder in which archives are unpacked, each once.
 
     Raises:
         OSError: an archive cannot be read, or there is no room.
-        zipfile.BadZipFile: it is none.
+        zipfile.BadZipFile: the file is not an archive.
     """
     entries = python_path.split(os.pathsep)
     return os.pathsep.join(

@@ -17,7 +17,7 @@ class NodePaths:
         """Begin.
 
         Args:
-            settings: of the backend.
+            settings: settings of the backend.
         """
         self._python = settings.python
         # the longest first: /data/fast may have another path there than the rest of /data

@@ -60,7 +60,7 @@ class NodePilot:
         """Begin without attempts.
 
         Args:
-            folder: its own.
+            folder: folder of the pilot.
             spec: its specification.
             home: the node's, for fork servers.
             facts: the facts about the node.

@@ -143,7 +143,7 @@ def parse_attempt_name(name: str) -> tuple[int, int]:
     """Return job and number of an attempt with a name.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the name is not that of an attempt.
     """
     job, _, number = name.partition("-")
     return int(job), int(number)

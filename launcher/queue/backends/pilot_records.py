@@ -89,7 +89,7 @@ class PilotRecords:
         """Write a record, or replace it.
 
         Args:
-            record: of a pilot.
+            record: record of a pilot.
             durable: it survives a power cut.
 
         Raises:

@@ -213,7 +213,7 @@ class PilotsFile:
         """Write it if something has changed, and every REWRITE_EVERY_S while there are pilots. A full disk is only logged.
 
         Args:
-            backends: those with pilots, or with work that waits.
+            backends: backends with pilots, or with work that waits.
             pilots: all of them.
             now: time of a monotonic clock.
             wall: seconds since 1970.

@@ -60,7 +60,7 @@ class Cluster:
         """Join it.
 
         Args:
-            address: of its head, or "auto": that of RAY_ADDRESS, or the cluster of this machine.
+            address: address of the cluster's head, or "auto": that of RAY_ADDRESS, or the cluster of this machine.
 
         Raises:
             ImportError: Ray is not installed here.
@@ -233,7 +233,7 @@ def _actor_classes() -> tuple[type, type]:
                 return True
 
     class PilotActor:
-        """Runs a guard; dies with it, and the guard ends when this process is gone."""
+        """Runs a guard, and dies with the guard. The guard ends when this process is gone."""
 
         def __init__(self, argv: list[str], log: str) -> None:
             others = ("LAUNCHER_", "RAY_", "PYTHONBREAKPOINT")  # Ray's own, which no job shall have
@@ -270,7 +270,7 @@ def _check_reachable(address: str) -> None:
 
     Raises:
         ConnectionError: nobody listens there.
-        ValueError: it is none.
+        ValueError: the text is not an address.
     """
     if address == "auto":
         return

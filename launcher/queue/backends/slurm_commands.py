@@ -57,7 +57,7 @@ class SlurmCommands:
 
         Args:
             environ: environment variables with PATH and SLURM_CONF.
-            patience_s: for each program.
+            patience_s: seconds for each program.
         """
         self._environment = {name: environ[name] for name in _PASSED_VARIABLES if name in environ}
         self._patience_s = patience_s

@@ -102,7 +102,7 @@ def observe_rows(
     folder of its pilot taken, and ends. Its row is not about the pilot.
 
     Args:
-        rows: of squeue.
+        rows: rows of squeue.
         tokens: the pilots.
         nodes: the nodes that pilots reported, by token.
     """

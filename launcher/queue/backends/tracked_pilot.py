@@ -144,7 +144,7 @@ class Pilot:
     def is_empty(self) -> bool:
         """Whether all processes of the pilot have ended.
 
-        The pilot or its backend reports it, or its lease has expired.
+        The pilot or its backend reports that it is empty, or its lease has expired.
         """
         if self.link.exit_reason is not None or is_lease_over(self._make_signals()):
             return True
@@ -235,7 +235,7 @@ class Pilot:
 
         Args:
             attempts: Number of attempts on the pilot according to the queue.
-            now: Monotonic time of that number in seconds.
+            now: Monotonic time in seconds at which the queue counted the attempts.
         """
         self.attempts, self._updated_at = attempts, now
         if self.is_registered:

@@ -33,7 +33,7 @@ def why_no_pilot_starts(
 
     Args:
         group: the pilots of a backend.
-        now: by the clock.
+        now: time by the clock.
         wall: seconds since 1970.
         with_log: include the output of the last pilot that could not work.
     """

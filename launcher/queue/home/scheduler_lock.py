@@ -35,7 +35,7 @@ class SchedulerLock:
         return False
 
     def revalidate(self) -> bool:
-        """See that the file which is locked is the one that others see; False when another serves."""
+        """Check that others see the file that is locked. Return False if another scheduler serves the queue."""
         try:
             there = self._home.scheduler_lock.stat()
         except FileNotFoundError:

@@ -384,7 +384,7 @@ def started_words(spec: Spec, context: Context) -> tuple[str, ...]:
         context: Context with the folder and the variables of its entry.
 
     Raises:
-        ProgramGone: one of them does not exist.
+        ProgramGone: a program does not exist.
     """
     if not context.programs:
         return spec.argv

@@ -16,7 +16,7 @@ def find_policy(name: str) -> SchedulingPolicy:
     """Return the policy of a name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no policy has that name.
     """
     if name not in POLICIES_BY_NAME:
         raise UsageError(f"no policy {name!r}; expected one of {', '.join(POLICIES_BY_NAME)}")

@@ -31,8 +31,8 @@ class TerminationRecorder:
         """Begin without jobs.
 
         Args:
-            home: in which the attempts' folders are.
-            running_jobs: of the queue.
+            home: queue folder in which the attempts' folders are.
+            running_jobs: running jobs of the queue.
             attempts: all that run.
             clock: seconds since 1970.
         """
@@ -46,7 +46,7 @@ class TerminationRecorder:
         """End what is to be ended.
 
         Args:
-            control: what people ask for.
+            control: requests of users.
             evictions: job -> why it has to leave its GPU.
             result: learns when to look again.
         """

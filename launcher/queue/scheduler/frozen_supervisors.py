@@ -57,7 +57,7 @@ class FrozenSupervisors:
         """Begin without one.
 
         Args:
-            running_jobs: of the queue.
+            running_jobs: running jobs of the queue.
             attempts: all that run.
             clock: seconds since 1970.
         """

@@ -199,10 +199,10 @@ class PilotNode(Node):
         return self._seat
 
     def machine(self, limits: Mapping[str, int]) -> Machine:
-        """Return it as the policy sees it; nothing of it is another user's.
+        """Return the pilot's node as the policy sees it; no part of the node is another user's.
 
         Args:
-            limits: of groups.
+            limits: limits of groups.
         """
         hello, beat = self.registration, self.link.heartbeat
         # heartbeats do not report loads

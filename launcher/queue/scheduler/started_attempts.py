@@ -109,7 +109,7 @@ class PilotAttempt(AttemptHandle):
                 each.link_run_log()
 
     def withdraw(self) -> None:
-        """Take it back, because its claim was not committed: nothing was sent."""
+        """Take the attempt back, because its claim was not committed: nothing was sent."""
 
     @property
     def descriptor(self) -> int:

@@ -120,9 +120,9 @@ class VtimeInitializer:
         """Return the accounts of runs that wait, where those are changed that have just come.
 
         Args:
-            accounts: of all runs with jobs that could start.
+            accounts: accounts of all runs with jobs that could start.
             running_jobs: what has a place on the machine.
-            now: on the clock of `Running.since`.
+            now: time on the clock of `Running.since`.
         """
         places = [*running_jobs]
         vtimes = virtual_times(places, accounts, now)

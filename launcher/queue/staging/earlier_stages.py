@@ -28,8 +28,8 @@ def take_earlier_stage(home: Home, job: int, attempt_number: int, run_folder: Pa
     Args:
         home: the queue folder.
         job: its number.
-        attempt_number: of the next attempt.
-        run_folder: of the job.
+        attempt_number: number of the next attempt.
+        run_folder: run folder of the job.
 
     Returns the name of a staging folder, or "" if there is none.
     """

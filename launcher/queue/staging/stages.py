@@ -72,7 +72,7 @@ def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> Stagi
     """Return the staging folder of an attempt, under the name that it has while the attempt runs.
 
     Args:
-        attempt: of any node that shares the folder.
+        attempt: attempt of any node that shares the folder.
         run_folder: the run's folder, by its path on this machine.
         view: the name of the link.
 

@@ -80,7 +80,7 @@ def make_stage(
         run_folder: the run's folder, with the accepted outputs.
         declared_outputs: where the job writes.
         job: its number.
-        attempt_number: of the attempt.
+        attempt_number: number of the attempt.
         earlier: name of the staging folder of an earlier attempt, from which this one continues. "" if none.
 
     Raises:

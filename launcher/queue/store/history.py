@@ -49,9 +49,9 @@ class HistoryQueries:
         """Ask over a connection that a store has opened.
 
         Args:
-            connection: to the queue.
+            connection: connection to the queue.
             start_time: the time from which on an end counts.
-            now: until when those count that still run.
+            now: time up to which running attempts count.
             jobs: only these; None: all.
         """
         self._db, self._is_filtered = connection, jobs is not None

@@ -179,7 +179,7 @@ def summarize_nodes(
     """Return what ran on each node, the one with most core-hours first.
 
     Args:
-        usages: by all attempts.
+        usages: usages by all attempts.
         node_by_pilot: backend and node of each pilot by its token, and of this machine by ''.
     """
     nodes: dict[tuple[str, str], NodeSummary] = {}

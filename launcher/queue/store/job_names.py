@@ -60,7 +60,7 @@ def queued_name(name: str, job_number: int) -> str:
 
     Args:
         name: its name now.
-        job_number: of the job.
+        job_number: number of the job.
     """
     before, at, digits = name.rstrip(_SEPARATOR).rpartition("@")
     return before if at and digits == str(job_number) else name
@@ -72,7 +72,7 @@ def newest_by_superseded(
     """Return superseded job → the newest job of the name under which it was queued, of those given.
 
     Args:
-        execute: of a database.
+        execute: function that executes SQL in a database.
         jobs: some jobs; those that no newer job superseded are left out.
     """
     newest: dict[int, int] = {}

@@ -274,7 +274,7 @@ class JobQueries:
         """Return the first queued jobs in the order in which they would start, then held ones.
 
         Args:
-            limit: at most so many.
+            limit: largest number of jobs.
             job_order: brings the first jobs of all runs into that order.
         """
         flows = QueueHeads(self._db.execute).read_classes(limit) if limit else ()

@@ -86,9 +86,9 @@ class ListingQueries:
 
         Args:
             listing_filter: which.
-            limit: at most so many.
+            limit: largest number of jobs.
             older_than: only older ones than this job.
-            newer_than: those that come right after this job instead.
+            newer_than: job right before the newer jobs of the page, instead of `older_than`.
         """
         called = (
             find_search_selection(self._db.execute, listing_filter.text)
@@ -117,9 +117,9 @@ class ListingQueries:
         """Return a page of the runs that have jobs.
 
         Args:
-            limit: at most so many.
+            limit: largest number of runs.
             older_than: only older ones than this run.
-            newer_than: those that come right after this run instead.
+            newer_than: run right before the newer runs of the page, instead of `older_than`.
             numbers: only these; None: all.
         """
         conditions = [_HAS_JOBS]

@@ -224,7 +224,7 @@ class Store:
         Args:
             root: where its results lie, in `runs`.
             name: its name.
-            share: of the machine; None: the one that it has.
+            share: share of the machine; None: the present share.
         """
         row = self.database.execute(
             "INSERT INTO runs (name, root) VALUES (?, ?) "
@@ -396,8 +396,8 @@ class Store:
 
         Args:
             run: its number.
-            context: in which they run.
-            jobs: in the order of their numbers.
+            context: context in which the jobs run.
+            jobs: jobs in the order of their numbers.
             now: seconds since 1970.
             first: the first of the numbers that `reserve_numbers` reserved for them, None for the next ones.
             code: what is noted of their code.

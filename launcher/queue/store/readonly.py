@@ -12,7 +12,7 @@ def readonly_uri(database: Path) -> str:
     Args:
         database: `Home.database` of a queue folder.
     """
-    # if no process has it open, the file is complete, and even a reader would add two more
+    # if no process has the database open, the file is complete, and even a reader would add two files
     alone = "" if Path(f"{database}-wal").exists() else "&immutable=1"
     return f"{database.absolute().as_uri()}?mode=ro{alone}"
 
@@ -22,7 +22,7 @@ def connect_readonly(database: Path, timeout_s: float) -> sqlite3.Connection:
 
     Args:
         database: `Home.database` of a queue folder.
-        timeout_s: for which a query waits while another process has locked it.
+        timeout_s: seconds for which a query waits while another process has locked the database.
 
     Raises:
         sqlite3.Error: there is none, or it cannot be read.

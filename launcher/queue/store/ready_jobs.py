@@ -34,7 +34,7 @@ class ReadyJobs:
         """Work over a store's connection.
 
         Args:
-            connection: to the queue.
+            connection: connection to the queue.
             usage_records: what earlier jobs of a signature used.
         """
         self._db, self._usage_records = connection, usage_records

@@ -31,7 +31,7 @@ def follow_relocation(connection: Connection, home: Home) -> None:
     Each step may be repeated: the record of the home is written last.
 
     Args:
-        connection: to the home's database, in today's shape, without a transaction.
+        connection: connection to the home's database, in today's shape, without a transaction.
         home: the queue folder.
 
     Raises:

@@ -45,7 +45,7 @@ def select_deletable(
     """Return which of `jobs` the rules let go.
 
     Args:
-        jobs: those that were asked for; open ones among them stay.
+        jobs: jobs that were asked for; open ones among them stay.
         rules: the rules.
         ended_jobs: all that have ended, among which the newest of each run are found.
         now: seconds since 1970.

@@ -71,7 +71,7 @@ class Transitions:
         """Work over a store's connection.
 
         Args:
-            connection: to the queue.
+            connection: connection to the queue.
             usage_records: receive the usage of the attempts.
         """
         self._db, self._usage_records = connection, usage_records

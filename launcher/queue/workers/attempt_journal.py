@@ -85,7 +85,7 @@ def record_outcome_when_possible(
     Args:
         outcome: the outcome to write.
         attempt: whose folder may have been deleted by its own program.
-        lease: when it is over, nothing is written.
+        lease: lease of the attempt; when the lease is over, nothing is written.
         order: the order by which such a folder is recognized.
 
     Returns the outcome as it is on record; nothing where it is not ours any more.

@@ -49,7 +49,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], logs: Descriptors)
         order: the program to start, with its folder, umask, cores, limits and niceness.
         environment: its own, with the attempt's mark, by which it is found if we die before its pid
             is on record.
-        logs: of its standard output and error.
+        logs: logs of the program's standard output and error.
 
     Raises:
         CannotStart: there is no such program or folder, or it may not be executed.
@@ -211,11 +211,11 @@ def _exec_limited(
     """Become a program in a session of its own.
 
     Args:
-        changes: of limits and niceness.
+        changes: changes of limits and niceness.
         argv: its words.
-        environment: its own.
-        descriptors: of its standard output and error, and of the pipe that takes the number of an error.
-        path: of its file.
+        environment: environment of the program.
+        descriptors: descriptors of the program's standard output and error, and of the pipe that takes the number of an error.
+        path: path of the program's file.
     """
     log, errors, tell = descriptors
     try:

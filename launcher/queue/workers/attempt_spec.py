@@ -182,7 +182,7 @@ class AttemptSpecWriter:
 
         Args:
             job: its number.
-            attempt_number: of the attempt, which no process can have begun.
+            attempt_number: number of the attempt, which no process can have begun.
             text: the order.
 
         Raises:

@@ -64,7 +64,7 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
     The exit code 0 of a worker proves nothing: any code in its process may have ended it.
 
     Args:
-        status: as `waitpid` gives it.
+        status: status as `waitpid` gives it.
         attempt: where the worker put its own word, and the log.
         context: what else is known.
         now: seconds since 1970.
@@ -149,7 +149,7 @@ def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: fl
     """Return how long a supervisor waits for a signal of its own before it judges an end.
 
     Args:
-        status: as `waitpid` gives it.
+        status: status as `waitpid` gives it.
         attempt: where the worker put its own word.
         context: what else is known.
         ran_s: how long the program ran.

@@ -117,7 +117,7 @@ def longest_shutdown_s(grace_s: float) -> float:
     """Return the time after the pilot was abandoned within which all processes of an attempt end.
 
     Args:
-        grace_s: of its job, from SIGTERM to SIGKILL.
+        grace_s: seconds from SIGTERM to SIGKILL for the job.
     """
     return max(grace_s, ABANDON_POLL_S) + KILL_TIME_S
 

@@ -175,7 +175,7 @@ def offset_after_move(log: Path, offset: int, old_offset: int) -> tuple[int, int
     """Return where the output at an offset is after a log became shorter, and how many bytes of the log are left out.
 
     Args:
-        log: of an attempt.
+        log: log of an attempt.
         offset: before the last part was moved.
         old_offset: bytes that had been left out when it was moved before, 0 if it was not.
 

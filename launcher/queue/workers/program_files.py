@@ -62,10 +62,10 @@ def read_files(
     Words of the command line count that name files of the project, but those of its runs.
 
     Args:
-        spec: of the program, with the folders that it names instead of their placeholders.
-        folder: in which the program starts.
+        spec: specification of the program, with the folders that it names instead of their placeholders.
+        folder: folder in which the program starts.
         project: the folder in which it was queued.
-        digests: of files.
+        digests: digests of files.
         copies: path → the file that the program reads instead.
     """
     names, inputs = named_files(spec), len(spec.settings.get(INPUTS) or ())
@@ -319,9 +319,9 @@ def with_file_digests(
 
     Args:
         outcome: its end.
-        order: with the folders that it names, instead of their names.
+        order: order with the folders that it names, instead of their names.
         attempt: the attempt.
-        digests: of the files that it reads.
+        digests: digests of the files that the program reads.
         digests_at_start: those at its start.
     """
     end = with_output_stamps(outcome, order)

@@ -125,7 +125,7 @@ class TerminationReport:
         Args:
             times: the deadlines of the program, which was asked to end.
             now: monotonic seconds.
-            cause: as `Termination` has it.
+            cause: cause as `Termination` has it.
             pids: returns all processes of the attempt.
         """
         wall = time.time()

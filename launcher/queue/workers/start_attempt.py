@@ -104,7 +104,7 @@ class AttemptStarter:
         Args:
             me: this supervisor.
             group: its control group; None if it has none.
-            digests: of the files that programs read.
+            digests: digests of the files that programs read.
             is_ahead: fork a worker before there is work for it.
             check: called while a program is awaited; it may raise `HashingStopped`.
         """
@@ -429,7 +429,7 @@ def link_log(link: Path, attempt: Attempt, umask: int) -> None:
     Args:
         link: the name there.
         attempt: whose log is there already.
-        umask: of the job's owner, whose folders those of the run are.
+        umask: umask of the job's owner, who also owns the folders of the run.
     """
     with contextlib.suppress(OSError):
         _make_folder(link.parent, umask)

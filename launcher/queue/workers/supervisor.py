@@ -111,7 +111,7 @@ def serve(
 
     Args:
         home: the queue's.
-        channel: to the scheduler.
+        channel: channel to the scheduler.
         current: shared with the fork server.
         is_ahead: fork a worker before there is work for it.
     """

@@ -493,7 +493,7 @@ def _refuse_search_options(typed_options: Collection[str]) -> None:
     """Refuse options that only a search has.
 
     Raises:
-        UsageError: one of them is on the command line.
+        UsageError: such an option is on the command line.
     """
     for name in SEARCH_OPTIONS:
         if name in typed_options:

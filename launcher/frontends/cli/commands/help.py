@@ -102,7 +102,7 @@ def _print_hits(text: str, *, as_json: bool) -> None:
     """Print the sections that contain a text.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: no section contains the text.
     """
     hits = search(text)
     if not hits:

@@ -166,7 +166,7 @@ def parse_since(text: str, now: float) -> float:
     """Return the time that a person means: so long ago, or a local day or moment.
 
     Raises:
-        UsageError: it is neither, or still to come.
+        UsageError: the text is no such time, or the time is still to come.
     """
     try:
         given = datetime.fromisoformat(text.strip())
@@ -556,7 +556,7 @@ def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
     """Delete what was not used for this many seconds; jobs compute it again where they need it.
 
     Args:
-        unused_s: since it was last used.
+        unused_s: seconds since the last use.
         yes: do not ask.
         dry_run: print what would go, and delete nothing.
 

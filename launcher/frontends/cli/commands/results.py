@@ -571,7 +571,7 @@ def all_rows(
     """Return the rows of a run as an answer.
 
     Args:
-        rows: of tests, and of folders.
+        rows: rows of tests, and of folders.
         run: its name.
         everything: each model and data set has a row of its own.
         parts: Columns that distinguish models in a terminal: their parts, and the swept settings.

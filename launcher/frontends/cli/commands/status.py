@@ -234,7 +234,7 @@ def _print_queue(
     """Print the queue for programs; return the listed jobs that failed.
 
     Args:
-        home: where it is.
+        home: folder of the queue.
         store: its database.
         select_rows: returns the jobs that are listed.
         columns: the printed columns; None for the usual ones.
@@ -327,11 +327,11 @@ def _record(
     """Return the queue for JSON.
 
     Args:
-        home: where it is.
-        store: its database; None: there is none yet.
+        home: folder of the queue.
+        store: database of the queue; None: there is none yet.
         jobs: the records of those that are listed.
-        waiting_count: how many that wait are not.
-        ended_count: how many that have ended are not.
+        waiting_count: number of waiting jobs that are not listed.
+        ended_count: number of ended jobs that are not listed.
     """
     # modules about the machine and its pilots, which a listing does not show
     from launcher.frontends.screens.host_reader import HostReader

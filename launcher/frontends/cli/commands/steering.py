@@ -114,7 +114,7 @@ def _changing_command(
     Args:
         rule: the change.
         on_search: the change of the searches of a run, None for no change.
-        settings: of the command.
+        settings: settings of the command.
     """
     settings.setdefault("offered_states", [state for state in ORDER if state in rule.states])
 
@@ -567,7 +567,7 @@ def _tags(words: Sequence[str], sign: str) -> list[str]:
     """Return the tags behind a sign, each once.
 
     Raises:
-        UsageError: one of them cannot be a tag.
+        UsageError: a word cannot be a tag.
     """
     tags = [*dict.fromkeys(word[1:] for word in words if word.startswith(sign))]
     for tag in tags:

@@ -39,7 +39,7 @@ class LauncherBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     Args:
         nesting_level: how many backends of joblib are around this one.
         inner_max_num_threads: not supported: the threads of a job are its `cpus`.
-        options: of the jobs, as of `launcher.api.submit`.
+        options: options of the jobs, as of `launcher.api.submit`.
 
     Raises:
         UsageError: an option is wrong.

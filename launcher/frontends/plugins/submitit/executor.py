@@ -19,7 +19,7 @@ class LauncherExecutor(PicklingExecutor):  # type: ignore[misc]  # submitit is o
     """The queue as a cluster of submitit.
 
     Args:
-        folder: of pickles and logs. %j in it is the number of the job.
+        folder: folder of pickles and logs. %j in it is the number of the job.
         max_num_timeout: how often a function with a checkpoint runs again.
         max_pickle_size_gb: the most GB that a submission may have.
         python: the interpreter of the jobs; that of this process if it is not given.

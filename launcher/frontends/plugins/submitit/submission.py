@@ -37,9 +37,9 @@ def submit(
     """Queue submissions, all of them or none; return the numbers of their jobs.
 
     Args:
-        submissions: what is called.
-        options: of the jobs.
-        folder: of pickles and output, with tags such as %j.
+        submissions: calls of functions.
+        options: options of the jobs.
+        folder: folder of pickles and output, with tags such as %j.
         python: interpreter of the jobs.
         max_num_timeout: how often a function with a checkpoint runs again.
         max_pickle_size_gb: the most that all pickles may have.

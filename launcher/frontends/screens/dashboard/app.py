@@ -72,7 +72,7 @@ class Top(App[int]):
         """Show a queue.
 
         Args:
-            queue: as it is now.
+            queue: queue as it is now.
             colour: draw in the terminal's sixteen colours.
             read_only: nothing can be changed.
         """

@@ -15,7 +15,7 @@ def sort_snapshot(screen: QueueSnapshot, order: str, *, reverse: bool = False) -
     """Return a snapshot with sorted lists. The sort is stable; lists without this order are unchanged.
 
     Args:
-        screen: in the queue's order.
+        screen: screen in the queue's order.
         order: one of ORDERS; `name` is ascending, all others are descending.
         reverse: reverse the order; jobs with unknown values stay last.
     """

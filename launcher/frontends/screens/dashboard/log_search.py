@@ -83,7 +83,7 @@ def pieces(size: int, start: int, *, backwards: bool) -> Iterator[tuple[int, int
     A match belongs to the chunk in which it begins.
 
     Args:
-        size: of the log, in bytes.
+        size: size of the log, in bytes.
         start: where the search begins; backwards, the byte before it is the first that counts.
         backwards: towards the beginning of the log, and on from its end.
     """

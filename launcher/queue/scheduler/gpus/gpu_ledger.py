@@ -208,7 +208,7 @@ class GpuAccounting:
         """Take over what the scheduler before us knew of attempts; what cannot be understood is left out.
 
         Args:
-            records: those that it wrote.
+            records: records that the earlier scheduler wrote.
             now: monotonic seconds.
         """
         for record in records:

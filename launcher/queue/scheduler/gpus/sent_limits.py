@@ -29,7 +29,7 @@ class VramLimitWriter:
 
         Args:
             claims: the attempts that run.
-            limits: of those on GPUs.
+            limits: limits of the jobs on GPUs.
         """
         sent = dict(limits)
         for claim in claims:

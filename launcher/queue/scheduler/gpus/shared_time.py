@@ -171,8 +171,8 @@ class SharedTime:
         """Take over what the scheduler before us knew; what cannot be true counts as not known.
 
         Args:
-            key: of an attempt, its job and number.
-            record: with what `to_json` returned.
+            key: key of an attempt, its job and number.
+            record: record that `to_json` returned.
             now: monotonic seconds.
         """
         match record:

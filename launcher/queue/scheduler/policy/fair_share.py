@@ -341,10 +341,10 @@ class PeerReservations:
 
         Args:
             request: the job.
-            needs: what it asks of GPUs.
-            need: of these, what can be met now.
-            lacks: what it lacks now.
-            cpus: how many cores it gets.
+            needs: GPUs that the job requests.
+            need: part of the needs that can be met now.
+            lacks: resources that the job lacks now.
+            cpus: number of cores that the job gets.
         """
         rooms = [room.name for room in self._free_places] if lacks else []
         if rooms:

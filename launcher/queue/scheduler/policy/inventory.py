@@ -427,7 +427,7 @@ def permanent_refusal(request: Waiting, machine: Machine, *, idle: bool = False)
 
     Args:
         request: the job.
-        machine: as it is now.
+        machine: machine as it is now.
         idle: what is in use of a GPU on which no process is listed is the driver's, and never free.
     """
     gpus = tuple(
@@ -455,10 +455,10 @@ def make_running(
 
     Args:
         request: the job.
-        need: what it gets of GPUs.
+        need: GPUs that the job gets.
         gpus: these GPUs.
-        cpus: how many cores it gets.
-        now: on the clock of `Running.ends`.
+        cpus: number of cores that the job gets.
+        now: time on the clock of `Running.ends`.
     """
     alone = need is not None and need.exclusive
     estimated = request.estimated and not alone

@@ -60,7 +60,7 @@ class Forecast(NamedTuple):
         """Return the duration that a share of such jobs does not exceed, None where nothing is known.
 
         Args:
-            share: above 0 and at most 1.
+            share: share above 0 and at most 1.
             elapsed_s: seconds that it runs already; jobs that took no longer do not count.
 
         Returns:

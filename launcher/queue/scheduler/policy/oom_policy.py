@@ -76,8 +76,8 @@ def diagnose_oom(report: OomReport, context: OomContext) -> OomVerdict:
     """Return whose fault a lack of memory was; the module's table says how it is judged.
 
     Args:
-        report: in the program's own words.
-        context: in the scheduler's.
+        report: report in the program's own words.
+        context: facts that the scheduler has measured.
     """
     if report.where == "ram":
         return _diagnose_main_memory(report, context)

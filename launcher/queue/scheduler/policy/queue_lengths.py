@@ -29,10 +29,10 @@ def queue_length(
     """Return how long the machine would be busy with all that waits and runs, one after the other, s.
 
     Args:
-        waiting_jobs: of each kind of waiting jobs the first one, and how many there are.
+        waiting_jobs: first job of each kind of waiting jobs, and the number of jobs of that kind.
         running_jobs: what runs.
         machine: what there is.
-        now: on the clock of `Running.ends`.
+        now: time on the clock of `Running.ends`.
     """
     length_s, runs = 0.0, [*running_jobs]
     ran: dict[tuple[float, ...], list[float]] = defaultdict(list)  # by what is known of jobs alike

@@ -61,9 +61,9 @@ def parse_steps(
     """Return the steps in a piece of a log, the oldest first, and where an unfinished line may begin.
 
     Args:
-        text: from anywhere in a log.
-        timestamp: when the end of it was written, in seconds since 1970.
-        marker: of the lines that count.
+        text: text from anywhere in a log.
+        timestamp: time when the end of the text was written, in seconds since 1970.
+        marker: marker of the lines that count.
     """
     steps: list[ProgressReport] = []
     place = text.find(marker)
@@ -171,7 +171,7 @@ def last_line(end: bytes) -> str:
     """Return the last line that is not blank, without escape sequences; empty if there is none.
 
     Args:
-        end: of a log; the line may begin before it, and is then shown from its last characters on.
+        end: end of a log; the line may begin before it, and is then shown from its last characters on.
     """
     text = end.rstrip()
     cut = max(text.rfind(b"\n"), text.rfind(b"\r"))

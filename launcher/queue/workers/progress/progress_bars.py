@@ -65,7 +65,7 @@ def parse_newest_bar(
 
     Args:
         text: the end of a log.
-        timestamp: when it was written, in seconds since 1970.
+        timestamp: time when the text was written, in seconds since 1970.
         more: returns a longer end; called if only inner bars are seen, because an outer one is drawn
             rarely.
     """
@@ -141,7 +141,7 @@ def read_bar(text: str, timestamp: float) -> BarLine | None:
 
     Args:
         text: a line without colours.
-        timestamp: when it was written, in seconds since 1970.
+        timestamp: time when the text was written, in seconds since 1970.
     """
     line = text.strip()
     if match := re.fullmatch(_OF_TOTAL, line, re.ASCII):

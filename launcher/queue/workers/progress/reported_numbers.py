@@ -129,8 +129,8 @@ class NumbersReader:
         """Read a log up to an offset, by default to its end.
 
         Args:
-            descriptor: of the log.
-            size: of the log.
+            descriptor: descriptor of the log.
+            size: size of the log.
             end: where to stop.
 
         Raises:

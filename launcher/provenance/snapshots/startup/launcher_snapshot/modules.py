@@ -190,7 +190,7 @@ class Importing:
         """Return the finder for a folder of the project, or for the script with which Python was started.
 
         Raises:
-            ImportError: It is neither.
+            ImportError: The path is neither.
         """
         files = self._files
         name = files.folder_name(path)
