@@ -410,7 +410,8 @@ class SharedPart(NamedTuple):
 class Volume(NamedTuple):
     """The size of a part of shared work."""
 
-    items: int | None = None  # not part of an earlier part, such as images; None: not known yet
+    # number of items, such as images, that no earlier part contains; None: not known yet
+    items: int | None = None
     pass_bytes: int | None = None  # size on disk of the result of one pass; None: not known
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from launcher.provenance.git_files import Repository, find_repository
 
 GIT_TIMEOUT_S = 2.0  # a listing does not wait longer for a slow disk
-LIST_TIMEOUT_S = 120.0  # for a tree with millions of files that git does not know
+LIST_TIMEOUT_S = 120.0  # seconds for a tree with millions of files that git does not know
 MOST_NAMES = 100  # files that git is asked for; it compares each with the whole index
 SHORT_COMMIT = 7  # characters of a commit that is shown
 _RENAMED = b"2"  # an entry that is followed by the name it had before

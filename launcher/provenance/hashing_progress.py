@@ -13,7 +13,7 @@ from launcher.system.text_table import line
 
 _TO_END = "\x1b[K"  # clears the rest of the line
 _DRAW_AFTER_S = 0.5  # a digest that takes less is not worth a line
-_DRAW_AGAIN_S = 0.2  # between two drawings of the line
+_DRAW_AGAIN_S = 0.2  # seconds between two drawings of the line
 
 
 def watch_hashing(clock: Callable[[], float] = time.monotonic) -> HashProgress | None:

@@ -21,7 +21,7 @@ from launcher.system.waiting import wait_until
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
-KILL_TIMEOUT_S = 1.0  # until killed processes must be gone
+KILL_TIMEOUT_S = 1.0  # seconds until killed processes must be gone
 _NAME = compile_lazily(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
 _LINKS_OF_LEAF = 2  # links of a folder without folders in it: its name and its own "."
 

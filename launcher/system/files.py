@@ -22,7 +22,7 @@ TIMEOUT_ERRORS = frozenset(
 )
 PROBE_BYTES = 4096  # a file that cannot grow by one block is on a full disk
 LOG_RESERVE_BYTES = 1 << 20  # allocated behind the end of the log of a running program
-DISK_FULL_PAUSE_S = 1.0  # before a failed write is tried again
+DISK_FULL_PAUSE_S = 1.0  # seconds before a failed write is tried again
 # until a file system that is not mounted counts as gone, and a pilot without folder exits
 AWAY_TIMEOUT_S = 60.0
 

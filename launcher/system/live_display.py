@@ -18,7 +18,7 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another scree
 # go to the top; clear to the line's end, below
 _TOP, _TO_END, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _COUNT_AFTER_S = 1.0  # a shorter task is not worth a line
-_DRAW_AGAIN_S = 0.2  # between two drawings of a line
+_DRAW_AGAIN_S = 0.2  # seconds between two drawings of a line
 _SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)
 
 

@@ -32,7 +32,7 @@ FORK_SERVER_VARIABLE = (
     # in the environment of a fork server and all its forks: the fork server's mark
     "LAUNCHER_SERVER"
 )
-STOP_PAUSE_S = 0.002  # for a signal to arrive
+STOP_PAUSE_S = 0.002  # seconds for a signal to arrive
 # an exec takes less; few processes have no environment at all
 EXEC_PAUSES_S = 0.001, 0.004, 0.015
 

@@ -43,7 +43,7 @@ from launcher.system.log_files import last_lines
 Value = TypeVar("Value")
 
 FOLLOWER = "launcher-futures"  # the thread that completes futures when their jobs have ended
-LOOK_S = 0.5  # between two checks of a waiting caller whether the queue was stopped
+LOOK_S = 0.5  # seconds between two checks of a waiting caller whether the queue was stopped
 
 
 class ProgramResult(NamedTuple):

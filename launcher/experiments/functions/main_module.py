@@ -40,7 +40,7 @@ class Script(NamedTuple):
     argv: Sequence[str]
     file: str | None = None  # None: a notebook, `python -c`, or a prompt
     module: str | None = None  # the name of the module for `python -m`
-    package: str | None = None  # to which relative imports refer
+    package: str | None = None  # package to which relative imports refer
     sources: Mapping[str, str] = {}  # name of a notebook's cell → text of the cell
     classes: Mapping[str, bytes] = {}  # name → pickle
 

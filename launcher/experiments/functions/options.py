@@ -151,7 +151,7 @@ def _seconds(value_type: ValueType, span_s: float, value: object) -> str:
     Raises:
         UsageError: it is negative, no number, or too large; the message has the value as it was given.
     """
-    if not span_s >= 0:  # not a number, neither
+    if not span_s >= 0:  # NaN is refused, too
         raise UsageError(f"expected a time of at least 0 s, got {value!r}")
     if value_type.most is not None and span_s > value_type.most:
         raise UsageError(f"expected at most {value_type.most / 3600:,.0f}h, got {value!r:.80}")
@@ -160,7 +160,7 @@ def _seconds(value_type: ValueType, span_s: float, value: object) -> str:
 
 # --- requests that are refused before they are queued, since their jobs could never start
 
-DRIVER_TIMEOUT_S = 5.0  # for a driver to list its GPUs
+DRIVER_TIMEOUT_S = 5.0  # seconds for a driver to list its GPUs
 
 
 def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:

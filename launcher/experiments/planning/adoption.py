@@ -49,7 +49,7 @@ class _RelocatedIdentities:
 
     def __init__(self, folder: str, other_folder: str) -> None:
         self._in_json = _json_replacer(folder, other_folder)
-        self._relocated: dict[str, JobIdentity] = {}  # by the hash here
+        self._relocated: dict[str, JobIdentity] = {}  # hash here → identity
 
     def relocate(self, identity: JobIdentity) -> JobIdentity:
         """Return the identity of a job; the same one if no path of this folder enters it."""

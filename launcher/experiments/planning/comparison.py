@@ -60,7 +60,7 @@ class Adoption(NamedTuple):
     """The results of another folder that a plan takes over."""
 
     root: str  # the other folder
-    rows: Mapping[str, JobRow]  # by name, as if they had been done here
+    rows: Mapping[str, JobRow]  # name → row, as if the job had been done here
     waiting: tuple[int, ...] = ()  # jobs of the plan that wait there, and stay there
     # the numbers that programs printed, by name; files of the attempts there hold them
     printed_numbers: Mapping[str, Mapping[str, Json]] = MappingProxyType({})

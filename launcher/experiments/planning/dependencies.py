@@ -705,7 +705,7 @@ class DependencyGraph:
     def _makers_around(self, path: str) -> list[str]:
         """Return all jobs of the plan that make a path, or a folder that contains it."""
         above = _with_parents(path)
-        if self._makers.keys().isdisjoint(above):  # as almost always, and faster
+        if self._makers.keys().isdisjoint(above):  # the usual case, which is faster
             return []
         return [self._makers[folder] for folder in above if folder in self._makers]
 
@@ -805,7 +805,7 @@ class DependencyGraph:
         for node in (said.node for said in step.settings.given.values()):
             if not isinstance(node, ScalarNode) or not node.text:
                 continue
-            with contextlib.suppress(RuntimeError):  # "~nobody": no path, then
+            with contextlib.suppress(RuntimeError):  # "~nobody" is not a path: no such user exists
                 given = os.path.normpath(self._disk.root / Path(node.text).expanduser())
                 if len(given) > length and (path == given or path.startswith(given + "/")):
                     best, length = node.place, len(given)

@@ -102,8 +102,8 @@ class PlannedJob(NamedTuple):
     role: Role
     model: str | None  # ID of the model made or tested
     base: str | None  # ID of the model the job starts from
-    data: str | None  # as written
-    images: str | None  # with real data added
+    data: str | None  # data ID as written
+    images: str | None  # data ID with real data added
     settings: Mapping[str, Json]
     words: Words  # the user's own words among those of the job's data
     needs: tuple[str, ...]  # names of earlier jobs, in the plan's order
@@ -117,7 +117,7 @@ class PlannedJob(NamedTuple):
     preload: tuple[str, ...]
     identity: JobIdentity  # everything that determines the result
     signature: str  # signature of the job's cost, see `launcher.experiments.kinds.signature_of`
-    condition: str  # under which a model is tested: "corrupt=jpeg50"
+    condition: str  # condition of a test: "corrupt=jpeg50"
     after_any: tuple[str, ...]  # names of earlier jobs that must have ended, done or not
 
     @property
@@ -177,7 +177,8 @@ class Plan:
     about: str
     run_folder: Path
     jobs: tuple[PlannedJob, ...]
-    left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
+    # jobs that `phases` leaves out, but that one of the jobs needs
+    left_out: tuple[PlannedJob, ...]
     reuse: Reuse
     # weight relative to other waiting runs; None keeps the current one, which is 1 at first
     share: float | None

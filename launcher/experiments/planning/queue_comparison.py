@@ -93,7 +93,8 @@ class _EarlierHashes:
 
     def __init__(self, kinds: Mapping[str, Kind], rows: Mapping[str, JobRow]) -> None:
         self._kinds, self._rows = kinds, rows
-        self._hashes: dict[tuple[str, str], _EarlierHash] = {}  # by name and hash now
+        # name and present hash → earlier hash
+        self._hashes: dict[tuple[str, str], _EarlierHash] = {}
         self._codes: dict[tuple[object, ...], JobCode] = {}  # entry and sources → the same, once
 
     def hash_with_queued_code(self, identity: JobIdentity) -> _EarlierHash:

@@ -96,7 +96,8 @@ def submit(
         for compared in again:
             new = _build_new_job(compared, folders, [], [])
             store.insert_or_replace(run, context, new, now, code)
-        first = store.next_job_number()  # not before: a job that is put again may use a number up
+        # not earlier, as a job that is queued again may use a number up
+        first = store.next_job_number()
         numbers = {name: row.id for name, row in rows.items()}
         numbers |= {compared.job.name: first + index for index, compared in enumerate(fresh)}
         new_jobs = [

@@ -142,7 +142,7 @@ class ModelIndex:
             if spec is None:
                 break
             recorded = self._recorded_labels(setting, spec)
-            if recorded is not None:  # with what that model learned from
+            if recorded is not None:  # the recorded value includes the earlier models
                 percentages.append(recorded)
                 break
             model = str(settings_of(spec)[setting])

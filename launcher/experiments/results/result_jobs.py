@@ -39,7 +39,8 @@ _WORST_FIRST = ("failed", "cancelled", "skipped", "running", WAITING)
 class ResultJob(NamedTuple):
     """A name of a run: the job whose result counts, and the newest job."""
 
-    job: JobRow  # as of the done attempt whose result counts; without one, the newest job
+    # row at the done attempt whose result counts; without such an attempt, the newest job
+    job: JobRow
     newest: JobRow  # the job's current state
 
     @property
@@ -165,7 +166,7 @@ def states_text(states: Mapping[str, int]) -> str:
 class ResultCounts(NamedTuple):
     """The number of jobs in a table of results, and of those with an older result or none."""
 
-    jobs: int  # with a result, or without one because they wait or failed
+    jobs: int  # number of jobs with a result, and of jobs that wait or failed
     older: Mapping[str, int]  # state of the newest job → number of jobs
     missing: Mapping[str, int]  # state of the newest job → number of jobs
 

@@ -64,7 +64,7 @@ class ReturnedValues(NamedTuple):
 
     job: JobRow
     numbers: ResultMetrics
-    texts: Mapping[str, Json]  # for a function also booleans
+    texts: Mapping[str, Json]  # texts, and booleans of a function
     is_removed: bool  # the task file does not contain the program's values any more
     read_from: str = ""  # sources of the numbers of a program that it did not report itself
     sources: Mapping[str, str] = {}  # number → source, if there are several

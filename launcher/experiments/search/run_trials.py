@@ -25,7 +25,7 @@ class RunSearches(NamedTuple):
     directions: Mapping[str, Direction | None] = {}
     trials: frozenset[int] = frozenset()  # jobs of trials
     marks: Mapping[int, str] = {}  # jobs of trials that are not complete → why
-    unqueued: Mapping[int, UnqueuedSeeds] = {}  # by a job of the trial
+    unqueued: Mapping[int, UnqueuedSeeds] = {}  # job of the trial → seeds
     has_front: bool = False  # a search has several metrics, so several trials may be best
 
     def metric_of(self, results: RunResults) -> str:

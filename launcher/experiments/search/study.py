@@ -47,7 +47,7 @@ MOST_REPEATED = 20  # times that values are asked again which were tried before
 MOST_LISTED = 100_000  # combinations that are listed to find one that was not tried
 STARTUP_TRIALS = 10  # random trials before TPE; its default
 LEAST_INFINITE = 2  # steps without a finite number, before a trial is pruned for them
-SHORT_RETRY_S = 2.0  # before a journal is written again that a full disk refused
+SHORT_RETRY_S = 2.0  # seconds before a journal is written again that a full disk refused
 WRITE_EVERY_S = 1.0  # seconds between two writes of the journal, which take time from the jobs
 
 logger = logging.getLogger(__name__)

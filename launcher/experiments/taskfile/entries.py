@@ -55,7 +55,7 @@ class UnusedSetting(NamedTuple):
     """A setting of the poison that is given for a training without one."""
 
     given: GivenSetting
-    is_swept: bool  # by the entry
+    is_swept: bool  # whether the entry sweeps the setting
 
 
 class Variant(NamedTuple):
@@ -162,8 +162,8 @@ Entry = TrainEntry | MethodEntry | ScoringEntry | PlainEntry | FolderEntry
 class TaskFile(NamedTuple):
     """The entries of a task file, in their order."""
 
-    file: str  # as named by the caller
-    files: tuple[str, ...]  # with the included files
+    file: str  # name of the file, as given by the caller
+    files: tuple[str, ...]  # all files, also those that are included
     name: str  # name of the run: one safe folder name
     about: str
     entries: tuple[Entry, ...]

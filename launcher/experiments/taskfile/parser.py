@@ -74,7 +74,7 @@ class ParseContext:
     """The inputs of a task file other than its text."""
 
     kinds: Mapping[str, Kind]
-    environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables for `${NAME}`
     settings: Sequence[str] = ()  # "key=value", which override the file
     words: Words = NO_WORDS  # words of the user's configuration
     now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`

@@ -102,7 +102,7 @@ class _Value(NamedTuple):
     """One value of a sweep."""
 
     name: str
-    text: str  # as written
+    text: str  # text as written
     label: str  # in the names of jobs
     value: Json
     is_flag: bool

@@ -60,15 +60,15 @@ from launcher.system.installation import install_command
 from launcher.system.mounts import file_system, is_remote
 from launcher.system.parallel_calls import read_program_output
 
-COMMAND_TIMEOUT_S = 2.0  # for a system program
+COMMAND_TIMEOUT_S = 2.0  # seconds for a system program
 SYSTEMD = "run/systemd/system"  # sd_booted(3)
 Asked = TypeVar("Asked", BackendSettings, NotifyTarget)
 # free bytes: below the first number the queue fails, below the second it soon will
 HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
 _NAMED = 8  # partitions named in a line
 SLURM = ("sbatch", "squeue", "scancel", "sinfo")
-ENGINE_TIMEOUT_S = 5.0  # for a program of an engine
-TARGET_TIMEOUT_S = 15.0  # to import apprise on a busy machine
+ENGINE_TIMEOUT_S = 5.0  # seconds for a program of an engine
+TARGET_TIMEOUT_S = 15.0  # seconds to import apprise on a busy machine
 _OTHERS = 0o077
 _RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
 _NO_HOME = "the queue folder cannot be used (see home)"

@@ -13,7 +13,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import line
 
 _AFTER_S = 1.0  # a shorter wait needs no line
-_EVERY_S = 1.0  # between two drawings
+_EVERY_S = 1.0  # seconds between two drawings
 
 
 @contextmanager

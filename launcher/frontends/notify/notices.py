@@ -20,7 +20,7 @@ from launcher.system.units import exponential_backoff_s
 SCHEMA = 2
 RUN_END_DELAY_S = 5.0  # a run without open jobs has ended after this time: jobs added one by one cause one message
 OLDEST_EVENT_S = 86_400.0  # older events are not reported
-FIRST_BACKOFF_S = 10.0  # after a failed try; doubles with each try
+FIRST_BACKOFF_S = 10.0  # seconds after a failed try; doubles with each try
 LONGEST_BACKOFF_S = 1800.0
 LEAST_TRIES = 5  # before a message is abandoned, independent of the clock
 MOST_DEAD_LETTERS = 20
@@ -51,7 +51,7 @@ class NotificationState(NamedTuple):
 
     cursor: int | None = None  # ID of the last event that was read; None: no event yet
     runs: Mapping[int, RunEvents] = {}
-    job_ends: tuple[JobEnd, ...] = ()  # to report, in the order of their events
+    job_ends: tuple[JobEnd, ...] = ()  # ends of jobs to report, in the order of their events
     failing: Mapping[str, RetryState] = {}  # by target
     given_up: tuple[DeadLetter, ...] = ()
     # target → time of the target's definition in seconds since 1970

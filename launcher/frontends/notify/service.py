@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 OLDEST_REPORTED_S = (
     600.0  # seconds before the first start that are reported, if targets were defined then
 )
-EVENT_POLL_S = 1.0  # between two reads of events
-DELIVERY_POLL_S = 0.1  # between two checks of messages that are being sent
+EVENT_POLL_S = 1.0  # seconds between two reads of events
+DELIVERY_POLL_S = 0.1  # seconds between two checks of messages that are being sent
 MOST_DELIVERIES = 64  # messages sent at the same time
 SCHEDULER_GRACE_S = 3.0  # seconds without a scheduler: a new scheduler may start
 LONGEST_STAY_S = 86_400.0  # without a scheduler, if messages are pending
@@ -57,7 +57,8 @@ class _Delivery(NamedTuple):
 
     target: str
     happened: float  # time of the last reported event
-    mark: Callable[[NotificationState], NotificationState]  # as sent
+    # function that marks the message as sent
+    mark: Callable[[NotificationState], NotificationState]
     message: Message
     result: Future[DeliveryResult]
 

@@ -16,7 +16,7 @@ class CommandOutput(NamedTuple):
     """The output of a command. Each part is computed when it is needed; each format has one renderer."""
 
     record: Callable[[], Mapping[str, Any]]  # the object, without its schema
-    tables: Callable[[], Iterable[TextTable]] = tuple  # as people read it
+    tables: Callable[[], Iterable[TextTable]] = tuple  # tables for people
     # for output that also has other formats: the column names, then rows in full precision
     cells: Callable[[], Sequence[Sequence[Any]]] = tuple
     # rows for a pipe, if they differ from cells and tables

@@ -284,7 +284,7 @@ class _Source:
                 with log.open("rb") as file:
                     self.position = self.output.tail_offset(file, self.tail)
                     self.tail = None
-            except OSError:  # not made yet, or cleaned
+            except OSError:  # the log does not exist yet, or was cleaned
                 return b""
         part = read_file_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
         if part is not None and part.size < self.position:  # the log was shortened

@@ -22,9 +22,9 @@ from launcher.system.process_trees import descendants
 from launcher.system.processes import core_mask, usable_cores
 
 _IDLE, _IOWAIT = 3, 4  # fields of a line of /proc/stat. Source: proc_stat(5)
-_GUEST = 8  # from here on, what `user` and `nice` count already
+_GUEST = 8  # first of the columns that `user` and `nice` already contain
 _TIMES = slice(11, 15)  # utime, stime, cutime, cstime after the name. Source: proc_pid_stat(5)
-LEAST_PAUSE_S = 2.0  # between two measurements of jobs
+LEAST_PAUSE_S = 2.0  # seconds between two measurements of jobs
 SHARE = 0.01  # share of time that measurements may take; jobs may have very many processes
 PATIENCE_S = 10.0  # longest time of a measurement
 _LEAST_TICKS = 25  # per core, below which no work is reported; a quarter of a second

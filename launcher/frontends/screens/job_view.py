@@ -312,7 +312,7 @@ def _is_end_unrecorded(home: Home, attempt: Attempt) -> bool:
     if not describe_full_disk(home.folder):
         return False
     with suppress(OSError):
-        from launcher.queue.workers.attempt_journal import read_program  # for few jobs
+        from launcher.queue.workers.attempt_journal import read_program  # few jobs need this module
 
         program = read_program(attempt)
         return program is not None and program.boot == boot_id() and not is_alive(program)

@@ -97,7 +97,8 @@ class QueueSnapshot(NamedTuple):
     host: Host | None = None
     counts: Mapping[State, int] = {}
     active: Mapping[str, tuple[int, int]] = {}  # run → ended, of how many
-    remaining_s: float | None = None  # until all jobs are done, at the recent pace; None: unknown
+    # seconds until all jobs are done, at the recent pace; None: unknown
+    remaining_s: float | None = None
     run_remaining_s: Mapping[str, float] = {}  # run → the same, where known
     warnings: tuple[str, ...] = ()
     gpus: tuple[GpuView, ...] = ()

@@ -53,7 +53,7 @@ from launcher.system.units import format_seconds
 from launcher.system.waiting import wait_until
 
 DRAW_INTERVAL_S = 0.5
-POLL_INTERVAL_S = 0.1  # at the window's size
+POLL_INTERVAL_S = 0.1  # seconds between two looks at the size of the window
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
 PATIENCE_S = 5.0  # seconds after which the reason is shown if nothing has started
 MOST_REASONS = 3  # jobs whose reasons are shown

@@ -153,7 +153,8 @@ def run_study(
 
 
 ReplayInput = tuple[Workload, Assumptions]
-Replay = tuple[tuple[JobSpan, ...], int]  # and attempts whose reservation was too small
+# spans, and number of attempts whose reservation was too small
+Replay = tuple[tuple[JobSpan, ...], int]
 
 
 def _replays(

@@ -40,12 +40,12 @@ class _Channel:
     page: WebPage
     address: Address
     streams: int = 0  # browsers that show the page
-    parts: dict[str, _Part] = field(default_factory=dict)  # as they are now
+    parts: dict[str, _Part] = field(default_factory=dict)  # current parts of the page
     # another one after each change
     update_event: asyncio.Event = field(default_factory=asyncio.Event)
     fingerprint: object = None  # fingerprint of the queue and the files when they were rendered
     files: tuple[Path, ...] = ()
-    pause_s: float = POLL_INTERVAL_S  # before the next poll: longer after an expensive one
+    pause_s: float = POLL_INTERVAL_S  # seconds before the next poll: longer after an expensive one
     renew_at: float = 0.0
     # its own, so that a slow page holds up no other's stream
     task: asyncio.Task[None] | None = None

@@ -29,7 +29,7 @@ ROWS = 50
 _NOT_ASKED: CacheResult[Mapping[int, Settings]] = CacheResult(value={})
 # the state of a run as a whole is that of the job that matters most
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
-CURVES_POLL_INTERVAL_S = 3.0  # for files in which running jobs report
+CURVES_POLL_INTERVAL_S = 3.0  # seconds for files in which running jobs report
 LISTED = 10  # jobs that run, and jobs that have failed
 MOST_RUNS = 12
 FILES_POLL_INTERVAL_S = (

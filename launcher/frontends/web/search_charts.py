@@ -41,7 +41,7 @@ class Axis(NamedTuple):
 class TrialLine(NamedTuple):
     """A trial in the parallel coordinates."""
 
-    points: str  # as SVG has them
+    points: str  # points in the notation of SVG
     shade: int  # 0: among the best
     title: str
     job: int

@@ -21,7 +21,7 @@ _HEAD_BYTES = 1 << 14  # bytes of the head of a request
 _BACKLOG = (
     64  # connections that are accepted at one go: each takes a descriptor until it is refused
 )
-_LAST_S = 2  # for answers that are under way at the end
+_LAST_S = 2  # seconds for answers that are under way at the end
 
 
 def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int], None]) -> None:

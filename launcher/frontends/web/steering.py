@@ -44,7 +44,7 @@ class Question(NamedTuple):
     # sent with the answer, and different if the change would differ; '' if no change is possible
     confirms: str = ""
     change: ProposedChange | None = None  # the action
-    field: JobText | None = None  # or the text to edit
+    field: JobText | None = None  # text to edit, if the action edits one
     typed: str = ""  # content of the text field
     error: str = ""  # why the previous answer changed nothing
 

@@ -34,7 +34,7 @@ V = TypeVar("V")
 
 PATIENCE_S = 0.4  # seconds for which a page waits for a value that was never read before
 SHARE = 0.01  # part of a core, for reading changed values again
-LONGEST_PAUSE_S = 20.0  # between two reads of a value
+LONGEST_PAUSE_S = 20.0  # seconds between two reads of a value
 LAST_S = 1.0  # seconds for which the shutdown of the server waits for a read in progress
 MOST_KEPT = 16  # entries of a cache
 _EXPECTED_ERRORS = (Error, OSError, sqlite3.Error)  # the next read may succeed

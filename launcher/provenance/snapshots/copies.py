@@ -34,7 +34,7 @@ from launcher.system.locks import mark_in_use
 from launcher.system.snapshot_setting import DEFAULT_FILE_LIMIT
 
 FOLDER = "snapshots"  # in the queue folder
-MANIFEST = "manifest.json"  # beside the copy
+MANIFEST = "manifest.json"  # name of the file beside the copy
 KEY_LENGTH = 12  # hexadecimal digits of a name of a snapshot
 _STALE_S = 3600.0  # an unfinished copy is older than any command that still makes it
 _TEMPORARY, _GONE = ".tmp", ".gone"  # ends of names of unfinished and of half deleted copies
@@ -86,7 +86,7 @@ class Source(NamedTuple):
 
     manifest: Manifest
     left_out: Mapping[str, int]  # name → bytes, of files that are too large
-    files: Mapping[str, ProjectFile]  # as they are now
+    files: Mapping[str, ProjectFile]  # present files of the project
     cache: DigestCache  # digests of files that have not changed since
 
 
@@ -170,7 +170,7 @@ def note_queueing(folder: Path, top: str) -> int:
         top: Folder of the working tree.
     """
     now, listed = coarse_now(), folder / f"{_name_of(top)}{_WRITTEN}"
-    if listed.exists():  # otherwise nothing is noted yet
+    if listed.exists():  # without a list nothing is noted yet
         append_text(str(listed), f"{now}\t\n")
     return now
 
@@ -204,7 +204,7 @@ def take_snapshot(folder: Path, source: Source) -> Snapshot:
 def _known_snapshot(place: Path, manifest: Manifest) -> Snapshot | None:
     """Return the snapshot of a folder if it contains the same files, unchanged."""
     found = Snapshot(place, manifest)
-    if changed_file(found):  # or the originals have other times now
+    if changed_file(found):  # the copy differs, or the originals have other times now
         known = read_manifest(place)
         if known is None or known.digest != manifest.digest:
             return None

@@ -54,9 +54,10 @@ from launcher.system.units import format_seconds
 logger = logging.getLogger(__name__)
 
 DRAIN_GRACE_S = 120.0  # time for jobs to save after their pilot was ordered to leave
-CONFIG_POLL_S = 2.0  # between two checks of config.toml while work waits
-PROCESS_PROBE_S = 5.0  # between two searches for processes of pilots whose engine does not respond
-ACTIVE_POLL_S = 1.0  # until the next check while there are pilots
+CONFIG_POLL_S = 2.0  # seconds between two checks of config.toml while work waits
+# seconds between two searches for processes of pilots whose engine does not respond
+PROCESS_PROBE_S = 5.0
+ACTIVE_POLL_S = 1.0  # seconds until the next check while there are pilots
 
 
 LOG_LINES = 5

@@ -38,7 +38,7 @@ from launcher.system.units import exponential_backoff_s
 ATTEMPT_SPEC_TIMEOUT_S = 60.0  # a network file system may show the paths of a specification later
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # seconds between two checks for the specification
 NO_SUPERVISOR = Identity(pid=0, start_ticks=0, boot="")
-RETIRE_EVERY_S = 60.0  # between two checks for unused fork servers
+RETIRE_EVERY_S = 60.0  # seconds between two checks for unused fork servers
 
 logger = logging.getLogger(__name__)
 

@@ -42,11 +42,11 @@ from launcher.system.wakeup_pipe import WakeupPipe
 # between two polls for commands: while they arrive, and after a while without
 QUICK_POLL_S, SLOW_POLL_S = 0.02, 0.5
 POLL_BACKOFF_FACTOR = 1.25  # times longer after each poll without a command
-GPU_HEARTBEAT_S = 1.0  # between two heartbeats while the used memory of a GPU changes
+GPU_HEARTBEAT_S = 1.0  # seconds between two heartbeats while the used memory of a GPU changes
 HEARTBEATS_PER_LEASE = 4  # heartbeats in the time of a lease, at least
 MOST_UNANSWERED_HEARTBEATS = 4096  # heartbeats whose lease renewals can still arrive
 FOLDER_TIMEOUT_S = 60.0  # seconds after which a pilot without its folder leaves
-STOP_TIMEOUT_S = 5.0  # for supervisors to end their attempts when the lease has expired
+STOP_TIMEOUT_S = 5.0  # seconds for supervisors to end their attempts when the lease has expired
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _FOLDER_GONE_ERRORS = {errno.ENOENT, errno.ESTALE}
 

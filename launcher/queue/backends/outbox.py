@@ -16,7 +16,7 @@ from launcher.queue.backends.pilot_messages import (
 logger = logging.getLogger(__name__)
 
 
-RETRY_S = 1.0  # before a failed write is retried
+RETRY_S = 1.0  # seconds before a failed write is retried
 
 
 class Outbox:

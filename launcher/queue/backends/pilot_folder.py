@@ -24,7 +24,7 @@ class PilotSpec(NamedTuple):
     lease_s: float | None = (
         None  # the pilot's attempts end after this time without the scheduler; None: never
     )
-    beat_s: float = 5.0  # between two heartbeats
+    beat_s: float = 5.0  # seconds between two heartbeats
     idle_s: float = 300.0  # the pilot leaves after this time without work
     single: bool = False  # the pilot is for one attempt, after which it is ordered to leave
     paths: tuple[str, ...] = ()  # paths that must exist on the node: roots of runs, interpreters

@@ -81,7 +81,7 @@ class Heartbeat(NamedTuple):
 
     number: int  # from 1
     ram_free: int = 0  # bytes of main memory
-    gpus: tuple[GpuSnapshot, ...] = ()  # as they are now, without their processes
+    gpus: tuple[GpuSnapshot, ...] = ()  # present GPUs, without their processes
     # attempt → UUID → bytes that its processes hold there, if the driver reports them
     used: Mapping[str, Mapping[str, int]] = {}
 

@@ -25,11 +25,11 @@ from launcher.system.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-CYCLE_S = 0.05  # between two cycles, unless an engine has responded
+CYCLE_S = 0.05  # seconds between two cycles, unless an engine has responded
 MOST_TIME_FRACTION = (
     0.05  # fraction of the scheduler's time: with hundreds of pilots, cycles are less frequent
 )
-CONFIG_POLL_S = 1.0  # between two reads of config.toml
+CONFIG_POLL_S = 1.0  # seconds between two reads of config.toml
 LONG_S = 3600.0
 NEXT_POLLED = 32  # polled pilots among those for one job each that wait in an engine's queue
 

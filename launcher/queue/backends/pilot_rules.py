@@ -19,7 +19,7 @@ UNKNOWN_TIMEOUT_S = (
 DELETE_UNKNOWN_AFTER_S = (
     600.0  # a submission that hung may be accepted this late; the pilot is cancelled then
 )
-SUBMISSION_SPACING_S = 10.0  # between two submissions, after the first ones
+SUBMISSION_SPACING_S = 10.0  # seconds between two submissions, after the first ones
 MINUTE_S = 60.0
 SILENT_BEATS = 3  # a pilot is silent after this number of missed heartbeats
 LEAST_SILENCE_S = 2.0  # seconds; a busy node may be late by this much

@@ -45,7 +45,7 @@ class AllocationState(StrEnum):
 class AllocationEndCause(StrEnum):
     """Cause of the end of a pilot, as its backend reports it."""
 
-    COMPLETED = "completed"  # by itself
+    COMPLETED = "completed"  # the pilot ended by itself
     PREEMPTED = "preempted"
     NODE_FAILED = "node failed"
     TIME_LIMIT = "time limit"
@@ -158,7 +158,7 @@ class EngineCalls:
             clock: Returns monotonic time in seconds.
         """
         self._make = make
-        self._engine: list[Backend] = []  # at most one
+        self._engine: list[Backend] = []  # at most one engine
         # a query returns the delivery of its result
         self._query = BackgroundQuery[Callable[[], None]]("engine", wake, clock=clock)
         # receives the error of the call that is not delivered yet; None: there is no such call

@@ -24,7 +24,8 @@ NAMESPACE = "launcher"
 WAITING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")  # states of actors
 # seconds without a request after which this process ends; the next request starts a new one
 IDLE_S = 600.0
-CREATE_TIMEOUT_S = 45.0  # for actors; the response has to arrive before the caller's timeout
+# seconds for actors; the response has to arrive before the caller's timeout
+CREATE_TIMEOUT_S = 45.0
 CONNECT_TIMEOUT_S = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 

@@ -14,7 +14,8 @@ from launcher.queue.backends.slurm_states import format_array_ranges, split_toke
 from launcher.system.prologue import prologue_lines
 
 MIB = 1 << 20
-WARN_BEFORE_END_S = 120  # between the warning of a pilot and its end, so that trainings save
+# seconds between the warning of a pilot and its end, so that trainings save
+WARN_BEFORE_END_S = 120
 # errors that Slurm repeats until somebody changes a configuration
 _PERMANENT_ERROR = re.compile(
     r"invalid|unrecognized option|node configuration is not available|can ?not be satisfied"

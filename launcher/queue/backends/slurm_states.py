@@ -25,7 +25,7 @@ _SILENT = "*"  # the mark of sinfo for a node that does not respond
 _UNSURE = re.compile(r"(down|unknown|unk)\b")
 _TIMEOUT = re.compile(r"^SlurmdTimeout\s*=\s*([0-9]+)", re.MULTILINE)
 _TIMEOUTS_UNTIL_MARKED = (
-    3.0  # after which a node that does not respond is marked, in any state; measured: 1.6
+    3.0  # factor on Slurm's timeout, after which a silent node is marked; measured: 1.6
 )
 _PING_DELAY_S = 60.0  # a busy controller may be late by that
 _NO_REASON = ("None", "(null)", "N/A", "")

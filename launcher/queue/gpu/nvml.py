@@ -44,7 +44,7 @@ _ERROR_TEXTS = {
 
 QUERY_ERRORS = (pynvml.NVMLError, UnicodeDecodeError)  # a name may come as garbage
 logger = logging.getLogger(__name__)
-RETRY_S = 30.0  # between two tries to reach a driver that is not there
+RETRY_S = 30.0  # seconds between two tries to reach a driver that is not there
 REOPEN_S = 120.0  # seconds between two reopenings for a missing GPU; one that is not permitted stays missing
 UNLISTED_TEXT = "the driver does not list it any more"
 MOST_EVENTS = 64  # events per reading; a failing GPU may report very many

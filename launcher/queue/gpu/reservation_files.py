@@ -150,7 +150,7 @@ class ReservationReader:
         self._folder, self._complain, self._clock = folder, complain, clock
         self._ignored: dict[str, int] = {}  # files that do not count → inode, since when first
         self._files_by_owner: dict[int, set[str]] = {}  # owner → files that may count
-        self._folder_mtime_ns = 0  # when the folder had changed last, of all that was there then
+        self._folder_mtime_ns = 0  # time of the folder's last change when it was read
 
     def read(self, own_name: str) -> dict[str, Publication]:
         """Return what is published, by file; without what an earlier boot left.

@@ -76,7 +76,7 @@ MOST_NAMES = 64  # names of our file that are remembered
 REFRESH_S = 5.0  # a file with reservations is renewed so often
 USAGE_DELAY_S = 0.2  # seconds until new usage is published if it decides which user yields
 ABANDONED_S = 3600.0  # seconds after which an abandoned file is removed
-_MOST_COMPLAINTS = 256  # so that no other user fills our log
+_MOST_COMPLAINTS = 256  # limit, so that no other user fills our log
 logger = logging.getLogger(__name__)
 
 

@@ -114,7 +114,7 @@ class Admission:
         self.pending_queue = PendingQueue(store.ready_jobs, nodes.local.usage)
         self._explained_at = time.monotonic()
         self.pauses = Pauses(store.ready_jobs)
-        self._has_waiting = False  # since the last decision
+        self._has_waiting = False  # whether jobs wait since the last decision
 
     def poll_nodes(self, result: CycleResult) -> None:
         """Read the state of all nodes, and note the jobs that have to leave their GPUs."""
@@ -218,7 +218,7 @@ class Admission:
             for (ready, _), decision in zip(asked, decisions, strict=True):
                 reasons[ready.id] = self._launches.apply(ready, decision, node)
                 if isinstance(decision, Start):
-                    self._nodes.list_nodes()  # with the new claim
+                    self._nodes.list_nodes()  # the list of nodes reads the new claim
             left = [each for each in left if reasons.get(each.ready.id, NOT_EXAMINED) is not None]
         for candidate in left:
             reasons[candidate.ready.id] = partition.explain(reasons.get(candidate.ready.id))

@@ -8,7 +8,7 @@ from launcher.queue.jobs.states import Reason
 from launcher.queue.scheduler.policy.disciplines import DEFAULT_POLICY, SchedulingPolicy
 
 POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
-RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the disk is full
+RETRY_S = 1.0  # seconds after a job could not be started, or an end not be stored: the disk is full
 IDLE_S = 30.0  # longest sleep in seconds; only a missing queue folder and a set clock need it
 
 
@@ -20,7 +20,7 @@ class CycleResult:
     """What is left after a decision."""
 
     has_waiting: bool = False  # something could start if there were room
-    max_sleep_s: float = IDLE_S  # at the latest, also when nothing wakes us
+    max_sleep_s: float = IDLE_S  # longest sleep, also when nothing wakes us
 
     def wake_within(self, span_s: float) -> None:
         """Run the next cycle after at most `span_s` seconds."""
@@ -32,7 +32,7 @@ class ControlState(NamedTuple):
 
     home_is_gone: bool = False  # the queue folder was deleted, or its database is damaged
     stop: bool = False  # start nothing more
-    stop_now: bool = False  # and end what runs
+    stop_now: bool = False  # end running jobs, too
     pending_actions: Mapping[int, str] = {}  # job → action requested by its owner
     jobs_to_kill: frozenset[int] = frozenset()  # jobs of `pending_actions` that get no grace period
     paused_jobs: frozenset[int] = frozenset()  # jobs whose programs stand still

@@ -46,7 +46,8 @@ LONG_MOVE_TIMEOUT_S = 600.0
 MOVE_RETRY_S = 1.0
 RESULTS_NOT_VISIBLE = "its worker reported results, but {}/runs is not visible on this host"
 FILES_KEPT_ADVICE = "Its files are kept, and the next attempt continues from them: launcher retry"
-UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
+# seconds before what could not be started is tried again; doubles each time
+UNSTARTED_PAUSE_S = 1.0
 GPU_SAMPLE_WAIT_S = 3.0  # longest time for which a failure on a GPU waits for a reading of the GPU, which may have failed itself
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class FinishedAttempt:
     # UUID of its GPU → bytes that all others had there in its last seconds
     others_usage: dict[str, int]
     since: float  # monotonic
-    outputs: dict[str, FileVersion] = field(default_factory=dict)  # by path
+    outputs: dict[str, FileVersion] = field(default_factory=dict)  # path → version
     requeue: RequeueDecision | None = None
     retry_at: float = (
         0.0  # monotonic; an earlier try to move the attempt's outputs into the run folder failed

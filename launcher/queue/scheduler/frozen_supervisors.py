@@ -33,7 +33,7 @@ from launcher.system.processes import Identity, is_alive, seconds_since_start
 
 CHECK_S = 5.0  # seconds between two checks; the queue reports a job after two checks
 ENDING_CHECK_S = 1.0  # seconds between two checks while a frozen attempt is to end
-CONTINUE_S = 3.0  # for a supervisor that got SIGCONT
+CONTINUE_S = 3.0  # seconds for a supervisor that got SIGCONT
 
 _Watch = SupervisedAttempt | AdoptedAttempt
 

@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
     """A waiting job at its place in the order of all."""
 
     ready: ReadyJob
-    waiting: Waiting  # with how long it has waited
+    waiting: Waiting  # the job as the policy sees it, with its waiting time
 
 
 class AttemptHost(Protocol):

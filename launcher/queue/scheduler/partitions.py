@@ -29,7 +29,7 @@ from launcher.system.errors import UsageError
 from launcher.system.stored_fields import Unreadable, parse_record
 from launcher.system.wakeup_pipe import WakeupPipe
 
-COUNT_S = 0.5  # between two counts of what waits
+COUNT_S = 0.5  # seconds between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check
 UNKNOWN = "config.toml does not contain [backends.{}]. Add this table or cancel the job"
 NOT_UNDERSTOOD = "config.toml has an error: {}"
@@ -73,7 +73,8 @@ class Partitions:
         self._attempts, self._specs = attempts, specs
         # lane → the first job that waits elsewhere, too
         self._waiting_heads: dict[int, ReadyJob] = {}
-        self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
+        # monotonic time of the last count; lanes that were counted
+        self._counted_at, self._counted = 0.0, set[int]()
         self._demands: Mapping[str, Demand] = {}
         self._limits: Mapping[str, int] = {}
 

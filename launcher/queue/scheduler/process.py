@@ -101,7 +101,8 @@ class Notifier:
 logger = logging.getLogger(__name__)
 
 LOG_BYTES = 8 << 20  # size of the scheduler's log; one older log is kept
-LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at the next turn
+# signals that end the scheduler at the next turn
+LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(argv: Sequence[str], services: Services) -> int:
@@ -180,7 +181,7 @@ def main(argv: Sequence[str], services: Services) -> int:
     stays = not scheduler.leaving and not home.stop_record.exists()
     is_queue = home.database.exists() and not home.damage_record.exists()
     if stays and is_queue and (not store.is_current() or _has_work(store)):
-        start_scheduler(home)  # also for a database that took the place of ours
+        start_scheduler(home)  # also if another database has replaced ours
     store.close()
     return 0
 

@@ -46,8 +46,9 @@ NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 MOST_SHORTAGES = 5
 # attempts that failed when they shared a GPU; the next attempt has its GPU for itself
 SHORTAGES_BESIDE_OTHERS = 3
-FULL_DISK_PAUSE_S = 5.0  # as the next one; an attempt cannot start while the disk is full
-CROWDED_PAUSE_S = 5.0  # before the next attempt where others had the memory; doubles each time
+FULL_DISK_PAUSE_S = 5.0  # seconds; an attempt cannot start while the disk is full
+# seconds before the next attempt where others had the memory; doubles each time
+CROWDED_PAUSE_S = 5.0
 
 
 def decide_requeue(

@@ -16,7 +16,7 @@ _UP = "../../.."  # from the outputs of an attempt to the folder of its run
 class StagingLinks:
     """Contents of a staging folder when its attempt began. All names are relative to the run's folder."""
 
-    links: list[str] = field(default_factory=list)  # to accepted files and folders
+    links: list[str] = field(default_factory=list)  # names of links to accepted files and folders
     folders: list[str] = field(default_factory=list)  # real ones, parents first
     # folders that the attempt creates again: they replace the accepted ones as a whole
     replaced: list[str] = field(default_factory=list)

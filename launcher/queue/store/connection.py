@@ -56,7 +56,8 @@ _LAST_START_REASON = (
 )
 RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
 PORTION = 5000  # jobs that are changed in one transaction, which takes less than a second
-PORTION_PAUSE_S = 0.12  # between two portions; another process that waits tries again every 0.1 s
+# seconds between two portions; another process that waits tries again every 0.1 s
+PORTION_PAUSE_S = 0.12
 LOCK_TRIES = 6  # for a transaction; each waits as long as the database was opened for
 NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _SOURCE_STATES = {

@@ -17,7 +17,7 @@ from launcher.queue.store.queue import Store
 from launcher.system.files import read_json
 from launcher.system.locks import lock_descriptor
 
-CHECK_S = 2.0  # between two checks
+CHECK_S = 2.0  # seconds between two checks
 
 
 def hold_executor(home: Home, group: str, *, cancel: bool) -> int:

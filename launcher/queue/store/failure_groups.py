@@ -33,7 +33,7 @@ class AttemptFailures(NamedTuple):
     blamed_on: str = ""  # party at fault: "ours", "neighbour" or "machine"; empty: unknown
     fault: str = ""  # fault of a GPU
     requeued: bool = False  # their jobs were queued again at no cost
-    error: str = ""  # or why they were lost
+    error: str = ""  # error, or the reason why the attempts were lost
     attempts: int = 1
     seconds: float = 0.0
 

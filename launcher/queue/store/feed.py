@@ -106,7 +106,7 @@ class JobTracker:
         self.is_queue_stopped = False  # the queue starts nothing, and no scheduler lives
         self._checked_at = time.monotonic() if is_scheduler_alive else -inf
         self._idle_polls = 0
-        self._looked_at = time.monotonic()  # for deleted jobs
+        self._looked_at = time.monotonic()  # time of the last search for deleted jobs
         self._update_rows(jobs or ())
 
     @property

@@ -30,7 +30,7 @@ _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')
 _UNTIL = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
 _SPAN = "max(0, ended - claimed - paused)"  # pauses are not work
-_RESERVED_SPAN = "max(0, ended - claimed)"  # and memory stays reserved in them
+_RESERVED_SPAN = "max(0, ended - claimed)"  # memory stays reserved during pauses, so they count
 _MOST_ATTEMPTS = 100_000  # attempts of one job: more than anybody can ask for
 _ENDED_SINCE = "(ended IS NULL OR max(ended, claimed) >= :since)"
 _USED_SECONDS = "sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpus) AS core_s"

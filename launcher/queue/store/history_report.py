@@ -114,7 +114,7 @@ class MemorySummary(NamedTuple):
 def suggest_request(requested_bytes: int, peak: int) -> int | None:
     """Return how many bytes to ask for next time, None if the request was good."""
     needed = peak + margin_of(peak)
-    tenths = math.ceil(needed * 10 / GIB - _ROUNDING)  # so people write it
+    tenths = math.ceil(needed * 10 / GIB - _ROUNDING)  # people write tenths of GiB
     next_time = round(tenths * GIB / 10)
     return (
         next_time

@@ -29,7 +29,7 @@ class ListedPage(NamedTuple):
 
     numbers: list[int]  # numbers of jobs or runs, the newest first
     newer: bool = False  # there are others before it
-    older: bool = False  # and behind it
+    older: bool = False  # there are other jobs behind the page
 
 
 _HAS_JOBS = "EXISTS (SELECT 1 FROM jobs WHERE run = runs.id)"  # `clean` may leave none of its jobs
@@ -102,7 +102,8 @@ class ListingQueries:
                 "state" if self._count_in_states(listing_filter.states) <= _FEW_JOBS else "+state"
             )
             conditions.append(f"{column} IN (SELECT value FROM json_each(:states))")
-            conditions.append(f"NOT {IS_REPLACED_SQL}")  # as the number of jobs in a state
+            # counted like the number of jobs in a state
+            conditions.append(f"NOT {IS_REPLACED_SQL}")
         values = {**called._asdict(), "states": json.dumps(sorted(listing_filter.states))}
         return self._read_page("jobs", conditions, values, limit, (older_than, newer_than))
 

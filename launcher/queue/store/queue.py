@@ -151,7 +151,7 @@ class NewJob(NamedTuple):
     spec: Spec
     dependencies: Sequence[int] = ()  # jobs that must be done
     after_any: Sequence[int] = ()  # jobs that must have ended, done or not
-    state: State = State.QUEUED  # or held
+    state: State = State.QUEUED  # State.QUEUED or State.HELD
     reason: Reason = NEW
 
 
@@ -317,7 +317,8 @@ class Store:
         """
         context = self.read.context_of(row.id)
         needs = self.database.execute("SELECT need, any_end FROM needs WHERE job = ?", (row.id,))
-        waits: tuple[list[int], list[int]] = ([], [])  # by any_end
+        # lists of jobs to wait for: until done, until ended
+        waits: tuple[list[int], list[int]] = ([], [])
         for need, any_end in needs:
             waits[any_end].append(need)
         number = self.next_job_number()

@@ -36,7 +36,8 @@ from launcher.system.units import exponential_backoff_s, format_seconds
 REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
 NOT_STARTED_BACKOFF_S = 1.0  # seconds between attempts that could not be started
-SIGNALLED_BACKOFF_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
+# seconds after a signal to a supervisor: a machine that goes down ends us, too
+SIGNALLED_BACKOFF_S = 2.0
 
 
 CANCEL = "cancel"  # the wish of an owner
@@ -52,7 +53,7 @@ class RequeueDecision(NamedTuple):
     reason: Reason
     follow_up_text: str = QUEUED_AGAIN  # text on what follows, unless the job has failed
     vram: int | None = None  # bytes that the next attempt gets at least, on each GPU
-    backoff_s: float = 0.0  # before the next attempt; doubles each time
+    backoff_s: float = 0.0  # seconds before the next attempt; doubles each time
     # this machine can never give the job what it needs: the job fails
     is_unsatisfiable: bool = False
     exclusive: bool = False  # the next attempt shares its GPUs with no other job

@@ -70,7 +70,7 @@ from launcher.system.waiting import wait_until
 POLL_S = 1.0
 # seconds for pausing a program without a supervisor; a failed pause is tried again
 PAUSE_TIMEOUT_S = 0.2
-KILL_TIMEOUT_S = 1.0  # until a killed process must be gone
+KILL_TIMEOUT_S = 1.0  # seconds until a killed process must be gone
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
 ON_PILOT = -2  # the messages of the pilot report the attempt
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds

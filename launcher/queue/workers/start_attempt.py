@@ -64,7 +64,7 @@ NO_ROOM_ERRORS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
     *DISK_FULL_ERRORS,
 }
-_PROGRAM_POLL_S = 0.2  # between two looks at a missing program
+_PROGRAM_POLL_S = 0.2  # seconds between two looks at a missing program
 # a program that is being written, or is on a disk or server that does not answer
 _TRANSIENT_ERRORS = {errno.ETXTBSY, *TIMEOUT_ERRORS}
 

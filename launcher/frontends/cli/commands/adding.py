@@ -87,7 +87,7 @@ from launcher.system.errors import UsageError, pluralize
 from launcher.system.terminal import print_stderr
 from launcher.system.text import sanitize_terminal
 
-PARTITION_S = 2.0  # so long Slurm is waited for
+PARTITION_S = 2.0  # seconds to wait for Slurm
 # the options on the help page; a job option that is not here is among the others
 SECTIONS: Mapping[str, Sequence[str]] = {
     COMMON_OPTIONS: ("name", "gpus", "after", "time-limit", "sweep"),
@@ -639,7 +639,7 @@ def _queue_programs(
     """
     specs = build_specs(
         store, request, programs
-    )  # before: while many are written others have to wait
+    )  # before the loop, as other processes wait while many jobs are written
     specs, done = split_finished_programs(home, store, request, specs)
     if done:
         _print_added(done, None, err=err)

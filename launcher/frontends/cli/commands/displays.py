@@ -31,7 +31,7 @@ from launcher.system.text_table import TextLine, line
 if TYPE_CHECKING:
     from launcher.frontends.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 
-FIRST_SAMPLE_S = 1.0  # between the first two samples of the GPUs
+FIRST_SAMPLE_S = 1.0  # seconds between the first two samples of the GPUs
 LAST_PORT = 65_535
 
 
@@ -137,7 +137,7 @@ def _need_terminal() -> None:
 
 def _draw_frame(queue: "QueueSnapshotReader", event: Event) -> list[TextLine]:
     """Return one frame, as long as it is."""
-    from launcher.frontends.screens.queue_view import snapshot_lines  # as above
+    from launcher.frontends.screens.queue_view import snapshot_lines  # importing screens takes long
 
     screen = queue.read_snapshot()
     if not screen.gpus and queue.store is not None and event.wait(FIRST_SAMPLE_S):

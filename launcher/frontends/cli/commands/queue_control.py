@@ -52,7 +52,7 @@ from launcher.system.waiting import wait_until
 UNIT = "launcher.service"
 SYSTEMCTL = ("systemctl", "--user")
 BOOTED = Path("/run/systemd/system")  # sd_booted(3): there when systemd started the machine
-PATIENCE_S = 30.0  # for an answer of systemctl
+PATIENCE_S = 30.0  # seconds for an answer of systemctl
 NAMED = 8  # pilots of a backend that a message names
 MARGIN_S = 30.0  # seconds after the longest grace: for killing programs and recording their ends
 

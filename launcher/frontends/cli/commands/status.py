@@ -54,7 +54,7 @@ from launcher.system.terminal import print_lines, print_stderr, width
 from launcher.system.text_table import tab_separated
 from launcher.system.units import parse_seconds
 
-EVERY_S = 2.0  # between two pictures
+EVERY_S = 2.0  # seconds between two pictures
 LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 
 JobSelector = Callable[[], Iterable[JobRow]] | None  # None: the jobs that matter
@@ -246,12 +246,13 @@ def _print_queue(
     failed: list[int] = []
     shown = USUAL_COLUMNS if columns is None else columns
     told_params, keys = columns is not None, keys_of(shown)
-    with store.database.reading():  # or a job that ends meanwhile would be listed twice
+    # in one transaction, or a job that ends meanwhile would be listed twice
+    with store.database.reading():
         jobs, waiting, ended = _jobs_to_list(home, store, select_rows)
         if as_json:
             details = importlib.import_module(
                 "launcher.frontends.screens.job_records"
-            )  # as `watch`
+            )  # a late import, as for `watch`
             jobs = [*jobs]
             failed = [job.id for job in jobs if job.state is State.FAILED]
             records = details.job_records(home, store, jobs)
@@ -270,7 +271,7 @@ def _print_queue(
     if as_json:
         print_json(record)
     elif len(lines) > header:
-        if not told_params:  # then that column is left out
+        if not told_params:  # without parameters the column is left out
             lines = [line.rpartition("\t")[0] + "\n" for line in lines]
         click.echo("".join(lines), nl=False)
     unlisted = all_failed - len(failed)

@@ -20,7 +20,8 @@ from snakemake_interface_executor_plugins.settings import CommonSettings, Execut
 if TYPE_CHECKING:
     from launcher.experiments.functions.future import Future, ProgramResult
 
-LOOK_S = 0.5  # between two looks for jobs that were submitted meanwhile; an end is noticed at once
+# seconds between two looks for jobs that were submitted meanwhile; an end is noticed at once
+LOOK_S = 0.5
 SHELL = ("/bin/sh", "-c")  # Snakemake gives a command line
 NOTE = 200  # characters of a note
 

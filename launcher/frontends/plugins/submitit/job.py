@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # processes of jobs import this module, and open no queue
 
 STATE, REASON = "State", "Reason"  # keys of `get_info`; the first is that of Slurm
 UNKNOWN = "UNKNOWN"
-REFRESH_S = 0.1  # between two reads of the queue for the states of all jobs
+REFRESH_S = 0.1  # seconds between two reads of the queue for the states of all jobs
 _STATES: Mapping[State, str] = {
     State.QUEUED: "PENDING",
     State.HELD: "PENDING",
@@ -85,7 +85,8 @@ class LauncherJob(Job[Any]):  # type: ignore[misc]  # submitit is optional
     """A job of the queue, as submitit's users see it. Its ID is its number in the queue."""
 
     watcher = QueueWatcher(delay_s=REFRESH_S)
-    _results_timeout_s = 1  # for a network file system; the queue knows that the job has ended
+    # seconds for a network file system; the queue knows that the job has ended
+    _results_timeout_s = 1
 
     def done(self, force_check: bool = False) -> bool:
         """Return whether the job has ended. A result file is not a proof, as the job may run again."""

@@ -16,7 +16,7 @@ GENERIC = (
 )  # the parameters that all clusters of submitit have
 SUBMIT_OPTIONS = ("after", "after_any", "hold", "pass_env", "run")  # those of `launcher.api.submit`
 OWN = ("setup", "signal_delay_s")  # further ones, as submitit's Slurm has them
-SIGNAL_DELAY_S = 90.0  # between the warning and the time limit, as in submitit's Slurm
+SIGNAL_DELAY_S = 90.0  # seconds between the warning and the time limit, as in submitit's Slurm
 NO_LIMIT_MIN = 10**9  # time limit of a submission that has none
 _JOBS = ("after", "after_any")
 

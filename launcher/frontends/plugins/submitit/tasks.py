@@ -26,8 +26,9 @@ TASK = "SUBMITIT_LAUNCHER_TASKID"
 REQUEUED = 75  # exit code of a process that wants to run again; EX_TEMPFAIL of sysexits.h
 MODULE = "launcher.frontends.plugins.submitit.process"
 BLOCK = 1 << 16  # bytes of output that are copied at once
-LOOK_S = 0.2  # between two checks for the end of processes, whose output may be inherited by others
-END_S = 5.0  # for the other tasks of a job that is over
+# seconds between two checks for the end of processes, whose output may be inherited by others
+LOOK_S = 0.2
+END_S = 5.0  # seconds for the other tasks of a job that is over
 
 
 class TaskPaths(NamedTuple):

@@ -475,7 +475,8 @@ class Top(App[int]):
 def _signals_of_others() -> Iterator[None]:
     """Leave interrupt and suspend keys to another program of this process group."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_SUSPENDING)}
-    signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: the program would inherit that
+    # a handler, because programs would inherit an ignored signal
+    signal.signal(signal.SIGINT, lambda *_: None)
     for number in _SUSPENDING:
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PIECE = 1 << 20  # bytes that are read at once
-PAUSE_S = 0.001  # after each chunk, so that the screen can draw
+PAUSE_S = 0.001  # seconds after each chunk, so that the screen can draw
 _MOST_BYTES = 12  # bytes of a character; upper case turns some into three characters
 
 

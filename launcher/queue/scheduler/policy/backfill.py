@@ -15,7 +15,7 @@ BACKFILL_S = (
     300.0  # seconds for which later jobs of ours start, so that no resource idles for a waiting job
 )
 SHOWN_DELAY_S = 60.0  # seconds; a shorter delay is not reported
-UNKNOWN_END: EndTime = (inf, 1 << 62)  # after all of ours
+UNKNOWN_END: EndTime = (inf, 1 << 62)  # later than all ends of our jobs
 HOLD_S = 300.0  # seconds for which our free resources are reserved for a job that waits for others
 
 
@@ -55,7 +55,7 @@ class FirstJobReservation:
 
     def ends_before(self, job: Waiting, now: float) -> bool:
         """Whether a job that starts now is known to have ended at a time that is known itself."""
-        firm = self.max_delay_s == -inf  # then only a time limit is known
+        firm = self.max_delay_s == -inf  # whether only time limits count
         seconds = job.forecast.limit if firm else job.seconds
         if seconds is None or self.starts_at[0] == inf:
             return False

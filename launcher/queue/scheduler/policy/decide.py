@@ -112,7 +112,7 @@ class MachineScheduler:
         )
         # requests for which no GPU is kept free in this decision
         self._undrained: set[GpuRequest] = set()
-        self._started: dict[int, Running] = {}  # by job: what decisions have started
+        self._started: dict[int, Running] = {}  # job → started job
         self._reservation: FirstJobReservation | None = None
         # resources yielded to peer users during this decision
         self._peer_reservations = PeerReservations(self.inventory, ())
@@ -214,7 +214,7 @@ class MachineScheduler:
                 due = due or drain_s <= max(DRAIN_S, waited_s)
                 if not due:  # no reservation is due for jobs that need the same, either
                     self._undrained.update(needs)
-                if drain_s <= DRAIN_S:  # so short a time is not left to guesses
+                if drain_s <= DRAIN_S:  # expected ends are too uncertain for so short a time
                     firm = request._replace(max_delay_s=-inf)
                     place = reserve(self.inventory, firm, needs, cpus, now)
             when = "" if place is None else place.describe_time(now)

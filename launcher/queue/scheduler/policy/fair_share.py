@@ -75,7 +75,7 @@ def has_precedence(peer: PeerScheduler, machine: Machine) -> bool:
     )
     if (
         machine.starving_resource == peer.lacking_resource
-    ):  # else each would leave the place to the other
+    ):  # otherwise each queue would leave the place to the other
         return starves and used_less
     return starves or used_less
 

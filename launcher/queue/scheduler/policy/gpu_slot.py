@@ -436,7 +436,7 @@ def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
             if gpu.uuid.startswith(name):
                 return True
         else:
-            return False  # as CUDA does: what follows something unknown, such as -1, is not seen
+            return False  # like CUDA: devices behind an unknown entry, such as -1, are hidden
     return False
 
 
@@ -496,7 +496,8 @@ class GpuPool:
         ):  # CUDA gives a process one instance of a divided card, and nothing beside
             named = [card for card in named if card.gpu.mig is None]
         self.cards = tuple(named)
-        self.allowed = [card for card in named if card.is_allowed]  # as config.toml says
+        # devices that config.toml allows
+        self.allowed = [card for card in named if card.is_allowed]
         sized = [card for card in self.allowed if card.gpu.total]
         # bytes of each: in all, while nobody works there, and once ours have ended
         self.totals = [card.gpu.total for card in sized]

@@ -261,7 +261,7 @@ class Wait(NamedTuple):
     blocked_by_others: bool = (
         False  # the job is first, and would start if other queues gave back their reservations
     )
-    blocked_by_own: bool = False  # and jobs of ours ended
+    blocked_by_own: bool = False  # jobs of ours that hold the lacking resource block the job
     lacking_resource: ResourceKind | None = None  # resource of which there is too little
     # a place is kept for it here, which is expected to be free then; None: none is kept
     reserved_from: float | None = None
@@ -294,7 +294,7 @@ def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     lacked = max(0, lane.least_vram - NEGLIGIBLE)
     if (
         vram is not None and vram == lane.least_vram
-    ):  # for a need from a failure only an estimate is known
+    ):  # only an estimate of the need is known from a failure
         enough = max(lacked, peak or 0)
     certain = max(asked or 0, lacked)
     if estimated:  # an estimate refuses nothing: alone the job is tried anyhow

@@ -35,7 +35,8 @@ def queue_length(
         now: time on the clock of `Running.ends`.
     """
     length_s, runs = 0.0, [*running_jobs]
-    ran: dict[tuple[float, ...], list[float]] = defaultdict(list)  # by what is known of jobs alike
+    # known properties of similar jobs → lengths
+    ran: dict[tuple[float, ...], list[float]] = defaultdict(list)
     for run in runs:
         if (spent_s := elapsed_s(run, now)) is not None:
             ran[run.forecast.seconds].append(spent_s)
@@ -71,7 +72,7 @@ class QueueDelayEstimator:
 
     def __init__(self) -> None:
         """Begin without lengths."""
-        self._lengths: list[tuple[float, float]] = []  # when, and how long; ascending
+        self._lengths: list[tuple[float, float]] = []  # times and lengths, ascending
 
     def is_due(self, now: float) -> bool:
         """Whether the length must be computed again."""

@@ -44,8 +44,8 @@ class Watchdog:
     """Knows since when which jobs wait without a cause; all times are monotonic seconds."""
 
     patience_s: float = field(default_factory=lambda: PATIENCE_S)
-    _since: dict[int, float] = field(default_factory=dict)  # job → when that was seen first
-    _last: dict[int, float] = field(default_factory=dict)  # and when last
+    _since: dict[int, float] = field(default_factory=dict)  # job → first time without a cause
+    _last: dict[int, float] = field(default_factory=dict)  # job → last time without a cause
     _named: set[int] = field(default_factory=set)
 
     @property

@@ -7,7 +7,7 @@ from launcher.provenance.file_digests import progress_text
 from launcher.queue.home.paths import Attempt
 from launcher.system.files import read_bytes
 
-REPORT_AGAIN_S = 0.5  # between two reports; a file that is read sooner has none
+REPORT_AGAIN_S = 0.5  # seconds between two reports; a file that is read sooner has none
 
 
 class HashingReport:

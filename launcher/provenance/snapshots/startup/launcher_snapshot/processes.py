@@ -67,7 +67,7 @@ class ProcessFunctions(Functions):
         return posix.posix_spawnp(path, argv, self._run_checked(path, argv, env), **options)
 
     def _run_checked(self, path: Any, argv: Any, env: Mapping[Any, Any] | None) -> Any:
-        if env is None:  # as subprocess calls it since Python 3.13
+        if env is None:  # subprocess passes None since Python 3.13
             self._check(path, argv, None)
             return None
         changed = self._check(path, argv, {os.fsdecode(key): os.fsdecode(env[key]) for key in env})
