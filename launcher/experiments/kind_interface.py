@@ -249,7 +249,7 @@ class Kind(Protocol):
 
     @property
     def summary(self) -> str:
-        """One line for lists of kinds."""
+        """Description of the kind in one line, for lists."""
 
     @property
     def entry(self) -> str:
@@ -457,7 +457,7 @@ class ReportsValidation(Protocol):
     """Optional interface of a `Kind` whose jobs report known numbers on validation images."""
 
     def validation_metrics(self, values: Mapping[str, Any]) -> Collection[str] | None:
-        """Return the names of these numbers, None if unknown. A search of a task file chooses by one of them.
+        """Return the names of these numbers, None if unknown. A search of a task file chooses by one of these numbers.
 
         Args:
             values: Settings, complete.

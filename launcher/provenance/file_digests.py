@@ -205,7 +205,7 @@ class FileDigests:
         """Return a digest of everything below a folder, read only if its stamp differs from the last one.
 
         Raises:
-            OSError: There is none, or it cannot be read.
+            OSError: The folder does not exist, or cannot be read.
             HashingStopped: By its `HashProgress`.
         """
         folder = path.rstrip(FOLDER_END)

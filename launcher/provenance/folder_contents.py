@@ -54,7 +54,7 @@ def _list_directory(place: bytes, parent: bytes) -> list[FolderItem]:
     """Return what is directly in a folder.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The folder cannot be read.
     """
     found = []
     with os.scandir(place) as entries:

@@ -137,7 +137,7 @@ def run_git(
     """Run git for the repository around a folder, with messages in English; git's index is not written.
 
     Raises:
-        OSError: It cannot be started, or takes too long. `FileNotFoundError`: it is not in PATH.
+        OSError: git cannot be started, or takes too long. `FileNotFoundError`: it is not in PATH.
     """
     around = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false"]

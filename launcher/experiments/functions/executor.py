@@ -234,7 +234,7 @@ class Executor(concurrent.futures.Executor):
             print_stderr(continue_note(running))
 
     def _leave(self, *, has_ended: bool) -> None:
-        """Give the limit back; the scheduler does it when the last call has ended."""
+        """Give the limit back; the scheduler also gives it back when the last call has ended."""
         with self._lock:
             held, self._held = self._held, None
         if held is None or self._limit is None or self._home is None:

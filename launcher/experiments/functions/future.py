@@ -363,7 +363,7 @@ class Watcher(threading.Thread):
         return True
 
     def run(self) -> None:
-        """Follow them; should that fail, all of them get the error."""
+        """Follow the added jobs; if that fails, all futures get the error."""
         try:
             with ExitStack() as opened:
                 with _asking:

@@ -1,6 +1,6 @@
 """Functions and values as pickles in files that nobody but their owner can have written.
 
-Where one cannot be pickled, the object inside of it that is to blame is named. Who can write a pickle can run code as
+If a value cannot be pickled, the message names the object inside that is to blame. Who can write a pickle can run code as
 whoever loads it: files are written for their owner alone, and checked before they are unpickled.
 """
 

@@ -60,7 +60,7 @@ class Run:
         return wait(self.jobs, timeout=timeout)
 
     def results(self) -> Any:
-        """Return what came out of it, as `launcher.api.results` does."""
+        """Return the results of the run, as `launcher.api.results` does."""
         return results(self)
 
 

@@ -172,7 +172,7 @@ def with_printed_numbers(comparison: Comparison, home: Home) -> Comparison:
 def find_adoptable_roots(
     plan: Plan, jobs: Iterable[ComparedJob], hashes: Mapping[str, Mapping[str, str]]
 ) -> tuple[AdoptableRoot, ...]:
-    """Return the folders in which jobs are done that are new here, those with most of them first.
+    """Return the folders in which jobs are done that are new here, those with most such jobs first.
 
     A folder counts if it does not exist any more, or is this one under another name.
 

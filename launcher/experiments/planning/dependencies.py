@@ -2,7 +2,7 @@
 
 If a plan makes folders or its entries name jobs, steps are sorted by their files. Each step follows the steps that
 make its inputs, and those that it names. A training may read such a folder, and the job that makes the folder may read
-another training's model, so no order by kind fits all of them.
+another training's model, so no order by kind fits all jobs.
 
 The jobs that entries name in `after` and `after_any` are steps of the plan:
 

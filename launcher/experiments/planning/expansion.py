@@ -565,7 +565,7 @@ def _report_unmatched(
     unmatched_variants: Sequence[Variant],
     problems: Problems,
 ) -> None:
-    """Note variants of an entry that meet nothing, or blame it where all of them do."""
+    """Note variants of an entry that meet nothing, or report the entry if no variant meets anything."""
     values: dict[str, dict[str, dict[str, None]]] = {}  # key → side → values of it
     for variant, sides in variants:
         named = [(OWN_SWEEPS, variant.name)]

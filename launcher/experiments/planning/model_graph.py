@@ -314,7 +314,7 @@ class PlannedModels:
     def _find(self, located_id: Located[ModelId], combination: int) -> tuple[ModelId, ...]:
         """Return the models of a name, from this file or an earlier run; report an error if there are none.
 
-        All models that may make one of them are sorted before.
+        All models that may make one of these models are sorted before.
 
         Args:
             located_id: the written ID, with the poison of the file; without a variant it means all variants.

@@ -49,7 +49,7 @@ class _ProgramFiles:
         self._changes: dict[str, Mapping[str, str]] = {}
 
     def now(self, job: PlannedJob, row: JobRow) -> dict[str, str]:
-        """Return what is in them now, by the names of the files."""
+        """Return name → present digest of each file."""
         before = {} if job.entry or not row.sources_text else self._known(row.sources_text)
         cwd = str(job.settings.get(FOLDER_SETTING) or "")
         return current_digests(
@@ -95,7 +95,8 @@ class _EarlierHashes:
         self._kinds, self._rows = kinds, rows
         # name and present hash → earlier hash
         self._hashes: dict[tuple[str, str], _EarlierHash] = {}
-        self._codes: dict[tuple[object, ...], JobCode] = {}  # entry and sources → the same, once
+        # entry and sources → one object for all jobs
+        self._codes: dict[tuple[object, ...], JobCode] = {}
 
     def hash_with_queued_code(self, identity: JobIdentity) -> _EarlierHash:
         """Return the hash of a job; as it is now where the queue does not know the job.

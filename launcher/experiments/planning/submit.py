@@ -57,7 +57,7 @@ def submit(
     is_whole: bool = True,
     record: Callable[[Mapping[str, int]], object] = lambda _: None,
 ) -> SubmittedRun:
-    """Put what has to run into the queue, all of it or nothing.
+    """Put the jobs that have to run into the queue, all of them or none.
 
     Args:
         store: the queue.

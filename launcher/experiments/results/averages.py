@@ -237,7 +237,7 @@ def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """Return the mean of at least one value, also if their sum exceeds the largest float."""
+    """Return the mean of at least one value, also if the sum of the values exceeds the largest float."""
     try:
         return statistics.fmean(values)
     except (OverflowError, ValueError):  # ValueError: inf and -inf

@@ -346,7 +346,7 @@ def _is_current(mark: str | None, totals: RunTotals, tables: Collection[str]) ->
 
 
 def _read_mark(mark: str | None) -> tuple[str, frozenset[str]]:
-    """Return the fingerprint of a run in a mark, and the tables that were up to date with it."""
+    """Return the fingerprint of a run in a mark, and the tables that were up to date with that fingerprint."""
     if not mark:
         return "", frozenset()
     fingerprint, _, only = mark.partition(" only ")

@@ -105,7 +105,7 @@ class Search(NamedTuple):
         return [{**each, "params": params.get(str(each["job"]), {})} for each in found]
 
     def reason(self) -> str:
-        """Return why it ended."""
+        """Return why the search ended."""
         return self._row().reason
 
     def cancel(self) -> None:

@@ -9,7 +9,7 @@ from launcher.system.errors import Error, TaskFileError
 
 
 def end_failed(home: Home, store: Store, search: int, why: str) -> None:
-    """End a search with a reason, and its open jobs. Those that were retried after its end continue."""
+    """End a search with a reason, and its open jobs. Jobs that were retried after the end of the search continue."""
     if not store.searches.end(search, why, has_failed=True):
         if (row := store.searches.read(search)) is not None:
             store.searches.set_progress(search, row.progress)  # the progress is not counted again

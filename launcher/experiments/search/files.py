@@ -10,7 +10,7 @@ JOURNAL = "optuna-journal.log"
 
 
 def study_name(store: Store, search: SearchRow) -> str:
-    """Return the name of a study: that of the run, followed by that of the job for a second search of it."""
+    """Return the name of a study: that of the run, followed by that of the job for a second search of the run."""
     same = [each for each in store.searches.all() if each.run == search.run]
     name = search.name.rpartition("/")[2] or str(search.id)
     return search.run if same[0].id == search.id else f"{search.run}/{name}"

@@ -200,7 +200,7 @@ def read_sweep(given_sweep: GivenSetting, problems: Problems) -> Sweep | None:
 
 
 def _read_combinations(node: SequenceNode, product: Product, problems: Problems) -> list[Sweep]:
-    """Read a list of combinations as one sweep; empty if one of them is invalid."""
+    """Read a list of combinations as one sweep; empty if a combination is invalid."""
     bundles: list[tuple[GivenSetting, ...]] = []
     sound = bool(node.nodes)
     if not sound:

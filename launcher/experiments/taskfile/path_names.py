@@ -13,7 +13,7 @@ def short_path_names(paths: Sequence[str], taken_names: set[str]) -> dict[str, s
 
     Args:
         paths: Distinct paths.
-        taken_names: Names that none of them may get.
+        taken_names: Names that no path may get.
     """
     parts = {path: [part for part in path.split("/") if part not in {"", "."}] for path in paths}
     for count in range(1, max(map(len, parts.values()), default=0) + 1):

@@ -655,7 +655,7 @@ def fill_template(
     Args:
         settings: Its settings, which have a template.
         texts: Name → text of each value.
-        labels: Name → text in the names of jobs, where it is another one.
+        labels: Name → text in the names of jobs, if that text differs.
     """
     source, problems = SourceFile(file=_PROMPT, lines=("",)), Problems()
     nodes = {

@@ -45,7 +45,7 @@ def wait_until(
     Args:
         tracker: The jobs.
         goal: What to wait for.
-        first_failure: Also come back when one of them has ended and is not done.
+        first_failure: Also come back when a job has ended and is not done.
         timeout_s: Longest wait in seconds.
 
     Raises:

@@ -55,7 +55,7 @@ def _key(row: Row, columns: Sequence[str]) -> tuple[object, ...]:
 
 
 def repeating_command(job: JobRow, *, is_trial: bool) -> str:
-    """Return the line that says how to repeat the best job; the queue does it if it gives the job its folder."""
+    """Return the line that says how to repeat the best job. The queue repeats it if the job's folder comes from the queue."""
     spec = job.spec_without_sources
     words = program_words(spec.settings, spec.argv)
     if any(folder in word for word in words for folder in FOLDER_PLACEHOLDERS):

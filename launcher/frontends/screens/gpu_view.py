@@ -142,7 +142,7 @@ class GpuView(NamedTuple):
 
     @property
     def health(self) -> str:
-        """One word on how it is."""
+        """One word on the state of the GPU."""
         if self.gpu.fault:
             return "faulty"
         return "warning" if self.gpu.warnings or self.gpu.used is None else "ok"

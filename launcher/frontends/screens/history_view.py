@@ -49,7 +49,7 @@ def draw(history: HistoryReport, width: int, sections: Sequence[str] = ()) -> li
 
 
 def headline(history: HistoryReport) -> str:
-    """Return all of it in one line."""
+    """Return the whole history in one line."""
     amounts = ("done", "failed", "cancelled", "skipped", "gpu_seconds", "core_seconds")
     sums = {name: sum(getattr(day, name) for day in history.days) for name in amounts}
     parts = [f"{sums['done']:,} done"]

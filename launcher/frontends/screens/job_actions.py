@@ -196,7 +196,7 @@ class ProposedChange(NamedTuple):
         )
 
     def act(self, store: Store) -> list[int]:
-        """Change all of them in one transaction; return the jobs that this concerned."""
+        """Change all jobs in one transaction; return the jobs that changed."""
         with store.database.writing():
             now = time.time()
             return [job for each in self.actions for job in each.change(store, each.job, now)]
@@ -224,7 +224,7 @@ class ProposedChange(NamedTuple):
 
 
 def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | str:
-    """Return the action of a key on jobs, or the reason why it is impossible for all of them.
+    """Return the action of a key on jobs, or the reason why the action is impossible for all jobs.
 
     Args:
         key: one of KEYS.

@@ -17,7 +17,7 @@ MOST_DEFINITIONS = 3  # named, of those with other code
 
 
 def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) -> str:
-    """Return how many jobs were done with other code, and what happens to them; "" if none was.
+    """Return how many jobs were done with other code, and what happens to these jobs; "" if there are no such jobs.
 
     Args:
         compared_jobs: comparisons of a plan's jobs.

@@ -274,7 +274,7 @@ class _Replay:
         return self._ends[0][0] if self._ends else inf
 
     def _release(self, course: _JobRun, now: float) -> None:
-        """Let a job start once it has come, and all that it needs has ended: one of these has happened."""
+        """Let a job start once it has come and the jobs that it needs have ended. Called after either event."""
         course.unmet_count -= 1
         if course.unmet_count:
             return

@@ -30,7 +30,7 @@ def draw_memory(
         jobs: jobs of a trace.
         seed: seed of the random requests.
         fixed_bytes: request of each job in bytes; replaces the random requests.
-        gpu_bytes: bytes of a GPU. A job that requests a part of a GPU requests this part of them. If None, its request
+        gpu_bytes: bytes of a GPU. A job that requests a part of a GPU requests this part of the bytes. If None, its request
             is random too.
     """
     # a generator for each seed, as named ones are kept by: 0 and "0" are different streams

@@ -24,7 +24,7 @@ class DurationSource(StrEnum):
 
 
 class DurationEstimate(NamedTuple):
-    """The duration of a job, and the source of it."""
+    """The duration of a job, and the source of the number."""
 
     source: DurationSource
     seconds: float

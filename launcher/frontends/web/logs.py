@@ -35,7 +35,7 @@ def log_context(view: QueueView, address: Address) -> PageContent:
 
 
 def whole_log(view: QueueView, address: Address) -> Iterator[bytes]:
-    """Return the chunks of a log up to its current length. It may become shorter while they are sent.
+    """Return the chunks of a log up to its current length. The log may become shorter while the chunks are sent.
 
     Raises:
         NotFound: the log does not exist.

@@ -145,7 +145,7 @@ def _update_run(known_run: _Run, jobs: Mapping[int, int], listing: ListingQuerie
 
 
 def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a stored spec; whatever else is odd in it does not matter here."""
+    """Return the settings of a stored spec; other faults of the spec do not matter here."""
     settings, argv = record.get("settings"), record.get("argv")
     spec = Spec(
         name="",

@@ -147,7 +147,7 @@ def code_digest(entry: str, *dotted_name: str) -> str:
     """Return the digest of the code of a job, as plans compare it. See `CodeIndex.code`.
 
     Args:
-        entry: "module:function" that does it.
+        entry: "module:function" that does the work.
         dotted_name: modules, and packages with all below them, that are imported by a name.
 
     Raises:

@@ -116,7 +116,7 @@ class CodeCopy:
             written_names: Absolute paths of files that the job reads as they are: declared inputs and outputs.
 
         Raises:
-            OSError: They cannot be written.
+            OSError: The notes cannot be written.
         """
         self._note_lost_changes(Path(attempt))
         lines = [(STARTED, str(coarse_now())), (QUEUED, str(self._queued_at))]

@@ -115,7 +115,7 @@ def keep_snapshots(folder: Path) -> Iterator[None]:
         folder: Folder of all snapshots.
 
     Raises:
-        MachineError: It cannot be made.
+        MachineError: The folder cannot be made.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

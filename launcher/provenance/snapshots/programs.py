@@ -129,7 +129,7 @@ def _check_script(program: StartedProgram, script: str, files: Manifest, top: st
     """Refuse a script that is not copied; one of an installed package is not a part of the project.
 
     Raises:
-        UsageError: It is not.
+        UsageError: The snapshot does not contain the script.
     """
     if "{" in script or ("{" in program.folder and not os.path.isabs(script)):  # noqa: PTH117  # a text
         return  # known only when the job starts

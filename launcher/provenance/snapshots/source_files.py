@@ -122,7 +122,7 @@ def source_file(path: str) -> ProjectFile | None:
     """Return a file or link as it is now; None if there is neither.
 
     Raises:
-        OSError: It cannot be looked at.
+        OSError: The file cannot be read.
     """
     try:
         status = os.lstat(path)
@@ -193,7 +193,7 @@ def _check_name(top: str, name: str) -> None:
     """Refuse a name that cannot be stored.
 
     Raises:
-        UsageError: It is not UTF-8.
+        UsageError: The name is not UTF-8.
     """
     try:
         name.encode()

@@ -122,7 +122,7 @@ class NodeAttempts:
         yield from self.stop(name)
 
     def stop_all(self) -> Iterator[PilotMessage]:
-        """End all of them."""
+        """End all attempts."""
         for name in [*self._waiting, *self._running]:
             yield from self.stop(name)
 

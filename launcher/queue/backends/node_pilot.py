@@ -249,7 +249,7 @@ class NodePilot:
         return why
 
     def _abort(self, why: str) -> str:
-        """End all that runs, without outcomes: nothing of it counts any more."""
+        """End all that runs, without outcomes: no attempt counts any more."""
         logger.warning("%s; the jobs are ended", why)
         self._lease.end()
         deadline = time.monotonic() + STOP_TIMEOUT_S

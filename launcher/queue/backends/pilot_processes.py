@@ -31,7 +31,7 @@ def process_of(folder: PilotFolder) -> Identity | None:
 
 
 def kill_all(folder: PilotFolder, pilot: Identity | None) -> None:
-    """Kill a pilot and all that it started, until nothing of it lives.
+    """Kill a pilot and all that it started, until none of these processes lives.
 
     Raises:
         EngineError: something does not end.

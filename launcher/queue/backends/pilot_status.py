@@ -123,7 +123,7 @@ class BackendRow(NamedTuple):
 
 
 class PilotStatus(NamedTuple):
-    """All of them at one moment."""
+    """All pilots at one moment."""
 
     at: float = 0.0  # seconds since 1970 when the scheduler wrote this; 0: never
     backends: tuple[BackendRow, ...] = ()

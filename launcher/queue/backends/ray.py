@@ -70,7 +70,7 @@ class Ray:
 
         Raises:
             SubmissionRefused: there is no Ray here, or it is of another version than the cluster.
-            EngineError: Ray did not accept all of them, or did not respond.
+            EngineError: Ray did not accept all pilots, or did not respond.
         """
         self._call(
             "submit",

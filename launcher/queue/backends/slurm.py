@@ -86,7 +86,7 @@ class Slurm:
 
         Raises:
             SubmissionRefused: Slurm refuses such pilots. The message contains its reason.
-            EngineError: Slurm did not accept all of them, or did not respond.
+            EngineError: Slurm did not accept all pilots, or did not respond.
         """
         for number, batch in enumerate(group_into_batches(pilots)):
             answer = self._commands.run(

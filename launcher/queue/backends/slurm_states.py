@@ -96,7 +96,7 @@ def split_token(token: str) -> tuple[str, str]:
 def observe_rows(
     rows: Iterable[SqueueRow], tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
 ) -> dict[str, Observation]:
-    """Return the observation of each pilot in the rows. It is UNKNOWN for pilots without a row.
+    """Return the observation of each pilot in the rows. The state is UNKNOWN for pilots without a row.
 
     A controller that was restored from an older state may start a job again on another node. That job finds the
     folder of its pilot taken, and ends. Its row is not about the pilot.

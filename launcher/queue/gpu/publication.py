@@ -182,7 +182,7 @@ def _read_folder(record: object) -> str:
 
 
 def _read_heads(record: object) -> tuple[Identity, ...] | None:
-    """Return the processes that a file names, None if one of them cannot be a process."""
+    """Return the processes that a file names, None if an entry cannot be a process."""
     heads = []
     for entry in record[:MOST_RESERVATIONS] if isinstance(record, list) else [None]:
         match entry:

@@ -119,7 +119,7 @@ def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> lis
 def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float) -> bool:
     """Whether a file was last written long ago or before the last boot.
 
-    The usage of its user counts for longer. The file stays until almost nothing of it is left.
+    The usage of its user counts for longer. The file stays until almost nothing of that usage is left.
     """
     try:
         publication = parse_publication(name, _read_owned_file(f"{folder}/{name}", uid)[0])

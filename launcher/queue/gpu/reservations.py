@@ -221,7 +221,7 @@ class ReservationBoard:
             logger.info("claims removed=%d reason='not renewed for an hour'", len(removed))
 
     def withdraw(self, jobs: Collection[int]) -> bool:
-        """Take back the reservations of these jobs; return whether others can read that."""
+        """Take back the reservations of these jobs; return whether others can read the change."""
         return self.publish(
             [reservation for reservation in self._reservations if reservation.job not in jobs]
         )

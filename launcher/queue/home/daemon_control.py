@@ -57,7 +57,7 @@ def exit_code(child: int) -> int | None:
 def restart_scheduler(home: Home) -> None:
     """Start a scheduler if it died; called by helpers that outlive it, a few times at most.
 
-    All helpers notice a death at once; one of them acts, so that one death counts once.
+    All helpers notice a death at once; one helper acts, so that one death counts once.
     """
     # MachineError: the home is not a folder any more
     with contextlib.suppress(OSError, MachineError):

@@ -233,7 +233,7 @@ def check_home(home: Home) -> None:
 def refuse_development_version(database: Path) -> None:
     """Refuse a database of a development version, before anything in its folder changes.
 
-    One that does not exist or cannot be read is judged by the code that opens it.
+    The code that opens a database judges one that does not exist or cannot be read.
     """
     import sqlite3  # not every command that checks the home opens its database
 

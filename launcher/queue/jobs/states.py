@@ -414,7 +414,7 @@ def _text_field(record: Mapping[str, Json], name: str) -> str:
 
 
 def _read_versions(record: Json) -> tuple[FileVersion | None, ...]:
-    """Return the file versions of a job; empty if one of them is invalid."""
+    """Return the file versions of a job; empty if a version is invalid."""
     listed = record if isinstance(record, list) else []
     versions = tuple(map(read_version, listed))
     understood = (each is None or version for each, version in zip(listed, versions, strict=True))

@@ -49,7 +49,7 @@ class CodeRecorder:
             self._pid = None
 
     def _send(self, request: bytes) -> None:
-        """Send a request. If the helper is busy and the pipe is full, it is lost, and nothing is said of these jobs."""
+        """Send a request. If the helper is busy and the pipe is full, the message is lost, and the code of these jobs is not compared."""
         if self._pid is None and not self._start():
             return
         try:

@@ -124,12 +124,12 @@ class FinishedAttempts:
         return len(self._pending)
 
     def claims(self) -> list[Claim]:
-        """Return the claims of all of them."""
+        """Return the claims of all ended attempts."""
         return [ended.claim for ended in self._pending]
 
     @property
     def has_due(self) -> bool:
-        """Whether one of them can be taken in at once."""
+        """Whether the end of an attempt can be recorded at once."""
         return not all(map(self._is_waiting, self._pending))
 
     @property
@@ -171,7 +171,7 @@ class FinishedAttempts:
         return measured_usage._replace(slowdown=slowdown)
 
     def prepare_due(self) -> list[FinishedAttempt]:
-        """Return what can be taken in now, with all that is needed for it.
+        """Return the ends that can be recorded now, with all that is needed to record them.
 
         To be called outside a transaction: a slow disk must not lock the queue.
         """

@@ -199,7 +199,7 @@ class Scheduler:
         yield from self._launches.pending_claims()
 
     def leave_on_signals(self, *signals: signal.Signals) -> None:
-        """Leave at the next turn after one of these signals, also where it is asleep by then."""
+        """Leave at the next turn after one of these signals, also if the scheduler sleeps by then."""
         for number in signals:
             signal.signal(number, self.leave)
         self._sleeper.wake_on_signals()

@@ -92,7 +92,7 @@ class AttemptHost(Protocol):
         """Return the outcome of an attempt that an earlier scheduler claimed, or a watch on it.
 
         Raises:
-            OSError: That cannot be found out now.
+            OSError: The state of the attempt cannot be found out now.
         """
 
     def void_unstarted(self, claim: Claim) -> Outcome | AttemptHandle | None:

@@ -166,7 +166,7 @@ class Partitions:
         """Set the jobs that wait after a decision.
 
         Args:
-            waiting_jobs: The first one of a lane stands for it.
+            waiting_jobs: The first job of a lane stands for the lane.
             limits: Limits of groups.
         """
         elsewhere = [job for job in reversed(waiting_jobs) if job.lane.on != LOCAL_ONLY]

@@ -103,7 +103,7 @@ class PilotEvents:
         return watch
 
     def poll_messages(self) -> bool:
-        """Read what pilots say; return whether something of it asks for a turn."""
+        """Read the messages of pilots; return whether a message needs a turn."""
         links = self._pilot_pool.all_links
         if not links:
             return False

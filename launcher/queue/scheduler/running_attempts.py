@@ -101,7 +101,7 @@ class RunningAttempts:
     def poll_events(
         self, readable: Collection[int] | None
     ) -> Iterator[tuple[Claim, AttemptHandle, Outcome | AttemptHandle]]:
-        """Remove the attempts that have news; return each with its outcome or with what lives of it.
+        """Remove the attempts that have news; return each with its outcome or with the processes that still live.
 
         Args:
             readable: the descriptors that are readable; None: not known.
@@ -123,7 +123,7 @@ class RunningAttempts:
             stops: Attempts to stop.
             result: Receives the time of the next cycle.
 
-        Returns the claims of those that were asked now.
+        Returns the claims of the attempts that were asked to end now.
         """
         asked = []
         for job, (claim, watch) in self._watches.items():

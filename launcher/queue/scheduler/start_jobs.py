@@ -250,7 +250,7 @@ class LaunchBatch:
         return claim
 
     def _must_not_run(self, claim: Claim, earlier_attempts: UnrecordedAttempts) -> bool:
-        """Give up what must never run twice where an attempt of it may have begun that is not on record."""
+        """Fail a job that must never run twice if an attempt that is not on record may have begun."""
         if not earlier_attempts.began or claim.spec.terms.rerun != "never":
             return False
         why = RAN_BEFORE.format(earlier_attempts.began[-1].folder)

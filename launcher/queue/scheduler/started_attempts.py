@@ -64,7 +64,7 @@ class LaunchedAttempt(SupervisedAttempt):
         self.supervisor.run(self.attempt)
 
     def withdraw(self) -> None:
-        """Take it back, because its claim was not committed."""
+        """Take the attempt back, because its claim was not committed."""
         self.fork_servers.give_back(self.environment, self.supervisor)
 
 
@@ -97,7 +97,7 @@ class PilotAttempt(AttemptHandle):
         return self.link
 
     def launch(self, attempts: Sequence["StartedAttempt"]) -> None:
-        """Have the pilot start it, and others that it is to get with it."""
+        """Have the pilot start the attempt, and others that the pilot gets with it."""
         names = [name_of_claim(each.claim) for each in attempts]
         for name in names:
             self.link.track_attempt(name)

@@ -1,6 +1,6 @@
 """Running jobs that queue jobs themselves: if those lack cores, their reasons name the jobs that hold them.
 
-Two programs that wait for their own jobs on a full machine wait until one of them ends or is cancelled.
+Two programs that wait for their own jobs on a full machine wait until one program ends or is cancelled.
 """
 
 from collections.abc import Iterable, Sequence

@@ -64,7 +64,7 @@ class SlotReuse:
         self._freed.clear()
 
     def add_freed(self, assignment: Assignment | None) -> None:
-        """Note that an attempt has ended well, and that nothing of it lives."""
+        """Note that an attempt has ended well, and that none of its processes lives."""
         if (
             self._job_class is None
             or assignment is None

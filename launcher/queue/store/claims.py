@@ -163,7 +163,7 @@ class Claims:
         return [claim for claim in self.open_claims() if not claim.pilot]
 
     def _read_context_text(self, context_number: int) -> tuple[str, str]:
-        """Return a context's text, and what of it cannot be understood."""
+        """Return a context's text, and the part that cannot be understood."""
         if context_number not in self._contexts:
             if len(self._contexts) >= MOST_CONTEXTS:
                 self._contexts.clear()

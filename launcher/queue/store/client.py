@@ -126,7 +126,7 @@ def open_home(home: Home) -> Iterator[Store]:
 
 @contextmanager
 def open_queue_readonly(home: Home) -> Iterator[tuple[Home, Store]]:
-    """Open a queue for reading only. No byte of it is changed.
+    """Open a queue for reading only. No byte of the database is changed.
 
     Later changes may be invisible. To follow a queue, use `open_home`.
 
@@ -157,7 +157,7 @@ def find_run_jobs(store: Store, name: str) -> list[JobRow]:
     """Return the jobs of the run of a name: that of this folder, otherwise the newest. Print where others are.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such run.
     """
     rows = store.read.jobs_of_runs_named(name)
     if not rows:
@@ -205,7 +205,7 @@ def context_to_store(pass_env: Collection[str] = ()) -> Context:
         pass_env: Variables that the job requests although they look like secrets.
 
     Raises:
-        UsageError: One of them is not set.
+        UsageError: A variable is not set.
     """
     kept, left_out = filter_environment(os.environ, pass_env)
     if left_out:

@@ -40,7 +40,7 @@ class CompletionQueries:
         self._db = connection
 
     def jobs(self, prefix: str, states: Sequence[str] = ()) -> Completions:
-        """Return the names of jobs with this prefix, and their states. Those in `states` come first.
+        """Return the names of jobs with this prefix, and their states. Jobs in `states` come first.
 
         If there are more than `MOST_NAMES`, the last of all is included. The common prefix of the
         returned names is then the common prefix of all names.

@@ -104,7 +104,7 @@ class Connection(sqlite3.Connection):
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Make everything inside one transaction; all of it happens or nothing.
+        """Make everything inside one transaction: all changes happen or none.
 
         Inside another one it is a part of that.
 
@@ -276,7 +276,7 @@ class Connection(sqlite3.Connection):
         ]
 
     def recount_waits_on(self, ended_jobs: Collection[int]) -> None:
-        """Count again what those wait for that wait for the end of one of these jobs, done or not."""
+        """Count again the dependencies of jobs that wait for the end of these jobs, done or not."""
         awaiting = "SELECT job FROM needs WHERE need = ? AND any_end = 1"
         self.recount_waits({row for job in ended_jobs for row in self.query_numbers(awaiting, job)})
 

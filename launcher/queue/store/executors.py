@@ -65,7 +65,7 @@ class AbandonedExecutors:
         self._home, self._store, self._next_at = home, store, 0.0
 
     def end(self) -> bool:
-        """Cancel or forget what is left of them, once per CHECK_S. Return whether there are executors.
+        """Cancel or forget the groups of abandoned executors, once per CHECK_S. Return whether there are executors.
 
         Raises:
             OSError: The folder cannot be read.

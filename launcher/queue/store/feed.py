@@ -124,7 +124,7 @@ class JobTracker:
         self.open_jobs.discard(job)
 
     def read_events(self) -> list[JobEvent]:
-        """Return what happened to them since the last call; `rows` has them as they are now.
+        """Return the events of the jobs since the last call; `rows` has the present rows.
 
         A job that was cleaned meanwhile is as its last event says, and cancelled if that is deleted, too.
         """

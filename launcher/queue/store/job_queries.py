@@ -124,7 +124,7 @@ _STATE_SUMS = ", ".join(
 
 
 class JobQueries:
-    """The questions; none of them changes anything."""
+    """The questions to the queue; no question changes anything."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Ask over a connection that a store has opened."""
@@ -256,7 +256,7 @@ class JobQueries:
         return self._select_jobs("jobs.id IN (SELECT value FROM json_each(?))", _json_list(numbers))
 
     def existing_jobs(self, numbers: Iterable[int]) -> set[int]:
-        """Return those of these numbers that jobs of the queue have."""
+        """Return the numbers among these that jobs of the queue have."""
         query = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
         return {row[0] for row in self._db.execute(query, (_json_list(numbers),)).fetchall()}
 
@@ -710,7 +710,7 @@ class JobQueries:
         return paces
 
     def queued_by_cost_key(self, run: int | None = None) -> dict[str, int] | None:
-        """Return cost key → how many are queued, of one run or of all; None if one of them waits for its time."""
+        """Return cost key → number of queued jobs, of one run or of all; None if such a job waits for its time."""
         # jobs of one run are read by the index of runs
         of_run = "state = 'queued'" if run is None else "run = :run AND +state = 'queued'"
         rows = self._db.execute(

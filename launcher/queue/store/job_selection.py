@@ -22,7 +22,7 @@ Execute = Callable[..., Any]
 
 
 class Selection(NamedTuple):
-    """A condition on rows of jobs, with the only value that is in it."""
+    """A condition on rows of jobs, with its only value."""
 
     condition: str
     selected: str = ""

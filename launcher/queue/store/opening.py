@@ -70,7 +70,7 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> Connecti
 
 
 def open_database_readonly(path: Path) -> Connection:
-    """Open a queue's database for reading only. No byte of it is changed.
+    """Open a queue's database for reading only. No byte of the database is changed.
 
     Args:
         path: `Home.database` of an existing queue folder.

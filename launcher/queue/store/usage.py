@@ -67,7 +67,7 @@ class Usage(NamedTuple):
     other_gpu_note: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
     # all that are remembered, the oldest first; where numbers matter
     attempt_peaks: tuple[AttemptPeak, ...] = ()
-    similar: SimilarUsage = NO_SIMILAR_USAGE  # usage that counts until there are any
+    similar: SimilarUsage = NO_SIMILAR_USAGE  # usage that counts until there are own records
 
     @property
     def expected_sm(self) -> float | None:

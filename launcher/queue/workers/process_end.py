@@ -51,7 +51,7 @@ def ends_here() -> bool:
 
 
 class WaitInterrupted(KeyboardInterrupt):
-    """The job was asked to end while its process waited; its text says what for."""
+    """The job was asked to end while its process waited; its text names the reason for the wait."""
 
 
 def end_process(

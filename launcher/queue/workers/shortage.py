@@ -151,7 +151,7 @@ def _find_exceptions(lines: Sequence[str]) -> list[int]:
 
 
 def _find_cause(lines: Sequence[str], ends: Sequence[int]) -> int | None:
-    """Return the last exception, or the one that it was raised from where that is the shortage."""
+    """Return the last exception, or its cause if the cause is the shortage."""
     cause = None
     for place in reversed(ends):
         if cause is not None and not any(line.startswith(_FROM) for line in lines[place:cause]):

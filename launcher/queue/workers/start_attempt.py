@@ -298,7 +298,7 @@ def _begin_snapshot(order: AttemptSpec, attempt: Attempt) -> None:
     """Check that the snapshot of a job is as it was copied, and note the start.
 
     Raises:
-        CannotStart: it is not, or there is no room for the note.
+        CannotStart: the snapshot has changed, or there is no room for the note.
     """
     if (copy := order.code_copy) is None:
         return
@@ -424,7 +424,7 @@ def _identity_line(
 
 
 def link_log(link: Path, attempt: Attempt, umask: int) -> None:
-    """Let an attempt's log also appear in its run's folder; where that fails the log is still where it was.
+    """Let an attempt's log also appear in its run's folder; if that fails, only the attempt's folder has the log.
 
     Args:
         link: the name there.

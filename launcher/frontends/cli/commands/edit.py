@@ -420,7 +420,7 @@ def _requeue(
     snapshot: bool = False,
     environment: bool = False,
 ) -> None:
-    """Queue ended jobs, and say of them and of those that are queued with them how each is now."""
+    """Queue ended jobs, and print the new state of these jobs and of those that are queued with them."""
     stored = [change.to_changed_job() for change in changes.values() if not change.is_new_job]
     copies = [change for change in changes.values() if change.is_new_job]
     again = {*numbers} - {change.row.id for change in copies}

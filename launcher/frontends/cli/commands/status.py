@@ -182,7 +182,7 @@ def _select_jobs(
     *,
     everything: bool,
 ) -> list[JobRow]:
-    """Return the jobs that match a pattern, or all, of these those in some states; in the order of their numbers.
+    """Return the jobs that match a pattern, or all jobs, limited to some states, in the order of their numbers.
 
     Failures and skips that a newer job replaced are in no state, unless everything is listed or a pattern names them.
     """
@@ -287,7 +287,7 @@ def _print_queue(
 def _records(
     home: Home, store: Store, jobs: Iterable[JobRow], columns: Sequence[JobColumn]
 ) -> Iterator[Record]:
-    """Give jobs as they are shown, without keeping what was read of them."""
+    """Yield jobs as they are shown, without keeping them in memory."""
     left = iter(jobs)
     while part := [*islice(left, JOBS_PER_BATCH)]:
         yield from column_records(home, store, part, columns)

@@ -75,7 +75,7 @@ def _confirm_start(old_decision: Decision, new_decision: Decision) -> Decision:
 
 
 class SchedulerGpus:
-    """GPU state of one scheduler, with its published reservations. None of it needs to survive a restart.
+    """GPU state of one scheduler, with its published reservations. These values need not survive a restart.
 
     Attributes:
         accounting: Reservations and usage of attempts.
@@ -307,7 +307,7 @@ class SchedulerGpus:
         return self._ignore_wakeups_until - time.monotonic()
 
     def poll_events(self) -> None:
-        """Read the publications of other schedulers at once if one of them has changed."""
+        """Read the publications of other schedulers at once if a publication has changed."""
         now = time.monotonic()
         if now < self._woken_at + FLOOD_S:
             self._ignore_wakeups_until = now + max(

@@ -75,7 +75,7 @@ class _Occupant(NamedTuple):
 
     @property
     def unused_bytes(self) -> int:
-        """How many bytes are reserved for it and not in use."""
+        """How many bytes are reserved for the job and not in use."""
         return max(0, (self.claim.vram or 0) - self.used)
 
     @property

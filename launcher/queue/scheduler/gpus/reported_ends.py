@@ -12,7 +12,7 @@ REPORT_S = 10.0  # seconds between two reads of a program's progress, and before
 
 
 class ReportedEnds:
-    """When programs say themselves that they will have ended, by their steps and the rate of these."""
+    """The ends that programs report themselves, from their steps and the rate of the steps."""
 
     def __init__(self, home: Home, clock: Callable[[], float] = time.time) -> None:
         """Start without reported ends.

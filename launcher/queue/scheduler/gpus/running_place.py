@@ -37,7 +37,7 @@ class AttemptMemory:
 
     @property
     def used(self) -> dict[str, int]:
-        """What is known of it, by GPU."""
+        """Known usage, by GPU."""
         return self.by_driver | self.reported
 
 

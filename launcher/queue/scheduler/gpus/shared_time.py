@@ -1,6 +1,6 @@
 """Shared GPU time of attempts, their load alone, and their slowdown by other jobs.
 
-None of it needs to survive the scheduler: the results are stored when an attempt ends.
+These measurements need not survive the scheduler: the results are stored when an attempt ends.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -253,7 +253,7 @@ def _count_neighbours(
     gpus: Iterable[GpuSnapshot],
     owners: dict[int, int | None],
 ) -> int:
-    """Return how many others there are on an attempt's GPUs: on that of them where there are most."""
+    """Return how many others there are on the fullest GPU of an attempt."""
     ours = [
         {uuid for uuid in other.gpus if uuid in claim.gpus}
         for other in claims
@@ -303,7 +303,7 @@ def slowdown_by_duration(
 
     Args:
         seconds: Its duration.
-        shared_s: Duration of GPU sharing in it, None if unknown.
+        shared_s: Duration of GPU sharing in the attempt, None if unknown.
         alone: Durations of similar jobs that shared their GPUs with no other.
     """
     if shared_s is None or not alone or not LEAST_S <= shared_s <= seconds:

@@ -194,7 +194,7 @@ class MachineScheduler:
     def _wait_with_reservation(
         self, request: Waiting, needs: Sequence[GpuRequest], cpus: int, lacks: Shortfall, now: float
     ) -> Wait:
-        """Return why a job waits that does not fit; keep a place for it where it is due."""
+        """Return why a job waits that does not fit; keep a place for the job if a reservation is due."""
         overdue = self._reserves_for is ReservationPolicy.OVERDUE and request.backfill_until <= now
         due = request.holds_reservation or (
             (overdue or self._reserves_for is ReservationPolicy.FIRST)

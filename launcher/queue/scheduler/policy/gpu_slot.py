@@ -533,7 +533,7 @@ class GpuPool:
             self._by_opening[1].update_gpu(at, card)
 
     def has_room(self, need: GpuRequest) -> bool:
-        """Whether as many GPUs as a job needs can take it now."""
+        """Whether as many GPUs as a job needs have room now."""
         key = need.load, need.count, need.estimated, need.similar, need.ram
         request = need.vram or 0
         refused = None if need.exclusive else self._refused_requests.get(key)

@@ -43,12 +43,12 @@ class Refusal(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Both as the reason of a waiting job."""
+        """Both texts as the reason of a waiting job."""
         return f"{WAITING_FOR}{self.requirement}: {self.obstacle}"
 
     @property
     def error(self) -> str:
-        """Both as part of an error message."""
+        """Both texts as part of an error message."""
         return f"needs {self.requirement}, but {self.obstacle}"
 
 
@@ -63,13 +63,13 @@ class Shortfall(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Both as one sentence."""
+        """Both texts as one sentence."""
         joint = "; " if ": " in self.requirement else ": "
         return f"{self.requirement}{joint}{self.situation}" if self.situation else self.requirement
 
     @property
     def data(self) -> dict[str, Json]:
-        """Both for programs."""
+        """Both values for programs."""
         return {"need": self.requirement, "situation": self.situation} if self.situation else {}
 
 
@@ -347,7 +347,7 @@ class Inventory:
             request.estimated,
             request.similar,
             request.made_exclusive,
-            # most are unknown, and None hashes fast
+            # most values are unknown, and None hashes fast
             None if request.load == UNKNOWN_LOAD else request.load,
         )
         if key not in self._options_by_request:

@@ -67,7 +67,7 @@ def queue_length(
 class QueueDelayEstimator:
     """How long the queue was, lately; one per scheduler.
 
-    A scheduler that has just started knows only how long it is now: jobs that came before are passed as if they had come to it.
+    A scheduler that has just started knows only the present length: earlier jobs are passed as if they had come now.
     """
 
     def __init__(self) -> None:

@@ -90,7 +90,7 @@ def steady_request(used_bytes: int, peaks: Sequence[int], estimate: int | None) 
 
     Args:
         used_bytes: Its current usage.
-        peaks: Final peaks of similar jobs: it may still grow to the peak of most of them.
+        peaks: Final peaks of similar jobs: the usage may still grow to the peak of most of these jobs.
         estimate: Its reservation at the start, None for a fixed part of the GPU.
     """
     own = round(used_bytes * SIMILAR_MARGIN) + STEP

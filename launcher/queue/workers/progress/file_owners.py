@@ -70,7 +70,8 @@ class OwnFiles(NamedTuple):
     """The files of a job, and those that may be."""
 
     files: tuple[NumberFile, ...]  # the newest first
-    unknown: tuple[Judgement, ...] = ()  # no number of these counts
+    # files whose numbers do not count, as their owner is unknown
+    unknown: tuple[Judgement, ...] = ()
 
 
 def judge_file(

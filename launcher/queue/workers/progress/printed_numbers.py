@@ -47,7 +47,7 @@ class PrintedNumbers(NamedTuple):
 
     numbers: Mapping[str, PrintedNumber]  # those of tests first
     left_out: Mapping[str, LeftOut]
-    step: ProgressReport | None  # the newest
+    step: ProgressReport | None  # the newest step
     steps: Sequence[ProgressReport] = ()  # steps with numbers
     has_inner_bars: bool = False  # bars below others were drawn
 
