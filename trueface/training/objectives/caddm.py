@@ -49,7 +49,7 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
 class Targets(NamedTuple):
-    """What the anchors have to find."""
+    """Targets of the anchors."""
 
     places: Tensor  # (B, A, 4), relative to the anchor
     is_swapped: Tensor  # (B, A) bool
