@@ -252,7 +252,8 @@ def _refuse_tested_model(draft: Draft) -> Iterator[str]:
 def _refuse_missing_start(draft: Draft) -> Iterator[str]:
     """Refuse to train a network from random weights that needs a file of the user."""
     spec = spec_of(draft.settings["model"])
-    if spec.start_file and draft.base is None and draft.settings["weights"] in NO_FILE:
+    needs_file = spec.start_file and not spec.not_trained and draft.base is None
+    if needs_file and draft.settings["weights"] in NO_FILE:
         yield (
             f"{draft.model}: model {spec.name} needs a file of {spec.start_file}. Set weights to its path."
         )
