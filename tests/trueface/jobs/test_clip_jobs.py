@@ -122,6 +122,11 @@ def refusals(kind: Kind, folder: Path, **settings: Any) -> str:
         ({"model": "tv/mvit_v1_b", "clips": {"frames": 16}, "resize_size": 448}, "needs images of 224 by 224 pixels, got 448 by 448"),
         ({"model": "tv/mvit_v2_s", "clips": {"frames": 16}, "resize_size": 224, "processes": 2}, "several processes"),
         ({"model": "tv/s3d", "clips": {"frames": 16}}, "model tv/s3d has no linear layer"),
+        ({"model": "altfreezing", "clips": {"frames": 16}}, "model altfreezing needs clips of 32 frames, got 16"),
+        ({"model": "ftcn"}, "model ftcn needs clips of 32 frames, not single images. Write clips with frames=32"),
+        ({"objective": "altfreezing"}, "needs the parts of model altfreezing, but model is nodown"),
+        ({"objective": "altfreezing", "model": "tv/r3d_18", "clips": {"frames": 8}},
+         "but model is tv/r3d_18. Use another objective, or model: altfreezing"),
         ({"model": "tv/r3d_18", "clips": {"frames": 8}, "nodown": True}, "nodown needs a network of images"),
         ({"clips": {"frames": 8}, "solver": "ridge", "model": "moments/slim18"}, "solver: ridge does not take clips"),
         ({"clips": {"frames": 8}, "solver": "ridge", "model": "slim18"}, "solver: ridge does not take clips"),
@@ -137,6 +142,18 @@ def test_trainings_that_do_not_take_clips_are_refused_by_name(
     tmp_path: Path, settings: dict[str, Any], sentence: str
 ) -> None:
     assert sentence in refusals(TRAIN, tmp_path, **settings)
+
+
+def test_objective_of_a_network_of_clips_takes_clips(tmp_path: Path) -> None:
+    given = {"model": "altfreezing", "objective": "altfreezing", "clips": {"frames": 32}}
+    assert refusals(TRAIN, tmp_path, **given) == ""
+
+
+def test_only_a_family_is_suggested_with_an_inner_network(tmp_path: Path) -> None:
+    for objective, suggested in (("altfreezing", False), ("recce", False), ("fairnet", True)):
+        refused = refusals(TRAIN, tmp_path, objective=objective)
+        assert f"or model: {objective}" in refused
+        assert (f"{objective}/NETWORK" in refused) == suggested
 
 
 @pytest.mark.parametrize(
