@@ -8,9 +8,13 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from launcher.api import Job, Json, parse_model, write_atomic
+from trueface.data.index import Image
+from trueface.data.landmarks import read_points
+from trueface.data.loading.decoding import decode_array
 from trueface.data.loading.image_set import ImageSet
 from trueface.data.loading.processes import BadFile, ImageRequest
 from trueface.data.loading.transforms import LandmarkTransform
@@ -21,14 +25,14 @@ from trueface.models.registry import reads_landmarks
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import PoisonSettings, read_model_record
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import BadImageError, DataError
 from trueface.training import image_lists
 from trueface.training.settings import TrainSettings
 
 ROWS, EPOCHS = 8, 6  # images, and how often each is shown
 CLIP_EPOCHS = 2  # epochs of a clip, which has all frames side by side
 GAP, LABEL = 4, 14  # pixels between pictures, and above each row
-POINT_SIDE, POINT_STEP = 96, 5  # pixels of a picture of landmarks, which shows each fifth frame
+POINT_SIDE, POINT_STEP = 128, 5  # height of a picture with landmarks in pixels, of each fifth frame
 POINT = (255, 220, 0)  # colour of a landmark
 LEAST_WIDTH = 480  # pixels: room for a name above the smallest patches
 
@@ -65,7 +69,7 @@ def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
         if isinstance(pixels, BadFile):
             return None
         if isinstance(images.transform, LandmarkTransform):
-            seen = [_draw_points(points) for points in pixels[::POINT_STEP]]
+            seen = _draw_landmarks(images.images[position], pixels)
             break  # the same in each epoch
         seen += list(pixels.reshape(-1, *pixels.shape[-3:]).unbind())
     image, label = images.images[position], images.labels[position]
@@ -78,13 +82,30 @@ def _row(images: ImageSet, position: int) -> tuple[str, list[Tensor]] | None:
     return f"{image.name}  label: {label_name}{wrong}{blended}", seen
 
 
-def _draw_points(points: Tensor) -> Tensor:
-    """Return a picture (3, POINT_SIDE, POINT_SIDE) of the calibrated landmarks (68, 2) of a frame."""
-    picture = PIL.Image.new("RGB", (POINT_SIDE, POINT_SIDE), "black")
-    draw = PIL.ImageDraw.Draw(picture)
-    for x, y in ((points + 1) / 2 * POINT_SIDE).tolist():
+def _draw_landmarks(clip: Image, calibrated_points: Tensor) -> list[Tensor]:
+    """Return some frames of a clip with their landmarks, or the calibrated ones on black if only these are stored."""
+    frames = clip.frames[::POINT_STEP]
+    try:
+        points = read_points(frames, is_calibrated=False)
+        pictures = [PIL.Image.fromarray(decode_array(Path(frame))) for frame in frames]
+    except BadImageError:
+        black = PIL.Image.new("RGB", (POINT_SIDE, POINT_SIDE))
+        fractions = (calibrated_points[::POINT_STEP].numpy() + 1) / 2
+        return [_draw_points(black, each) for each in fractions]
+    return [
+        _draw_points(picture, each / picture.size)
+        for picture, each in zip(pictures, points, strict=True)
+    ]
+
+
+def _draw_points(picture: PIL.Image.Image, points: NDArray[np.float32]) -> Tensor:
+    """Return a copy of a picture (3, POINT_SIDE, w) with points (68, 2), in fractions of its sides."""
+    size = (max(1, round(POINT_SIDE * picture.width / picture.height)), POINT_SIDE)
+    drawn = picture.resize(size)
+    draw = PIL.ImageDraw.Draw(drawn)
+    for x, y in (points * size).tolist():
         draw.ellipse((x - 1, y - 1, x + 1, y + 1), fill=POINT)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(drawn)).permute(2, 0, 1)
 
 
 def _sheet(rows: Sequence[tuple[str, list[Tensor]]]) -> PIL.Image.Image:

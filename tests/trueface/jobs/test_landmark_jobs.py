@@ -31,6 +31,7 @@ DATA = "fakes:pre&reals:pre"
 WORDS = Words(subsets={"fakes": ("W",), "reals": ("V",)})
 LISTS = {"train": range(6), "val": range(6, 8), "test": range(8, 12)}
 FRAMES = 60
+BLUE = (0, 0, 200)
 CLIPS = {"frames": 30, "stride": 1, "per_video": 0}
 NAME = f"{DATA}@clips=frames-30-stride-1-per_video-0"
 PLACES = {"data_root": "data", "split_path": "splits", "num_threads": 0, "batch_size": 8, "clips": CLIPS}  # fmt: skip
@@ -133,10 +134,15 @@ def test_videos_without_landmarks_are_left_out_and_named(lab: Path, tmp_path: Pa
 
 
 def test_preview_shows_the_points_of_clips(lab: Path) -> None:
+    folder = lab / "data/PreSocial/Real/V/002"
+    points = np.repeat(plain_face()[None] * 3 + 4, FRAMES, axis=0)
+    write_landmarks(folder, [f"{at:03}" for at in range(FRAMES)], points, is_calibrated=False)
+    for frame in folder.glob("*.png"):
+        PIL.Image.new("RGB", (8, 8), BLUE).save(frame)
     result = previewing.preview(job_of(lab, "train", **BASIC), None)
     with PIL.Image.open(str(result["preview"])) as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 20) or ()}
-    assert previewing.POINT in colours
+    assert {previewing.POINT, BLUE} <= colours  # points on frames, or on black without their pixels
     assert result["shown"] == 8
 
 
