@@ -517,7 +517,7 @@ def _refuse_single_images(draft: Draft) -> Iterator[str]:
         return
     if len(names) != 2 or not _quality_files(draft) or settings["quality_batch"] != "paired":
         yield (
-            f"{choice(settings)} needs {pairs}. Write qualities: [raw, source] and quality_batch: paired, and set "
+            f"{choice(settings)} needs {pairs}. Write qualities: [raw, source]. Write quality_batch: paired. Set "
             "quality_list to a data.json that names them as source."
         )
     if settings["collab"]:

@@ -1,4 +1,4 @@
-"""Objective caddm: swapped faces, what the anchors have to find, and their losses."""
+"""Objective caddm: swapped faces, the targets of the anchors, and their losses."""
 
 import pytest
 import torch
