@@ -28,7 +28,7 @@ def pictures() -> Tensor:
     """Return a fake, a real image, and both real images, (4, 3, 224, 224) in 0 … 255."""
     fake, real = numbers_of("image", (2, 3, SIDE, SIDE)) * 20 + 128
     other = fake.clone()
-    other[:, 60:100, 90:150] += 60  # where the fake differs from its real image
+    other[:, 60:100, 90:150] += 60  # a rectangle in which fake and real image differ
     return torch.stack([fake, real, other, real]).round()
 
 
