@@ -357,7 +357,7 @@ def test_lgrad_gives_the_margins_of_its_authors_code_in_float64() -> None:
 
 
 def project(outputs: Tensor) -> list[float]:
-    """Return the sum of the numbers of each image, each times a number that its place determines."""
+    """Return the weighted sum of the numbers of an image. The place of a number determines its weight."""
     weights = numbers_of("outputs", tuple(outputs.shape[1:]))
     return [float((each * weights).sum()) for each in outputs]
 
