@@ -74,13 +74,13 @@ def test_each_floor_says_what_is_in_it_and_where_to_begin(floor: str) -> None:
     said = module(f"launcher.{floor}").docstring
     assert len([line for line in said.splitlines() if line.strip()]) >= 3
     assert "Start reading at" in said
-    beginning = (ROOT / "docs/inside.md").read_text(encoding="utf-8").splitlines()[:60]
+    beginning = (ROOT / "contributing/walk.md").read_text(encoding="utf-8").splitlines()[:60]
     assert any(f"`{floor}`" in line for line in beginning)
 
 
 @pytest.mark.parametrize("door", [*DOORS])
-def test_each_door_is_named_on_the_page_about_the_inside(door: str) -> None:
-    page = (ROOT / "docs/inside.md").read_text(encoding="utf-8")
+def test_each_door_is_named_on_the_walk_through_the_code(door: str) -> None:
+    page = (ROOT / "contributing/walk.md").read_text(encoding="utf-8")
     assert f"|`launcher.{door}`|" in page
 
 
