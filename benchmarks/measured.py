@@ -253,7 +253,7 @@ def in_readme() -> str:
         ("listing 100,000 jobs", listed.quantity, "", listed.date),
     ]
     table = "\n".join(_table(("measured", "launcher", "others", "day"), cells))
-    return f"{table}\n{tool.name} is faster because {_SYNCED}, and it does not.\n"
+    return f"{table}\n{tool.name} is faster because {_SYNCED}, and {tool.name} does not.\n"
 
 
 def readme() -> str:
