@@ -517,8 +517,8 @@ def _refuse_single_images(draft: Draft) -> Iterator[str]:
         return
     if len(names) != 2 or not _quality_files(draft) or settings["quality_batch"] != "paired":
         yield (
-            f"{choice(settings)} needs {pairs}. Write qualities: [raw, source]. Write quality_batch: paired. Set "
-            "quality_list to a data.json that names them as source."
+            f"{choice(settings)} needs {pairs}. Name it in a data.json as source, and set quality_list to that file. "
+            "Write qualities: [raw, source], and leave out quality_batch."
         )
     if settings["collab"]:
         yield (

@@ -1,9 +1,9 @@
 """ICT: X. Dong et al., "Protecting celebrities from DeepFake with identity consistency transformer", CVPR 2022.
 
 A vision transformer embeds the identity of the inner and of the outer face. The score is the squared distance of both
-embeddings, 0 … 4. With a reference set of embeddings of real faces (ICT-Ref), the score is a weighted sum of three
-distances. The first is that one. The others are for each embedding the distance to its counterpart at the other's nearest reference. The nearer
-a reference is, the more its distance counts.
+embeddings, 0 … 4. ICT-Ref also has a reference set of embeddings of real faces. Its score is a weighted sum of that
+distance and two others. These are the distances of each embedding to its counterpart at the nearest reference of the
+other. The nearer a reference is, the more its distance counts.
 
 No linear layer computes the score, and the authors publish no threshold. The logit is the score minus its weights,
 which are 1, or 2 in total. So it is 0 at half of the distance that embeddings without relation have.

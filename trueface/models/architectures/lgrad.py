@@ -63,16 +63,16 @@ class Halving(ScaledLayer):
 
     kernel: Tensor
 
-    def __init__(self, width_in: int, width: int, *, fused: bool) -> None:
+    def __init__(self, width_in: int, width: int, *, is_fused: bool) -> None:
         super().__init__(width, width_in, 3, 3)
-        self.fused = fused
+        self.is_fused = is_fused
         row = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer("kernel", torch.outer(row, row).expand(width_in, 1, 3, 3), False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, H/2, W/2) of maps (B, c, H, W)."""
         x = functional.conv2d(x, self.kernel, padding=1, groups=len(self.kernel))
-        if not self.fused:
+        if not self.is_fused:
             return functional.avg_pool2d(super().forward(x), 2)
         around = functional.pad(self.weight * self.factor, (1, 1, 1, 1))
         weight = functional.avg_pool2d(around, 2, stride=1)  # the mean of four shifted kernels
@@ -88,7 +88,7 @@ class Discriminator(nn.Module):
         side, number = SIDE, 0
         while side > LAST:
             width = _channels(side)
-            halving = Halving(width, _channels(side // 2), fused=side >= FUSED)
+            halving = Halving(width, _channels(side // 2), is_fused=side >= FUSED)
             self.add_module(f"layer{number}", ScaledLayer(width, width, 3, 3))
             self.add_module(f"layer{number + 1}", halving)
             side, number = side // 2, number + 2

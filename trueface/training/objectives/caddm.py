@@ -106,7 +106,7 @@ def anchor_losses(parts: Detections, targets: Targets) -> tuple[Tensor, Tensor]:
 
 
 def targets_of(boxes: list[Tensor], defaults: Tensor) -> Targets:
-    """Return what anchors have to find of the boxes of each image.
+    """Return the targets of anchors from the boxes of each image.
 
     Args:
         boxes: (N, 4) of each image, left, top, right and bottom in 0 … 1. N may be 0.
@@ -198,17 +198,17 @@ def _find_window(
 
 
 def _face_mask(image: Tensor) -> Tensor:
-    across, down = (1 + AXES_SPREAD * (2 * torch.rand(2) - 1)).tolist()
-    return _ellipse(image, across=across, down=down)
+    width, height = (1 + AXES_SPREAD * (2 * torch.rand(2) - 1)).tolist()
+    return _ellipse(image, width_factor=width, height_factor=height)
 
 
-def _ellipse(image: Tensor, *, across: float = 1.0, down: float = 1.0) -> Tensor:
+def _ellipse(image: Tensor, *, width_factor: float = 1.0, height_factor: float = 1.0) -> Tensor:
     """Return 1 inside an ellipse of the usual size of a face, times two factors, and 0 outside, (H, W)."""
     height, width = image.shape[1:]
     rows = (torch.arange(height, device=image.device) + 0.5) / height
     columns = (torch.arange(width, device=image.device) + 0.5) / width
-    distance = ((columns - CENTRE[0]) / (AXES[0] * across)).square()
-    distance = distance + ((rows[:, None] - CENTRE[1]) / (AXES[1] * down)).square()
+    distance = ((columns - CENTRE[0]) / (AXES[0] * width_factor)).square()
+    distance = distance + ((rows[:, None] - CENTRE[1]) / (AXES[1] * height_factor)).square()
     return (distance <= 1).to(image)
 
 
