@@ -174,10 +174,11 @@ def _json_rows(path: Path) -> dict[str, str]:
 
 def _unite(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     """Return an object of JSON, whose keys may not have two values."""
-    united = dict(pairs)
+    united = dict[str, Json]()
     for key, group in pairs:
-        if group != united[key]:
-            raise ValueError(f"{key} has a second group, {united[key]}")
+        if key in united and united[key] != group:
+            raise ValueError(f"{key} has a second group, {group}")
+        united[key] = group
     return united
 
 

@@ -672,6 +672,7 @@ def test_group_is_read_from_table(tmp_path: Path) -> None:
         ("a.json", "[]", "an object"),
         ("a.json", "{", "cannot read"),
         ("a.json", '{"a": [1]}', "group of a"),
+        ("a.json", '{"a": NaN}', "group of a"),
         ("a.json", '{"a": 1, "a": 2}', "a has a second group, 2"),
         ("a.csv", "alone\n", "a.csv:1: the row does not have a key and a group"),
         ("a.csv", "a,1\na,2\n", "a.csv:2: a has a second group, 2"),
