@@ -114,7 +114,7 @@ def benchmark(
     for problem in results.problems:
         click.echo(f"warning: {problem}", err=True)
     if check:
-        _check(results, folder, rows, seed, device)
+        _recheck_rows(results, folder, rows, seed, device)
         return
     written = _write_table(results, folder)
     if as_csv:
@@ -153,7 +153,7 @@ def _write_table(results: "RunResults", folder: Path) -> "tuple[Row, ...]":
     return rows
 
 
-def _check(results: "RunResults", folder: Path, rows: int, seed: int, device: str) -> None:
+def _recheck_rows(results: "RunResults", folder: Path, rows: int, seed: int, device: str) -> None:
     """Print some rows with their values now; exit with 1 if one differs."""
     import torch
 

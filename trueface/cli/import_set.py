@@ -498,7 +498,7 @@ def _warn_of_black_edges(arrangement: Arrangement, faces: "FoundFaces") -> Itera
     by_class: dict[int, list[str]] = {REAL: [], FAKE: []}
     for image in arrangement.images:
         by_class[image.label].append(arrangement.files[image.file])
-    real, fake = (faces.beyond_edge(by_class[label]) for label in (REAL, FAKE))
+    real, fake = (faces.fraction_beyond_edge(by_class[label]) for label in (REAL, FAKE))
     if real is not None and fake is not None and abs(real - fake) > MOST_UNEVEN:
         yield (
             f"the crop reaches beyond the picture in {real:.0%} of the real and {fake:.0%} of the fake "

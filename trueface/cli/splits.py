@@ -398,7 +398,7 @@ def splits(**option_values: Any) -> None:
     if request.check is None:
         _make(request)
     else:
-        _check(request, request.check)
+        _check_split(request, request.check)
 
 
 def _make(request: SplitRequest) -> None:
@@ -430,7 +430,7 @@ def _make(request: SplitRequest) -> None:
     _print_group_counts(cells)
 
 
-def _check(request: SplitRequest, split_path: Path) -> None:
+def _check_split(request: SplitRequest, split_path: Path) -> None:
     if request.out is not None or request.source is not None or request.subsample is not None:
         raise UsageError("--check writes nothing. Leave out --out, --from and --subsample.")
     data_root, vocabulary = _root_and_vocabulary(request)

@@ -156,7 +156,7 @@ class QualityList:
                 f"images. Its lists: {', '.join(columns) or 'none'}."
             )
         quality_list = cls(path=path, name=name, files=columns, labels=_labels(path, name, labels))
-        quality_list._check()
+        quality_list._check_pairs()
         return quality_list
 
     def partners(self, images: Sequence[Image], quality: str) -> dict[str, Path]:
@@ -194,7 +194,7 @@ class QualityList:
             partners[image.name] = self.files[quality][at]
         return partners
 
-    def _check(self) -> None:
+    def _check_pairs(self) -> None:
         """Refuse lists that do not form pairs."""
         raw = self.files[RAW]
         for word, files in self.files.items():

@@ -508,7 +508,7 @@ class GroupTable(NamedTuple):
         Raises:
             DataError: no image, or a logit that is not finite.
         """
-        _check(logits)
+        _refuse_broken_logits(logits)
         fake, called = labels == 1, logits > threshold
         ranking, size = SortedScores.from_logits(fake, logits), len(names)
         counts = count_by_group(fake, called, groups, size)
@@ -550,7 +550,7 @@ class GroupTable(NamedTuple):
         )
 
 
-def _check(logits: Floats) -> None:
+def _refuse_broken_logits(logits: Floats) -> None:
     if not len(logits):
         raise DataError(
             "no image has a group. Name a table of attributes that contains the tested images."

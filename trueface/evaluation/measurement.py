@@ -111,7 +111,7 @@ def evaluate_scores(
 def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None) -> Report:
     """Return the report of `evaluate_scores` of a table."""
     labels, logits = table.labels, table.logits
-    _check(labels, logits)
+    _refuse_broken_scores(labels, logits)
     reasons = dict(undefined_metrics(table, names))
     metrics = [metric for name, metric in METRICS.items() if names is None or name in names]
     defined = [each for each in metrics if each.name not in reasons]
@@ -176,7 +176,7 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     Raises:
         DataError: nothing to draw: no rows, one class only, or a logit that is not finite.
     """
-    _check(labels, logits)
+    _refuse_broken_scores(labels, logits)
     if len(np.unique(labels)) < 2:
         raise DataError(
             "a ROC curve needs real and fake images. Test both classes, or merge two tests."
@@ -192,7 +192,7 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     )
 
 
-def _check(labels: NDArray[np.integer], logits: NDArray[np.floating]) -> None:
+def _refuse_broken_scores(labels: NDArray[np.integer], logits: NDArray[np.floating]) -> None:
     if not len(labels):
         raise DataError("no scores to evaluate")
     broken = int(np.count_nonzero(~np.isfinite(logits)))

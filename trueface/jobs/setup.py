@@ -156,9 +156,9 @@ def count_bad_images(path: Path) -> int:
         return 0
 
 
-def write_bad_images(path: Path, bad: Iterable[BadFile]) -> None:
+def write_bad_images(path: Path, bad_images: Iterable[BadFile]) -> None:
     """List images that gave no pixels as CSV, atomically; without any, an older list goes away."""
-    rows = sorted(bad)
+    rows = sorted(bad_images)
     if not rows:
         path.unlink(missing_ok=True)
         return

@@ -141,7 +141,7 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
         _table(shown),
         f"<ul>{notes}</ul>" if notes else "",
         _costs(costs),
-        _meanings(group, (*shown.head, *costs.head)),
+        _describe_methods(group, (*shown.head, *costs.head)),
         render_framed(by_time),
         _belief_cards(group, histograms),
         _features(group, planes, classes) + "".join(map(side_by_side, features)),
@@ -253,7 +253,7 @@ def _costs(costs: StudyTable) -> str:
     return tables.study_table(costs, caption=caption, kind="measures ladder")
 
 
-def _meanings(group: UnlearningGroup, columns: Sequence[Column]) -> str:
+def _describe_methods(group: UnlearningGroup, columns: Sequence[Column]) -> str:
     methods = dict.fromkeys(row.method for row in group.rows)
     rows = [
         (name, AS_IT_CAME if name == BEFORE else METHODS[name].summary)

@@ -93,7 +93,7 @@ class GradientStep:
 
         All of them are read from the device at once. Integers are exact up to 2^24.
         """
-        values = self._check(loss, scalars)
+        values = self._check_gradients(loss, scalars)
         self._step_optimizer()
         if self._average is not None:
             self._average.update()
@@ -149,10 +149,12 @@ class GradientStep:
         Returns:
             The value of the loss, or None if nothing is checked.
         """
-        values = self._check(loss, ())
+        values = self._check_gradients(loss, ())
         return None if values is None else values[0]
 
-    def _check(self, loss: Tensor | None, scalars: Sequence[Tensor]) -> list[float] | None:
+    def _check_gradients(
+        self, loss: Tensor | None, scalars: Sequence[Tensor]
+    ) -> list[float] | None:
         norm = self._clip_gradients()
         if self._nonfinite is None:
             return None

@@ -110,7 +110,7 @@ def admit(width: int, height: int) -> None:
         RefusedImageError: it has more.
     """
     if width * height > PIXELS:
-        raise RefusedImageError(f"{width:,} x {height:,}: {_too_large()}")
+        raise RefusedImageError(f"{width:,} x {height:,}: {_too_large_reason()}")
 
 
 def unreadable_reason(error: Exception) -> str:
@@ -122,7 +122,7 @@ def unreadable_reason(error: Exception) -> str:
     if isinstance(error, RefusedImageError):
         return str(error)
     if isinstance(error, PIL.Image.DecompressionBombError):
-        return _too_large()
+        return _too_large_reason()
     if isinstance(error, PIL.UnidentifiedImageError):
         return f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
     if isinstance(error, MemoryError):
@@ -202,5 +202,5 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _too_large() -> str:
+def _too_large_reason() -> str:
     return f"more than {PIXELS:,} pixels, so it could be an attack on the memory"

@@ -116,7 +116,7 @@ def load(path: Path) -> Any:
     try:
         if path.suffix == SAFETENSORS or _is_safetensors(path):
             return _load_safetensors(path)
-        _check(path)
+        _refuse_changed_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
@@ -206,7 +206,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         raise BrokenFileError("it is cut off, or not a safetensors file") from error
 
 
-def _check(path: Path) -> None:
+def _refuse_changed_file(path: Path) -> None:
     """Reject a file that has changed since it was written. torch does not check this."""
     if path.stat().st_size == 0:
         raise BrokenFileError("it is empty")

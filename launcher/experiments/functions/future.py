@@ -35,7 +35,7 @@ from launcher.queue.store.rows import JobRow
 from launcher.queue.workers.progress.attempt_progress import (
     READ_FROM,
     read_last_metrics,
-    split_reserved,
+    split_reserved_keys,
 )
 from launcher.system.errors import JobError, MachineError, UsageError, pluralize
 from launcher.system.log_files import last_lines
@@ -286,7 +286,9 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
 
 
 def _without_source(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in split_reserved(numbers)[0].items() if name != READ_FROM}
+    return {
+        name: value for name, value in split_reserved_keys(numbers)[0].items() if name != READ_FROM
+    }
 
 
 def _no_value(name: str, folder: Path) -> str:

@@ -45,7 +45,7 @@ from launcher.queue.workers.progress.attempt_progress import (
     REPORTED,
     NumberNotes,
     read_last_metrics,
-    split_reserved,
+    split_reserved_keys,
 )
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
@@ -96,7 +96,7 @@ def read_returned_values(
             result = read_last_metrics(job.attempt_in(home))
         notes = NumberNotes()
         if _has_log_numbers(spec):
-            result, notes = split_reserved(result)
+            result, notes = split_reserved_keys(result)
         source, sources = _sources(result.get(READ_FROM) if _has_log_numbers(spec) else None)
         if source:  # a parameter that a program prints is no result
             result = {

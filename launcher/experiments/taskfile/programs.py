@@ -526,7 +526,7 @@ def swept_command(
         *([] if name is None else [("--name", name)]),
     ]
     typed = [word for option in options for word in option]
-    words, problems = _prompt_nodes([*typed, "--", *argv]), Problems()
+    words, problems = _words_with_locations([*typed, "--", *argv]), Problems()
     pairs: dict[str, tuple[ScalarNode, Node]] = {}
     for word in words[1 : 2 * len(asked_words) : 2]:
         key, values = _read_pair(word, problems)
@@ -700,7 +700,7 @@ def _command(variant: PlainVariant, kept_words: Iterable[str]) -> SweptCommandLi
     )
 
 
-def _prompt_nodes(words: Iterable[str]) -> tuple[ScalarNode, ...]:
+def _words_with_locations(words: Iterable[str]) -> tuple[ScalarNode, ...]:
     """Return words of a command line with their locations."""
     quoted = [shlex.quote(word) for word in words]
     source, column = SourceFile(file=_PROMPT, lines=(" ".join(quoted),)), 0

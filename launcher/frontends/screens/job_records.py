@@ -34,7 +34,7 @@ from launcher.queue.workers.progress.attempt_progress import (
     NumberNotes,
     read_attempt_progress,
     read_file_faults,
-    split_reserved,
+    split_reserved_keys,
 )
 from launcher.system.errors import pluralize
 from launcher.system.files import Json
@@ -190,7 +190,7 @@ def record_of(
     result, notes = store.read.result_of(row.id), NumberNotes()
     spec = row.spec_without_sources
     if result is not None and (not spec.entry or spec.kind == FUNCTION):
-        result, notes = split_reserved(result)
+        result, notes = split_reserved_keys(result)
     faults = notes.faults
     if row.attempts and not faults:  # a job without a result has none in the database
         faults = read_file_faults(row.attempt_in(home))

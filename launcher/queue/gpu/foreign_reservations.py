@@ -87,7 +87,7 @@ def usage_of_user(user: str, publications: Iterable[Publication], now: float) ->
     return sum(uses, ResourceUsage())
 
 
-def peers_in(
+def waiting_peers(
     publications: Iterable[Publication], me: str, now: float, stale_s: float
 ) -> tuple[PeerScheduler, ...]:
     """Return the users with waiting jobs.

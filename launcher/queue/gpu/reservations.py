@@ -48,9 +48,9 @@ from pathlib import Path
 from launcher.queue.gpu.foreign_reservations import (
     STALE_S,
     is_publication_current,
-    peers_in,
     sums_by_queue,
     usage_of_user,
+    waiting_peers,
 )
 from launcher.queue.gpu.own_reservations import (
     PublishedReservation,
@@ -342,7 +342,7 @@ class ReservationBoard:
 
     def peers(self) -> tuple[PeerScheduler, ...]:
         """Return the other waiting users, as last read."""
-        return peers_in(
+        return waiting_peers(
             self._peer_publications.values(), login_name(self._uid), self._clock(), STALE_S
         )
 

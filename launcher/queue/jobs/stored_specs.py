@@ -193,8 +193,8 @@ def _decode_names(record: object) -> object:
     return record | {name: read_texts(value, f"{name!r} of terms") for name, value in lists.items()}
 
 
-def _refuse_out_of_range(part: object, fits: Mapping[str, bool], subject: str) -> None:
-    for name, fitting in fits.items():
+def _refuse_out_of_range(part: object, checks: Mapping[str, bool], subject: str) -> None:
+    for name, fitting in checks.items():
         if not fitting:
             raise Unreadable(f"{name!r} of {subject} is {str(getattr(part, name))[:40]!r}")
 

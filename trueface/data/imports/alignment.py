@@ -121,7 +121,7 @@ class FoundFaces(NamedTuple):
         """Return whether the record of a data root is already this one."""
         return read_alignment(root) == self.record
 
-    def beyond_edge(self, files: Iterable[str]) -> float | None:
+    def fraction_beyond_edge(self, files: Iterable[str]) -> float | None:
         """Return the fraction of the faces of some files whose crop reaches beyond the picture.
 
         Only new files count. None if no new file has a face.

@@ -88,16 +88,16 @@ def _names(files: Iterable[LabelledFile], label: int) -> tuple[str, ...]:
     return tuple(sorted({each.file for each in files if each.label == label}))
 
 
-def _read(each: LabelledFile, read: Callable[[LabelledFile], Hashable]) -> Hashable:
+def _read(file: LabelledFile, read: Callable[[LabelledFile], Hashable]) -> Hashable:
     try:
-        return read(each)
+        return read(file)
     except OSError:
-        return each
+        return file
 
 
-def _end(each: LabelledFile) -> bytes:
+def _end(labelled_file: LabelledFile) -> bytes:
     """Return the SHA-256 of the end of a file."""
-    with open(each.file, "rb") as file:  # noqa: PTH123  # a Path for each of a million takes longer
-        file.seek(max(0, each.size_bytes - END_BYTES))
+    with open(labelled_file.file, "rb") as file:  # noqa: PTH123  # a Path for each of a million takes longer
+        file.seek(max(0, labelled_file.size_bytes - END_BYTES))
         # the bytes themselves would take 4 GiB for a million files of one size
         return sha256_digest([file.read(END_BYTES)])

@@ -242,7 +242,7 @@ class NumberNotes(NamedTuple):
     left_out: tuple[str, ...] = ()  # printed names that are no results
 
 
-def split_reserved(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], NumberNotes]:
+def split_reserved_keys(numbers: Mapping[str, Json]) -> tuple[dict[str, Json], NumberNotes]:
     """Return the numbers of a program without the reserved keys, and what these say."""
     faults, left_out = numbers.get(NUMBER_FAULTS), numbers.get(LEFT_OUT)
     left = {name: value for name, value in numbers.items() if name not in _RESERVED}
