@@ -32,6 +32,7 @@ SLOPE = 0.2  # slope of negative numbers
 GAIN = 2**0.5
 DEVIATION = 1e-4  # root of the published 1e-8: the deviation over one image
 WHITE = 255.0
+AT_ONCE = 4  # images of one gradient, which bounds the memory
 DISCRIMINATOR = "discriminator"
 _FIRST = "input0.weight"  # a name that only files of the discriminator have
 
@@ -152,6 +153,9 @@ class LGrad(nn.Module):
 
     def gradients(self, images: Tensor) -> Tensor:
         """Return the gradients of the discriminator (B, 3, 256, 256) at images in 0 … 255."""
+        return torch.cat([self._gradients_at(part) for part in torch.split(images, AT_ONCE)])
+
+    def _gradients_at(self, images: Tensor) -> Tensor:
         with (
             torch.inference_mode(mode=False),
             torch.enable_grad(),
