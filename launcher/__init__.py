@@ -6,5 +6,5 @@ The modules beside them are doors: names that users, services, stored jobs and h
 Start reading at `queue.scheduler.loop`, or at `experiments.planning.load`.
 """
 
-__version__ = "0.3.0.dev1"
+__version__ = "1.0.0rc1"
 __all__ = ["__version__"]

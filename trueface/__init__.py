@@ -3,5 +3,5 @@
 Start reading at `jobs.kinds`, then at `jobs.training`.
 """
 
-__version__ = "0.3.0.dev1"
+__version__ = "1.0.0rc1"
 __all__ = ["__version__"]

@@ -214,7 +214,7 @@ def test_newer_scheduler_is_reported_once(home: Home, store: Store, launcher: La
     answer = launcher.well("add", "--", "true")
     assert answer.out == "1\tcommand/1\n"
     assert (
-        answer.err.count("the scheduler of this queue is launcher 9.9, newer than this command (0.")
+        answer.err.count("the scheduler of this queue is launcher 9.9, newer than this command (1.")
         == 1
     )
     assert scheduler_pid(home) == pid
