@@ -565,7 +565,7 @@ CASES = {
         {"damaged-file": {}, "undefined-metric": {}},
         {"undefined-metric": "gan2:pre"},
     ),
-    "a model without tests": Case(delete_scores(*TESTS), gaps={"constant-predictor": "not tested"}),
+    "a model without tests": Case(delete_scores(*TESTS), gaps={"constant-predictor": "no test"}),
 }  # fmt: skip
 
 

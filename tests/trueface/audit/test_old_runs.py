@@ -185,7 +185,7 @@ def test_unlearning_that_collapsed_to_one_class_is_found_in_its_results(
     )  # fmt: skip
     assert {"constant-predictor", "one-class-forget-set"} <= finding_codes(audit)
     assert first_finding(audit, "constant-predictor").evidence["test accuracy, %"] == 50.0
-    assert "not tested" in gap_reasons(audit, "auc-below-chance")
+    assert "no test" in gap_reasons(audit, "auc-below-chance")
 
 
 def test_accidental_test_of_the_old_weights_is_found(tmp_path: Path, split: Path) -> None:

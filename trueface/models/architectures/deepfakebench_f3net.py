@@ -83,7 +83,7 @@ class BenchF3Net(BenchDetector):
 
 @register_model(
     "deepfakebench/f3net",
-    summary="Xception on frequency bands, F3-Net of DeepfakeBench",
+    summary="F3-Net of DeepfakeBench, an Xception on frequency bands",
     head="backbone.last_linear.1",
     head_dropout=0.5,
     mean=HALF,

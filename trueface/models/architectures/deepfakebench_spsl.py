@@ -46,7 +46,7 @@ def phase_image(images: Tensor) -> Tensor:
 
 @register_model(
     "deepfakebench/spsl",
-    summary="Xception on colours and phase, SPSL of DeepfakeBench",
+    summary="SPSL of DeepfakeBench, an Xception on colours and phase",
     head="backbone.last_linear",
     mean=HALF,
     std=HALF,
