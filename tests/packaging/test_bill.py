@@ -108,4 +108,5 @@ def test_every_pinned_package_has_a_licence_on_the_page() -> None:
 def test_first_sweep_of_the_readme_is_found_with_its_output() -> None:
     commands, output = matrix.first_sweep((TREE / "README.md").read_text(encoding="utf-8"))
     assert commands.startswith("launcher add --run demo --sweep lr=0.1,0.01")
+    assert output.startswith("  lr  count")
     assert "0.9100 ± 0.0100" in output
