@@ -5,6 +5,7 @@ are those of its code (github.com/SCLBD/DeepfakeBench, CC BY-NC 4.0), which has 
 pixels in -1 … 1. These networks are not those of the papers; `f3net` and `spsl` are closer to them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class BenchXception(XceptionMaps):
         return self.last_linear(self.forward_maps(images).mean((2, 3)))  # type: ignore[no-any-return]  # torch
 
 
-class BenchDetector(nn.Module):
+class BenchDetector(nn.Module, ABC):
     """A network of DeepfakeBench on an Xception.
 
     Args:
@@ -52,9 +53,9 @@ class BenchDetector(nn.Module):
             return None
         return insert_xception(self, PART, {**state, STEM: self.widen_stem(state[STEM])})
 
+    @abstractmethod
     def widen_stem(self, weight: Tensor) -> Tensor:
         """Return the first weights (32, channels, 3, 3) of those of an Xception of colours, (32, 3, 3, 3)."""
-        raise NotImplementedError
 
 
 def last_layer() -> nn.Linear:
