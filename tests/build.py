@@ -45,7 +45,7 @@ from launcher.system.processes import (
     parent_of,
 )
 
-# For anything that must happen: a busy machine needs many times what a quiet one does. Processes that are no forks
+# For anything that must happen: a busy machine needs many times what a quiet one does. Without forks, processes
 # have the intervals of the product, in which a missing interpreter counts as gone after a minute.
 DEADLINE_S = 240.0 if os.environ.get("LAUNCHER_TESTS_STARTS") == "anew" else 60.0
 PAUSE_S = (
