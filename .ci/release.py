@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
 from release_checks import archive_faults, large_files, path_faults, read_files, wheel_faults
 
@@ -29,6 +30,8 @@ INSTALL = (
     *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"),
     "--no-compile",
 )
+# Python before 3.11.4 has no filters, and needs none for our own archives
+DATA_ONLY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 AGAIN = "and run `make release` again"
 FULL_BYTES = 4_000_000  # a step can leave so much on a disk that was too small for it
 _FULL = "No space left on device"
@@ -174,7 +177,7 @@ def _build(root: Path, folder: Path, commit: str, epoch: int) -> tuple[Path, Pat
     archive = folder / "source.tar"
     _git(root, "-c", f"tar.umask={UMASK:o}", "archive", f"--output={archive}", commit)
     with tarfile.open(archive) as tar:
-        tar.extractall(source, filter="data")
+        tar.extractall(source, **DATA_ONLY)
     (source / COMMIT).write_text(f"{commit}\n", encoding="ascii")
     variables = {
         "PATH": os.defpath,
@@ -188,7 +191,7 @@ def _build(root: Path, folder: Path, commit: str, epoch: int) -> tuple[Path, Pat
     repack(packed, epoch)
     # a wheel from the archive shows that nothing is missing in it
     with tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, **DATA_ONLY)
     unpacked = folder / packed.name.removesuffix(".tar.gz")
     return made / _run_backend(python, "build_wheel", unpacked, made, variables), packed
 
