@@ -78,6 +78,8 @@ STORED = (  # in queues, in hashes of jobs, and in pickles of functions, their v
 OPENS_IMAGES = re.compile(
     r"\bImage\.open\(|from PIL\.Image import [^\n]*\bopen\b|torchvision\.io|default_loader|imread\("
 )
+# Python before 3.11.5 matches possessive groups wrongly: https://github.com/python/cpython/issues/106052
+POSSESSIVE_GROUP = re.compile(r"\)[*+?]\+|\(\?>")
 HASHES = re.compile(r"\bhashlib\b")
 # a generator whose seed is derived from a name; a plain seed is the rule of the original system
 NAMES_STREAM = re.compile(
@@ -203,6 +205,16 @@ def test_conditional_assertions_can_fail_in_both_cases() -> None:
         for name, text in texts("tests").items()
         if (lines := assertions_without_effect(text))
     } == {}
+
+
+def test_no_pattern_has_a_possessive_group() -> None:
+    assert POSSESSIVE_GROUP.search(r"(?:a|'b*+')*+")
+    found = {
+        dotted: POSSESSIVE_GROUP.findall(text)
+        for package in ("launcher", "trueface")
+        for dotted, text in texts(package).items()
+    }
+    assert not {dotted: texts for dotted, texts in found.items() if texts}
 
 
 def test_only_one_module_of_the_lab_opens_image_files() -> None:

@@ -42,7 +42,9 @@ _OTHER_FILES = {  # endings of other files → what to do with such a file
 _BYTE_ORDER_MARK = "\ufeff"
 # blanks, and one word up to its end, or up to an unclosed quote or backslash
 _WORD = compile_lazily(
-    r"""[ \t\r\n]*+((?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+)""", re.DOTALL
+    # without possessive groups, which Python 3.11.2 matches wrongly
+    r"""[ \t\r\n]*((?:[^ \t\r\n'"\\]+|\\.|'[^']*'|"[^"\\]*(?:\\.[^"\\]*)*")*)""",
+    re.DOTALL,
 )
 _QUOTING = compile_lazily(r"['\"\\]")
 # operators of a shell that a program gets as arguments
