@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -117,6 +117,11 @@ class Project:
             code = process.returncode
         assert code is not None
         return subprocess.CompletedProcess(words, code, out, err)
+
+    def with_home(self, folder: Path) -> "Project":
+        """Return the project with another queue folder."""
+        environment = {**self.environment, "LAUNCHER_HOME": str(folder)}
+        return replace(self, home=Home(folder), environment=environment)
 
     def write(self, name: str, text: str) -> str:
         """Write a file of the project and return its name."""

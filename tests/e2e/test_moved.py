@@ -38,12 +38,6 @@ def states(project: Project) -> dict[str, str]:
     return {job["name"]: job["state"] for job in jobs}
 
 
-def at(project: Project, home: Path) -> Project:
-    """Return the project with another queue folder."""
-    environment = {**project.environment, "LAUNCHER_HOME": str(home)}
-    return Project(folder=project.folder, home=Home(home), environment=environment)
-
-
 def test_waiting_jobs_run_after_the_queue_folder_is_moved(project: Project, tmp_path: Path) -> None:
     project.write("submit.py", SUBMIT)
     call_successfully(project, sys.executable, "submit.py")
@@ -59,7 +53,7 @@ def test_waiting_jobs_run_after_the_queue_folder_is_moved(project: Project, tmp_
     call_successfully(project, "launcher", "stop", "--now")
     new = tmp_path / "new"
     project.home.folder.rename(new)
-    after = at(project, new)
+    after = project.with_home(new)
     try:
         call_successfully(after, "launcher", "start")
         call_successfully(after, "launcher", "release", "1", "2", "3")
@@ -82,7 +76,7 @@ def test_copied_queue_folder_runs_only_new_jobs(project: Project, tmp_path: Path
     call_successfully(
         project, "launcher", "add", "--name", "waits", "--after", "runs", "--", "true"
     )
-    copy = at(project, tmp_path / "copy")
+    copy = project.with_home(tmp_path / "copy")
     shutil.copytree(project.home.folder, copy.home.folder, ignore=shutil.ignore_patterns("wake"))
     try:
         added = copy.call("launcher", "add", "--name", "new", "--", "true")

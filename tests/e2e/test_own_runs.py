@@ -10,9 +10,10 @@ import pytest
 
 from launcher.frontends.notify.notices import read_notification_state
 from launcher.queue.home.daemon_control import scheduler_pid
+from launcher.queue.jobs.job_folders import OWNER
 from launcher.queue.jobs.states import State
 from launcher.queue.workers.progress.attempt_progress import read_reported_steps
-from tests.build import in_state, lines_of, program_of, shell, supervisor_of, until
+from tests.build import end_everything, in_state, lines_of, program_of, shell, supervisor_of, until
 from tests.e2e.conftest import Project, reading
 from tests.launcher.staging.attempts import files_in
 from tests.launcher.workers.progress.event_writer import event, simple, write_events
@@ -39,9 +40,10 @@ def job_details(project: Project, job: int) -> dict[str, object]:
 
 
 def run_files(project: Project, run: str = "night") -> dict[str, str]:
-    """Return the files of a run, stages apart."""
+    """Return the files of a run without staging folders and the record of its queue folder."""
     files = files_in(project.folder / "runs" / run)
-    return {name: text for name, text in files.items() if not name.startswith(".attempts/")}
+    apart = (".attempts/", f"jobs/{OWNER}")
+    return {name: text for name, text in files.items() if not name.startswith(apart)}
 
 
 def folder_and_link(job: int, name: str, answer: str) -> dict[str, str]:
@@ -94,6 +96,42 @@ def test_job_folder_is_moved_to_the_run_if_done_and_set_aside_if_failed(
     assert project.call("launcher", "clean", "run:night", "--yes").returncode == 0
     assert run_files(project) == both
     assert not Path(aside).exists()
+
+
+@pytest.mark.parametrize("words", [("add", "--run", "night"), ("run",)])
+def test_jobs_of_two_queue_folders_at_once_do_not_mix_their_files(
+    project: Project, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Added jobs of the same number have two folders. An entry of a task file keeps the whole folder of the last job."""
+    other = project.with_home(tmp_path / "other")
+    try:
+        for name, queue in (("a", project), ("b", other)):
+            os.mkfifo(tmp_path / name)
+            argv = shell(
+                f'echo {name} > {{job_folder}}/{name}; read line < "$1"', str(tmp_path / name)
+            )
+            if words == ("run",):
+                task = f"name: night\ncommand: [{{name: long, argv: {json.dumps(argv)}}}]\n"
+                queue.write(f"{name}.yaml", task)
+                assert queue.call("launcher", "run", f"{name}.yaml", "--detach").returncode == 0
+            else:
+                assert queue.call("launcher", *words, "--name", "long", "--", *argv).returncode == 0
+            program_of(queue.home.attempt(1, 1))
+        for name, queue in (("a", project), ("b", other)):
+            (tmp_path / name).write_text("over\n")
+            assert queue.call("launcher", "wait", "1").returncode == 0
+        own = job_details(other, 1)["folder"]
+        assert isinstance(own, str)
+        folder = Path(own).name
+        expected = (
+            {"jobs/long/b": "b\n"}
+            if words == ("run",)
+            else {"jobs/1/a": "a\n", "jobs/long@1": "→ 1"}
+            | {f"jobs/{folder}/b": "b\n", f"jobs/long@{folder}": f"→ {folder}"}
+        )
+        assert run_files(project) == expected
+    finally:
+        end_everything(other.home)
 
 
 def test_new_job_folder_replaces_the_previous_one_completely(

@@ -85,7 +85,11 @@ def test_programs_of_a_run_have_distinct_folders(
     spec = a_spec(name=name, root="/data", run="night", hash="0f" * planned)
     assert job_folder(spec, 12) == Path("/data/runs/night/jobs", folder)
     assert job_folder_link(spec, 12) == link
-    assert attempt_job_folder(spec, 12) == Path("/data/runs/night/jobs/12")
+    suffixed = spec._replace(folder_suffix="-4f20")
+    if not planned and "/" not in name:
+        assert job_folder(suffixed, 12).name == "12-4f20"
+        assert job_folder_link(suffixed, 12) == (f"{link}-4f20" if link else "")
+    assert attempt_job_folder(suffixed, 12) == Path("/data/runs/night/jobs/12")
 
 
 _STUDY = "/data/runs/night"

@@ -21,6 +21,7 @@ from launcher.provenance.file_patterns import is_pattern
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.context import INPUTS, OUTPUTS, Context, file_paths, with_programs
 from launcher.queue.jobs.job import FUNCTION_RUN, PROGRAM_RUN, Spec, Terms
+from launcher.queue.jobs.job_folders import with_folder_suffix, with_folder_suffixes
 from launcher.queue.jobs.signatures import program_cost
 from launcher.queue.jobs.states import OPEN_STATES, State
 from launcher.queue.store.job_names import queued_name, superseded_name
@@ -334,6 +335,10 @@ def _commit_jobs(
         if not specs[0].name:
             names = unused_names(store, run, range(first, first + len(specs)))
             specs = [spec._replace(name=name) for spec, name in zip(specs, names, strict=True)]
+        if replaced is None:
+            specs = with_folder_suffixes(specs, first, store.home)
+        else:
+            specs = [with_folder_suffix(specs[0], first, replaced.spec, store.home)]
         jobs = [
             NewJob(
                 _with_outputs(spec, request, number),

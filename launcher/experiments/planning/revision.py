@@ -43,6 +43,7 @@ from launcher.queue.job_options.registry import JobOption, JobRequest, job_optio
 from launcher.queue.job_options.value_types import in_task_file, terms_fault
 from launcher.queue.jobs.context import INPUTS, OUTPUTS, file_paths
 from launcher.queue.jobs.job import CPU, FUNCTION, Resources, Spec
+from launcher.queue.jobs.job_folders import with_folder_suffix
 from launcher.queue.jobs.params import PARAMS, parse_options, swept_values, with_option
 from launcher.queue.jobs.signatures import program_cost
 from launcher.queue.jobs.states import OPEN_STATES, Reason, ReasonCode, State
@@ -583,6 +584,8 @@ def revise(
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
         spec, hashes = _replace_command_line(store, row, spec, new_values)
+    elif options:  # files of numbers may be in its folder now
+        spec = with_folder_suffix(spec, row.id, row.spec, store.home)
     if swept is not None and swept_changes:
         spec = spec._replace(settings={**spec.settings, **swept.stored})
     if spec.resources.gpus != row.spec.resources.gpus:
@@ -658,7 +661,7 @@ def _replace_command_line(
     settings = new_values.settings
     if was_added(row) and not (settings["cwd"] or settings["env"]):
         settings = {name: settings[name] for name in (INPUTS, OUTPUTS) if settings[name]}
-    spec = spec._replace(settings=settings)
+    spec = with_folder_suffix(spec._replace(settings=settings), row.id, row.spec, store.home)
     if settings.get(OUTPUTS) or spec.outputs:
         outputs = file_paths(OUTPUTS, spec, store.read.working_folder(row.id), row.id)
         spec = spec._replace(outputs=outputs)

@@ -148,10 +148,11 @@ def job_folder(spec: Spec, job: int) -> Path:
     """Return the final folder of a program; no other job of its run has the same.
 
     The folder of an entry of a task file has the job's name, on which other entries and later runs rely. The name of an
-    added job can be given to a newer job, so its folder has the job number.
+    added job can be given to a newer job, so its folder has the job number. `launcher.queue.jobs.job_folders` adds a
+    suffix if a job of another queue folder may have the same number.
     """
     if not spec.hash:
-        return attempt_job_folder(spec, job)
+        return spec.run_folder / JOBS / f"{job}{spec.folder_suffix}"
     return spec.run_folder / JOBS / _as_file_name(spec.name.removeprefix(f"{PROGRAM}/"))
 
 
@@ -168,7 +169,8 @@ def job_folder_link(spec: Spec, job: int) -> str:
     name, number = spec.name.removeprefix(f"{PROGRAM}/").rstrip("'"), str(job)
     if spec.hash or name == number:
         return ""
-    return _as_file_name(name if name.endswith(f"@{number}") else f"{name}@{number}")
+    linked = name if name.endswith(f"@{number}") else f"{name}@{number}"
+    return _as_file_name(f"{linked}{spec.folder_suffix}")
 
 
 def _as_file_name(name: str) -> str:

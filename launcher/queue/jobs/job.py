@@ -190,6 +190,8 @@ class Spec(NamedTuple):
         # one of BATCHES if the job was queued with others: equal jobs of a later batch replace it
         ""
     )
+    # the end of the folder's name, after the number of an added program
+    folder_suffix: str = ""
 
     @property
     def params(self) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.context import job_folder, uses_job_folder
+from launcher.queue.jobs.job_folders import is_owned_by_another
 from launcher.queue.jobs.states import (
     Done,
     Failed,
@@ -28,7 +30,13 @@ from launcher.queue.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.queue.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.queue.scheduler.node import AttemptHost
 from launcher.queue.scheduler.requeue import decide_requeue
-from launcher.queue.staging.acceptance import accept, is_staged, undo_acceptance
+from launcher.queue.staging.acceptance import (
+    accept,
+    has_accepted_earlier,
+    is_accepted,
+    is_staged,
+    undo_acceptance,
+)
 from launcher.queue.staging.earlier_stages import remove_earlier_stages
 from launcher.queue.store.queue import Store
 from launcher.queue.store.rows import Claim
@@ -46,6 +54,10 @@ LONG_MOVE_TIMEOUT_S = 600.0
 MOVE_RETRY_S = 1.0
 RESULTS_NOT_VISIBLE = "its worker reported results, but {}/runs is not visible on this host"
 FILES_KEPT_ADVICE = "Its files are kept, and the next attempt continues from them: launcher retry"
+FOREIGN_FOLDER = (
+    "cannot move its results to {}: it has the files of another job. Move that folder away, and continue with: "
+    "launcher retry {}"
+)
 # seconds before what could not be started is tried again; doubles each time
 UNSTARTED_PAUSE_S = 1.0
 GPU_SAMPLE_WAIT_S = 3.0  # longest time for which a failure on a GPU waits for a reading of the GPU, which may have failed itself
@@ -235,7 +247,17 @@ class FinishedAttempts:
                         cpu_s=outcome.cpu_s,
                     )
                 return True
-            run_with_timeout(run_folder, partial(self._move_results, claim))
+            was_done = claim.number > 1 and any(
+                attempt.is_done for attempt in self._store.read.attempts([claim.job])
+            )
+            move = partial(self._move_results, claim, was_done=was_done)
+            if not run_with_timeout(run_folder, move):
+                folder = job_folder(claim.spec, claim.job)
+                ended_attempt.outcome = Failed(
+                    at=outcome.at,
+                    error=FOREIGN_FOLDER.format(folder, claim.job),
+                    cpu_s=outcome.cpu_s,
+                )
         except FilesystemTimeout as error:
             return not self._retry_later(ended_attempt, f"{error.strerror}", inf)
         except OSError as error:
@@ -253,15 +275,41 @@ class FinishedAttempts:
             return True
         return True
 
-    def _move_results(self, claim: Claim) -> None:
+    def _move_results(self, claim: Claim, *, was_done: bool) -> bool:
         """Move what an attempt has made into its run's folder.
+
+        Args:
+            claim: the attempt.
+            was_done: whether an earlier attempt was done.
+
+        Returns False if the job's folder has the files of another job. Nothing is moved then.
 
         Raises:
             OSError: that is not possible now.
         """
-        accept(self._home.attempt(*claim.key), claim.spec.run_folder)
+        spec, own_folder = claim.spec, ""
+        if uses_job_folder(spec):
+            own_folder = str(job_folder(spec, claim.job).relative_to(spec.run_folder))
+            if self._meets_foreign_folder(claim, was_done=was_done):
+                return False
+        accept(self._home.attempt(*claim.key), spec.run_folder, own_folder)
         with contextlib.suppress(OSError):
             remove_earlier_stages(self._home, *claim.key, claim.spec.run_folder)
+        return True
+
+    def _meets_foreign_folder(self, claim: Claim, *, was_done: bool) -> bool:
+        """Return whether the folder of an added job has the files of a job of another queue folder.
+
+        Raises:
+            OSError: that cannot be found out now.
+        """
+        spec = claim.spec
+        if spec.hash or not os.path.lexists(job_folder(spec, claim.job)):
+            return False
+        if is_accepted(self._home.attempt(*claim.key), spec.run_folder):
+            return False
+        has_folder = was_done or has_accepted_earlier(self._home, *claim.key)
+        return not has_folder or is_owned_by_another(spec.run_folder, self._home)
 
     def _record_outputs(self, ended_attempt: FinishedAttempt) -> bool:
         """Record when the outputs of a done job were written. False to try again later."""

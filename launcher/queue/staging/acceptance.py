@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from launcher.queue.home.paths import Attempt
+from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.staging.stage_links import (
     StagingLinks,
     find_deleted,
@@ -103,12 +103,14 @@ _OBSTACLE_ERRORS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _REPLACED = "replaced-"  # prefix in the staging folder of entries that were moved aside, until they are removed
 
 
-def accept(attempt: Attempt, run_folder: Path) -> None:
+def accept(attempt: Attempt, run_folder: Path, own_folder: str = "") -> None:
     """Move the outputs of an attempt into the folder of its run.
 
     Args:
         attempt: an attempt that is done.
         run_folder: its run's folder, by its path on this machine.
+        own_folder: final name of the folder of a program, relative to the run's folder. It replaces a folder of this
+            name as a whole, also one that was created while the program ran.
 
     Raises:
         FileNotFoundError: its staging folder is not visible. If another machine has made it, that may be temporary.
@@ -116,7 +118,7 @@ def accept(attempt: Attempt, run_folder: Path) -> None:
     """
     stage, view = stage_of(attempt, run_folder), attempt.path_text(VIEW_LINK)
     if stage is not None:
-        _accept_stage(stage.with_suffix(ACCEPTED_SUFFIX), stage)
+        _accept_stage(stage.with_suffix(ACCEPTED_SUFFIX), stage, own_folder)
         os.rename(view, attempt.path_text(MOVED_LINK))  # noqa: PTH104  # done for every attempt
     else:  # the attempt has no outputs, or a process that was killed had moved them
         stage = stage_of(attempt, run_folder, MOVED_LINK)
@@ -143,7 +145,25 @@ def is_staged(attempt: Attempt, run_folder: Path) -> bool:
     return any(stage_of(attempt, run_folder, view) is not None for view in views)
 
 
-def _accept_stage(accepted_stage: StagingFolder, stage: StagingFolder) -> None:
+def is_accepted(attempt: Attempt, run_folder: Path) -> bool:
+    """Return whether the acceptance of an attempt has begun. It must then be completed.
+
+    Raises:
+        OSError: that cannot be found out now.
+    """
+    stage = stage_of(attempt, run_folder)
+    return stage is None or not os.path.lexists(stage.folder)
+
+
+def has_accepted_earlier(home: Home, job: int, attempt_number: int) -> bool:
+    """Return whether outputs of an earlier attempt of a job were moved into its run's folder."""
+    return any(
+        os.path.lexists(home.attempt(job, before).path_text(MOVED_LINK))
+        for before in range(1, attempt_number)
+    )
+
+
+def _accept_stage(accepted_stage: StagingFolder, stage: StagingFolder, own_folder: str) -> None:
     try:
         os.rename(stage.folder, accepted_stage.folder)  # noqa: PTH104  # done for every attempt
     except FileNotFoundError:
@@ -155,7 +175,9 @@ def _accept_stage(accepted_stage: StagingFolder, stage: StagingFolder) -> None:
         os.stat(accepted_stage.output_folder)  # noqa: PTH116  # likewise
     except FileNotFoundError:  # everything was moved before
         return
-    _move(accepted_stage, "", "", read_links(accepted_stage))
+    links = read_links(accepted_stage)
+    links.replaced.append(own_folder)
+    _move(accepted_stage, "", "", links)
     # fails if a network file system has not listed all entries: the rest is moved later
     os.rmdir(accepted_stage.output_folder)  # noqa: PTH106  # likewise
 
@@ -204,12 +226,14 @@ def _move(stage: StagingFolder, folder: str, final: str, links: StagingLinks) ->
             _move(stage, f"{name}/", f"{final_name}/", links)
             os.rmdir(entry.path)  # noqa: PTH106  # likewise
             continue
-        if is_folder and final_name in links.replaced and os.path.isdir(place):  # noqa: PTH112  # likewise
+        is_replacing = is_folder and final_name in links.replaced
+        if is_replacing and os.path.isdir(place):  # noqa: PTH112  # likewise
             _move_obstacle_aside(stage, place)
         try:
             os.rename(entry.path, place)  # noqa: PTH104  # likewise
         except OSError as error:
-            if is_folder and os.path.isdir(place):  # noqa: PTH112  # likewise
+            # a folder to replace that is there again came from another queue folder: see _OBSTACLE_ERRORS
+            if is_folder and not is_replacing and os.path.isdir(place):  # noqa: PTH112  # likewise
                 _move(stage, f"{name}/", f"{final_name}/", links)
                 os.rmdir(entry.path)  # noqa: PTH106  # likewise
             elif error.errno == errno.EXDEV:

@@ -14,6 +14,7 @@ from launcher.queue.home.paths import Home
 from launcher.queue.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.queue.jobs.context import OUTPUTS, Context, file_paths
 from launcher.queue.jobs.job import PROGRAM, Spec
+from launcher.queue.jobs.job_folders import with_folder_suffix
 from launcher.queue.jobs.states import ENDED_STATES, Reason, ReasonCode, State
 from launcher.queue.jobs.stored_specs import SpecWriter
 from launcher.queue.store.claims import Claims
@@ -326,6 +327,7 @@ class Store:
             spec = spec._replace(name=f"{PROGRAM}/{number}")
             while self.read.existing_names(row.run_id, [spec.name]):
                 spec = spec._replace(name=f"{spec.name}'")
+        spec = with_folder_suffix(spec, number, None, self.home)
         if spec.outputs:
             outputs = file_paths(OUTPUTS, spec, context.folder, number)
             spec = spec._replace(outputs=outputs)

@@ -13,14 +13,16 @@ from pathlib import Path
 
 from launcher.queue.home.home_checks import Relocation, record_relocation, relocation
 from launcher.queue.home.paths import Home
+from launcher.queue.jobs.context import JOB_FOLDER, job_folder, uses_job_folder
+from launcher.queue.jobs.job_folders import new_copy_suffix
 from launcher.queue.jobs.states import Lost, Reason, ReasonCode, State, outcome_record
+from launcher.queue.jobs.stored_specs import read_spec
+from launcher.queue.staging.stages import MOVED_LINK, VIEW_LINK
 from launcher.queue.store.connection import Connection, reason_columns
 from launcher.queue.store.output_conflicts import WHILE_RUNNING
 from launcher.queue.store.recovery import exclusive_database_access
+from launcher.system.stored_fields import Unreadable
 
-_RUNS_LINK = (
-    "runs"  # in an attempt's folder: a link to its staging folder, see `launcher.queue.staging`
-)
 _NEW_LINK = ".relinked"  # a link to an attempt before it has its name, in the queue folder
 _UNFINISHED = "state IN ('queued', 'running')"
 
@@ -50,6 +52,7 @@ def follow_relocation(connection: Connection, home: Home) -> None:
             if where.is_copy:
                 _release_writer_waits(connection)
                 _hold_unfinished_jobs(connection, where.former_folder, time.time())
+                _rename_job_folders(connection, where)
             for before in {where.former_folder, where.former_path} - {str(home.folder)}:
                 _rename_roots(connection, before, str(home.folder))
             connection.execute("COMMIT")
@@ -98,6 +101,33 @@ def _hold_unfinished_jobs(connection: sqlite3.Connection, original: str, now: fl
     )
 
 
+def _rename_job_folders(connection: sqlite3.Connection, relocation: Relocation) -> None:
+    """Give added jobs that are not done other folders in their projects: the original's jobs have the same numbers."""
+    rows = connection.execute(
+        "SELECT id, spec FROM jobs WHERE state <> 'done' AND instr(spec, ?) AND json_valid(spec)",
+        (JOB_FOLDER,),
+    ).fetchall()
+    suffix = new_copy_suffix()
+    for job, text in rows:
+        record = json.loads(text)
+        try:
+            spec = read_spec(record)
+        except Unreadable:  # the job cannot start
+            continue
+        is_inside = spec.root in {relocation.former_folder, relocation.former_path}
+        if spec.hash or is_inside or not uses_job_folder(spec):
+            continue
+        former = f"{job_folder(spec, job)}/"
+        spec = spec._replace(folder_suffix=f"{spec.folder_suffix}{suffix}")
+        own = f"{job_folder(spec, job)}/"
+        outputs = [
+            own + path.removeprefix(former) if path.startswith(former) else path
+            for path in spec.outputs
+        ]
+        record |= {"folder_suffix": spec.folder_suffix} | ({"outputs": outputs} if outputs else {})
+        connection.execute("UPDATE jobs SET spec = ? WHERE id = ?", (json.dumps(record), job))
+
+
 def _release_writer_waits(db: Connection) -> None:
     """Let no job wait for one that runs, and so writes the same path, in the original."""
     of_running = (
@@ -129,8 +159,9 @@ def _relink_attempts(home: Home, relocation: Relocation) -> None:
         for entry in entries:
             if entry.is_symlink():
                 _relink(Path(entry.path), relocation, home)
-            elif relocation.is_copy and (link := Path(entry.path, _RUNS_LINK)).is_symlink():
-                link.unlink()
+            elif relocation.is_copy:
+                for name in (VIEW_LINK, MOVED_LINK):
+                    Path(entry.path, name).unlink(missing_ok=True)
 
 
 def _relink(link: Path, relocation: Relocation, home: Home) -> None:

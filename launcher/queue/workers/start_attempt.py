@@ -365,7 +365,7 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
         folder = view.writable / name
         folder.mkdir(parents=True, exist_ok=True)
         if link := job_folder_link(spec, order.job):
-            _link_folder(folder, link)
+            _link_folder(folder.parent / link, Path(final).name)
         if params := spec.settings.get(PARAMS):
             write_json(folder / f"{PARAMS}.json", params)
     except NotWritable as error:
@@ -380,10 +380,10 @@ def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
     return folder
 
 
-def _link_folder(folder: Path, name: str) -> None:
-    """Make a link beside a folder. An earlier attempt may have left one."""
+def _link_folder(link: Path, folder: str) -> None:
+    """Make a link to a folder beside it. An earlier attempt may have left one."""
     with contextlib.suppress(FileExistsError):
-        (folder.parent / name).symlink_to(folder.name)
+        link.symlink_to(folder)
 
 
 def note_changes(order: AttemptSpec, attempt: Attempt) -> None:

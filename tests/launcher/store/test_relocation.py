@@ -1,6 +1,6 @@
 """A queue folder that was moved or copied: which jobs may start there, and where its files are looked for."""
 
-import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +103,30 @@ def test_job_of_a_copy_does_not_wait_for_a_writer_of_the_same_path_in_the_origin
     copy.close()
 
 
+def test_job_of_a_copy_that_is_not_done_has_another_folder(
+    home: Home, store: Store, tmp_path: Path
+) -> None:
+    root = str(tmp_path / "project")
+    run = f"{root}/runs/night/jobs"
+    paths = {"waits": f"{run}/1/made", "ended": f"{run}/2/made"}
+    for name, path in paths.items():
+        spec = a_spec(
+            "true", "{job_folder}", name=name, root=root, run="night", outputs=(path, "/x")
+        )
+        enqueue(store, spec)
+    enqueue(store, a_spec("true", "{job_folder}", name="inside", root=str(home.folder)))
+    finished(store, 2)
+    store.close()
+    rows = jobs_in(copy_home(home))
+    suffixes = {name: row.spec.folder_suffix for name, row in rows.items()}
+    assert suffixes == {"waits": suffixes["waits"], "ended": "", "inside": ""}
+    assert rows["waits"].spec.outputs == (f"{run}/1{suffixes['waits']}/made", "/x")
+    assert re.fullmatch("-[0-9a-f]{4}", suffixes["waits"])
+    assert rows["ended"].spec.outputs == (paths["ended"], "/x")
+    rows = jobs_in(move_home(home))
+    assert {row.spec.folder_suffix for row in rows.values()} == {""}
+
+
 def test_copy_of_a_copy_and_copy_back_are_detected_as_copies(populated_home: Home) -> None:
     copy = copy_home(populated_home)
     store = Store(copy)
@@ -143,6 +167,7 @@ def test_copy_uses_no_staging_folder_and_no_pilot_of_the_original(
     stage.mkdir(parents=True)
     (populated_home.attempts / "1-1").mkdir(parents=True, exist_ok=True)
     (populated_home.attempts / "1-1/runs").symlink_to(stage)
+    (populated_home.attempts / "1-1/runs.moved").symlink_to(stage)
     inside, outside = (
         populated_home.folder / "pilots/p/attempts/2-1",
         tmp_path / "far/p/attempts/3-1",
@@ -155,7 +180,7 @@ def test_copy_uses_no_staging_folder_and_no_pilot_of_the_original(
     copy = copy_home(populated_home)
     jobs_in(copy)
     assert sorted(path.name for path in copy.attempts.iterdir()) == ["1-1", "2-1"]
-    assert not os.path.lexists(copy.attempts / "1-1/runs")
+    assert [*(copy.attempts / "1-1").iterdir()] == []
     assert (copy.attempts / "2-1").readlink() == copy.folder / "pilots/p/attempts/2-1"
     assert not (copy.folder / "pilots" / f"{token}.json").exists()
     assert (populated_home.attempts / "1-1/runs").readlink() == stage

@@ -1,6 +1,7 @@
 """What becomes of a job whose attempt ended: results, memory that ran out, and attempts that were lost."""
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 
 from launcher.queue.gpu.reservations import ReservationBoard
 from launcher.queue.gpu.snapshot import GpuSnapshot
-from launcher.queue.home.paths import Attempt, Home
-from launcher.queue.jobs.context import WorkerEnvironment
+from launcher.queue.home.home_checks import home_id
+from launcher.queue.home.paths import Attempt, Home, make_home
+from launcher.queue.jobs.context import WorkerEnvironment, attempt_job_folder, job_folder
 from launcher.queue.jobs.job import FUNCTION, Resources, Spec, Terms
+from launcher.queue.jobs.job_folders import OWNER
 from launcher.queue.jobs.signatures import program_signature
 from launcher.queue.jobs.states import (
     Done,
@@ -153,9 +156,9 @@ def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
     make_something(home, spec)
     back = threading.Event()
 
-    def hangs(attempt: Attempt, run_folder: Path) -> None:
+    def hangs(attempt: Attempt, run_folder: Path, own_folder: str) -> None:
         assert back.wait(60)
-        accept(attempt, run_folder)
+        accept(attempt, run_folder, own_folder)
 
     disable_move_timeouts(
         monkeypatch
@@ -166,6 +169,63 @@ def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
     assert record_end(done_outcome) is None
     back.set()
     until(lambda: record_end(done_outcome) == done_outcome, "it is taken in")
+
+
+@pytest.mark.parametrize(
+    ("planned", "begun", "earlier", "owner", "kept"),
+    [
+        (False, False, "", False, "old"),
+        (False, False, "runs.moved", False, "new"),  # its own folder: it is done again
+        (False, False, "runs.moved", True, "old"),  # it is a job of the original, too
+        (False, True, "", False, "new"),  # the scheduler was killed while it moved the files
+        (True, False, "", False, "new"),  # an entry of a task file: the last result counts
+    ],
+)
+def test_folder_with_files_of_another_job_is_not_replaced(
+    home: Home,
+    store: Store,
+    ends: FinishedAttempts,
+    tmp_path: Path,
+    planned: bool,
+    begun: bool,
+    earlier: str,
+    owner: bool,
+    kept: str,
+) -> None:
+    root = str(tmp_path / "project")
+    spec = a_spec("train", "{job_folder}", root=root, run="night", hash="0f" * planned)
+    (job,) = enqueue(store, spec)
+    attempt, run_folder, final = home.attempt(job, 2), spec.run_folder, job_folder(spec, job)
+    attempt.folder.mkdir(parents=True)
+    if earlier:
+        home.attempt(job, 1).folder.mkdir()
+        home.attempt(job, 1).folder.joinpath(earlier).symlink_to("x")
+    name = str(attempt_job_folder(spec, job).relative_to(run_folder))
+    wanted = DeclaredOutputs(renamed=(name, str(final.relative_to(run_folder))))
+    run_folder.mkdir(parents=True)
+    made = make_stage(attempt, run_folder, wanted, job=job, attempt_number=2).writable / name
+    made.mkdir(parents=True)
+    (made / "new").write_text("")
+    final.mkdir(parents=True)
+    (final / "old").write_text("")
+    if owner:
+        other = Home(tmp_path / "other")
+        make_home(other)
+        record = json.dumps({"id": home_id(other.record), "folder": str(other.folder)})
+        (final.parent / OWNER).write_text(record)
+    if begun:
+        stage = made.resolve().parents[2]
+        stage.rename(f"{stage}.accepted")
+    ends.add(a_claim(spec, job=job, number=2, boot=f"{PILOT_PREFIX}lp-1"), Done(at=1.0))
+    (due,) = ends.prepare_due()
+    assert [path.name for path in final.iterdir()] == [kept]
+    if kept == "new":
+        assert due.outcome == Done(at=1.0)
+    else:
+        why = f"cannot move its results to {final}: it has the files of another job. Move that folder away"
+        assert isinstance(due.outcome, Failed)
+        assert due.outcome.error == f"{why}, and continue with: launcher retry {job}"
+        assert (made / "new").exists()
 
 
 @of_both
