@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from trueface.evaluation.measurement import CONSTANT
 from trueface.predictions.predictions import UNKNOWN, Predictions
-from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy
+from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy, are_same_samples
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one predicted class below which such an accuracy is a coincidence
@@ -36,6 +36,7 @@ class AlarmKind(StrEnum):
     ONE_CLASS = "one class"
     VALIDATION = "validation"
     MEMBERS_IN_TEST = "members in test"
+    OTHER_SAMPLES = "other samples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,28 @@ def members_in_test(copies: int) -> Alarm | None:
         alarm_kind=AlarmKind.MEMBERS_IN_TEST,
         text=f"{copies} test images are copies of training images, so membership inference compares members "
         "with members",
+    )
+
+
+def other_samples_alarm(parts: PredictionsBySplit, others: PredictionsBySplit) -> Alarm | None:
+    """Warn of parts that have other samples than the row of the model before.
+
+    Args:
+        parts: predictions of the model.
+        others: predictions of the model before, as its row shows them.
+    """
+    names = [
+        name
+        for name, part in parts.items()
+        if name in others and not are_same_samples(part, others[name])
+    ]
+    if not names:
+        return None
+    sizes = ", ".join(f"{name}: {len(parts[name])}, there {len(others[name])}" for name in names)
+    return Alarm(
+        alarm_kind=AlarmKind.OTHER_SAMPLES,
+        text=f"its samples differ from those of the row 'before' ({sizes}), so their numbers are not comparable. "
+        "Unlearn again with all methods",
     )
 
 

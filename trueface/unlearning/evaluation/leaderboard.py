@@ -6,7 +6,7 @@ over seeds, each seed set beside the retrained model of the same base and seed. 
 working model come last.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +31,7 @@ from trueface.unlearning.evaluation.unlearned_models import (
     find_unlearned_models,
     id_without_seeds,
     network_of,
+    reference_model,
 )
 from trueface.unlearning.registry import METHODS, Goal
 
@@ -134,12 +135,13 @@ def _group(models: Sequence[UnlearnedModel], *, svc_attacks: bool) -> Unlearning
     for model in models:
         runs.setdefault((model.record.base, model.record.seed), []).append(model)
     by_row: dict[tuple[str, str], list[MeasuredModel]] = {}
+    settings = _reference_settings(models)
     for run in runs.values():
-        for each in measure_models(run, svc_attacks=svc_attacks):
+        for each in measure_models(run, settings, svc_attacks=svc_attacks):
             by_row.setdefault(each.row, []).append(each)
     by_row = {name: by_row[name] for name in sorted(by_row, key=_row_sort_key)}
     first = models[0].record
-    rows, notes = _with_noise(list(map(_row, by_row.values())), by_row, first.goal)
+    rows, notes = _with_noise(list(map(_row, by_row.values())), by_row, first.goal, settings)
     known = {model.record.known for model in models}
     networks = {network_of(model) for model in models}
     return UnlearningGroup(
@@ -223,7 +225,10 @@ def _merge_alarms_of_seeds(models: Sequence[MeasuredModel]) -> tuple[Alarm, ...]
 
 
 def _with_noise(
-    rows: Sequence[UnlearningRow], by_row: Mapping[tuple[str, str], list[MeasuredModel]], goal: Goal
+    rows: Sequence[UnlearningRow],
+    by_row: Mapping[tuple[str, str], list[MeasuredModel]],
+    goal: Goal,
+    references: Mapping[str, str],
 ) -> tuple[list[UnlearningRow], list[str]]:
     """Return rows with an alarm where nothing changed; a note where that cannot be known."""
     measure, noun = CHANGED[goal]
@@ -236,7 +241,7 @@ def _with_noise(
             each.run: each.sheet.values[measure] for each in models if measure in each.sheet.values
         }
 
-    anew = next((row for row in by_row if row[0] == "retrain"), ("retrain", ""))
+    anew = ("retrain", references.get("retrain", ""))
     retrained, before = list(by_run(anew).values()), by_run((BEFORE, ""))
     marked, notes = [], []
     for row in rows:
@@ -266,15 +271,51 @@ def _flag_never_known(
     return [row if row.is_reference else row._replace(alarms=(*row.alarms, alarm)) for row in rows]
 
 
-def _about_references(models: Iterable[UnlearnedModel]) -> list[str]:
+def _reference_settings(models: Sequence[UnlearnedModel]) -> dict[str, str]:
+    """Return the swept settings of each reference, by its method; all seeds have the same reference."""
+    found = ((name, reference_model(models, name)) for name in ("retrain", "corrected"))
+    return {name: model.swept_settings for name, model in found if model is not None}
+
+
+def _about_references(models: Sequence[UnlearnedModel]) -> list[str]:
+    return [*_missing_references(models), *_chosen_references(models)]
+
+
+def _chosen_references(models: Sequence[UnlearnedModel]) -> Iterator[str]:
+    """Yield which of several references measures are relative to, and which were given part of the flipped labels."""
+    for method, measures in (
+        ("retrain", "gaps and × retrain are"),
+        ("corrected", "recovery is"),
+    ):
+        chosen = reference_model(models, method)
+        if chosen is None:
+            continue
+        name = f"{method} {chosen.swept_settings}".rstrip()
+        rows = {model.swept_settings for model in models if model.record.method == method}
+        if len(rows) > 1:
+            others = ", ".join(
+                f"{method} {row}".rstrip() for row in sorted(rows - {chosen.swept_settings})
+            )
+            yield f"{measures} relative to {name}, not to {others}"
+        if chosen.record.known < 1:
+            yield (
+                f"{name} was given only {chosen.record.known:.3g} of the flipped labels and learned the others"
+            )
+
+
+def _missing_references(models: Sequence[UnlearnedModel]) -> list[str]:
     methods = {model.record.method for model in models}
     flips = any(model.record.goal == "flips" for model in models)
+    corrected = reference_model(models, "corrected")
     if "retrain" not in methods:
         return [
             "no model was retrained, so gaps are missing and times are relative to the training"
         ]
-    if flips and "corrected" not in methods:
-        return ["there is no corrected model, so recovery is relative to the retrained model"]
+    if flips and (corrected is None or corrected.record.known < 1):
+        of_all = "" if corrected is None else " that was given all flipped labels"
+        return [
+            f"there is no corrected model{of_all}, so recovery is relative to the retrained model"
+        ]
     return []
 
 

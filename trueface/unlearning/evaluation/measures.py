@@ -31,6 +31,7 @@ from trueface.unlearning.registry import Goal
 
 Classes = NDArray[np.int8 | np.int64]
 LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recovery says nothing
+OTHER_SAMPLES = "the reference model was tested on other samples"
 WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 
 
@@ -297,8 +298,20 @@ def compare_with_retrained(
         reference_measures: of the retrained one, by the same names.
         test: name of the test measure: "test_retain" if a class is forgotten.
     """
+    unseen = "test" if "test" in unlearned_parts else "validation"
+    read_by = {
+        "retain": ("retain",),
+        "forget": ("forget",),
+        test: (unseen,),
+        "mia_svc": ("retain", "forget", unseen),
+    }
 
     def gap(name: str) -> float:
+        for part in read_by[name]:
+            if part not in reference or not are_same_samples(
+                unlearned_parts[part], reference[part]
+            ):
+                raise UndefinedMetric(OTHER_SAMPLES)
         first, second = measures.get(name), reference_measures.get(name)
         if first is None or second is None:
             reasons = (source.reasons.get(name) for source in (measures, reference_measures))
@@ -355,8 +368,17 @@ def align_samples(first: Predictions, second: Predictions) -> Predictions:
         if len(places) == len(second) and order.min() >= 0:
             second = second.rows(order)
     if first.ids != second.ids or not np.array_equal(first.labels, second.labels):
-        raise UndefinedMetric("the reference model was tested on other samples")
+        raise UndefinedMetric(OTHER_SAMPLES)
     return second
+
+
+def are_same_samples(first: Predictions, second: Predictions) -> bool:
+    """Return whether two models of the same classes were tested on the same samples, in any order."""
+    try:
+        align_samples(first, second)
+    except UndefinedMetric as error:
+        return str(error) != OTHER_SAMPLES
+    return True
 
 
 def divergence(values: Floats, reference: Floats) -> float:

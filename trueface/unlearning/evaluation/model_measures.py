@@ -12,7 +12,7 @@ from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.files import read_json
 from trueface.runtime.ids import model_folder_name
 from trueface.unlearning.evaluation import measures
-from trueface.unlearning.evaluation.alarms import Alarm, members_in_test
+from trueface.unlearning.evaluation.alarms import Alarm, members_in_test, other_samples_alarm
 from trueface.unlearning.evaluation.measures import (
     MetricDict,
     PredictionsBySplit,
@@ -81,22 +81,33 @@ class MeasuredModel(NamedTuple):
 
 
 def measure_models(
-    models: Sequence[UnlearnedModel], *, svc_attacks: bool = False
+    models: Sequence[UnlearnedModel],
+    reference_settings: Mapping[str, str],
+    *,
+    svc_attacks: bool = False,
 ) -> list[MeasuredModel]:
     """Return the measures of the base of models with one base and seed, and of each of them.
 
     Args:
         models: unlearned models.
+        reference_settings: method of a reference → its swept settings, the same for all seeds.
         svc_attacks: whether to run all membership attacks, which doubles the time.
     """
-    retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
+    retrained, corrected = (
+        reference_model(
+            [model for model in models if model.swept_settings == reference_settings.get(name)],
+            name,
+        )
+        for name in ("retrain", "corrected")
+    )
     plain = retrained or models[0]
     kept = {
         model.folder: _load_after_unlearning(model, svc_attacks=svc_attacks)
         for model in (retrained, corrected)
         if model is not None
     }
-    clean = corrected or retrained
+    candidates = [model for model in (corrected, retrained) if model is not None]
+    clean = next((model for model in candidates if model.record.known == 1), None)
     references = _References(
         retrained=None if retrained is None else retrained.record,
         reference=None if retrained is None else kept[retrained.folder],
@@ -104,6 +115,9 @@ def measure_models(
             paths.predictions_before(plain.folder), plain.record, svc_attacks=svc_attacks
         ),
         clean=None if clean is None else kept[clean.folder],
+        why_not_clean="no model was corrected or retrained with this seed"
+        if not candidates
+        else f"{candidates[0].record.method} was given only {candidates[0].record.known:.3g} of the flipped labels",
     )
     base = _base_metrics(plain.record, references.retrained)
     return [
@@ -170,6 +184,7 @@ class _References(NamedTuple):
     reference: _ModelPredictions | None  # predictions of the retrained model
     poisoned: _ModelPredictions
     clean: _ModelPredictions | None
+    why_not_clean: str  # why there is no clean model
 
 
 def _measure(
@@ -187,6 +202,8 @@ def _measure(
         )
     if (members := members_in_test(_copies_in_test(model))) is not None:
         alarms = (*alarms, members)
+    if (others := _other_samples(predictions, references)) is not None:
+        alarms = (*alarms, others)
     if predictions.finite_parts is not None:
         measures |= _compare_with_references(record, predictions.finite_parts, measures, references)
     sources = (
@@ -195,6 +212,14 @@ def _measure(
         else _classes_with_few_sources(predictions.finite_parts)
     )
     return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
+
+
+def _other_samples(predictions: _ModelPredictions, references: _References) -> Alarm | None:
+    """Return the alarm of a model whose parts have other samples than the row of the model before."""
+    before = references.poisoned.parts
+    if predictions.parts is None or before is None:
+        return None
+    return other_samples_alarm(predictions.parts, before)
 
 
 def _copies_in_test(model: UnlearnedModel) -> int:
@@ -271,7 +296,7 @@ def _estimate_recovery(
     if record.goal != "flips":
         raise UndefinedMetric("no label was flipped")
     if references.clean is None:
-        raise UndefinedMetric("no model was corrected or retrained with this seed")
+        raise UndefinedMetric(references.why_not_clean)
     poisoned, clean = references.poisoned.finite_parts, references.clean.finite_parts
     if poisoned is None or clean is None:
         raise UndefinedMetric("the predictions of the poisoned or the clean model are unknown")

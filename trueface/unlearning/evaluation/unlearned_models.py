@@ -53,11 +53,15 @@ def network_of(model: UnlearnedModel) -> str | None:
 
 
 def reference_model(models: Sequence[UnlearnedModel], method: str) -> UnlearnedModel | None:
-    """Return the model of a reference: the one with the fewest settings of its own."""
+    """Return the model of a reference: of those that were given most, the one with the fewest settings of its own."""
     candidates = [model for model in models if model.record.method == method]
     return min(
         candidates,
-        key=lambda model: (model.swept_settings.count("="), model.swept_settings),
+        key=lambda model: (
+            -model.record.known,
+            model.swept_settings.count("="),
+            model.swept_settings,
+        ),
         default=None,
     )
 

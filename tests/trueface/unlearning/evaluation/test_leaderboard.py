@@ -459,3 +459,44 @@ def test_deviations_are_over_seeds_and_no_value_is_nan(group: UnlearningGroup) -
     for one in group.rows:
         assert all(math.isfinite(value.mean) for value in one.values.values())
         assert not set(one.reasons) & set(one.values)
+
+
+def test_references_are_those_that_were_given_all_wrong_labels(tmp_path: Path) -> None:
+    wrong = {("retrain", 0.5): 20, ("retrain", 1.0): 4, ("corrected", 0.5): 16}
+    for (method, known), count in wrong.items():
+        variant = f"@known={known},seed=0"
+        record = make_record(f"{BASE}~{method}{variant}", f"{BASE}@seed=0", known=known)
+        write_unlearning(tmp_path, record, flip_predictions(24), flip_predictions(count))
+    write_flip_unlearning(tmp_path, "relabel", 8)
+    group = only_group(tmp_path)
+    values = find_row(group, "relabel").values
+    assert values["gap_test"].mean == pytest.approx(4 / 80)
+    assert values["recovery"].mean == pytest.approx(16 / 20)
+    notes = " ".join(group.notes)
+    assert "gaps and × retrain are relative to retrain known=1.0, not to retrain known=0.5" in notes
+    assert "corrected known=0.5 was given only 0.5 of the flipped labels" in notes
+    assert "there is no corrected model that was given all flipped labels, so recovery" in notes
+
+
+def test_recovery_is_left_out_if_no_reference_was_given_all_wrong_labels(tmp_path: Path) -> None:
+    for method, wrong in (("corrected", 4), ("relabel", 8)):
+        record = make_record(f"{BASE}~{method}@seed=0", f"{BASE}@seed=0", known=0.5)
+        write_unlearning(tmp_path, record, flip_predictions(24), flip_predictions(wrong))
+    reasons = find_row(only_group(tmp_path), "relabel").reasons
+    assert reasons["recovery"] == "corrected was given only 0.5 of the flipped labels"
+
+
+def test_model_that_was_tested_on_other_images_has_no_gap_and_an_alarm(tmp_path: Path) -> None:
+    write_flip_unlearning(tmp_path, "retrain", 4)
+    before, after = flip_predictions(24, follows=30), flip_predictions(8)
+    for parts in (before, after):
+        parts["test"] = parts["test"].rows(np.arange(60))
+    write_unlearning(tmp_path, make_record(f"{BASE}~scrub@seed=0", f"{BASE}@seed=0"), before, after)
+    group = only_group(tmp_path)
+    one = find_row(group, "scrub")
+    assert not {"gap", "gap_test", "gap_mia", "tow"} & one.values.keys()
+    assert "gap_retain" in one.values
+    (alarm,) = (each for each in one.alarms if each.alarm_kind is AlarmKind.OTHER_SAMPLES)
+    assert "(test: 60, there 80)" in alarm.text
+    alarms = find_row(group, "retrain").alarms
+    assert all(each.alarm_kind is not AlarmKind.OTHER_SAMPLES for each in alarms)
