@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, Outcome
 from trueface.audit.run_facts import (
@@ -12,6 +14,7 @@ from trueface.audit.run_facts import (
     read_mapping,
     read_number,
 )
+from trueface.evaluation.finished_tests import describe_edit
 from trueface.runtime.files import Json
 
 WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
@@ -85,6 +88,27 @@ def missing_scores(model: Model) -> Iterator[Outcome]:
                     "left out as bad": int(left_out),
                     "images in the test list": test.expected,
                 },
+            )
+
+
+@check("edited-scores", "scores changed after their test")
+def edited_scores(model: Model) -> Iterator[Outcome]:
+    """Find score files whose numbers differ from those that their test recorded."""
+    if not model.tests:
+        yield Gap(UNTESTED)
+    for test in model.tests:
+        if test.scores is None or not np.isfinite(test.scores.margin).all():
+            continue
+        if read_number(test.metrics, "accuracy") is None:
+            yield Gap(f"the metrics of {test.data} do not contain the accuracy. Test again.")
+        elif read_number(test.metrics, "n") not in {None, len(test.scores)}:
+            continue  # scores are missing, which another check finds
+        elif edit := describe_edit(test.metrics, test.scores):
+            yield Finding(
+                FAULT,
+                f"the score file of {test.data} was changed after the test",
+                "test again, because tables are computed from the score file",
+                {"data": test.data, "difference": edit},
             )
 
 

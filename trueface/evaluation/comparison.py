@@ -21,6 +21,7 @@ from trueface.evaluation.estimates import (
     differences,
     source_test,
 )
+from trueface.evaluation.finished_tests import describe_edit
 from trueface.evaluation.measurement import (
     METRICS,
     Report,
@@ -68,11 +69,16 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
     """
     files = tuple(dict.fromkeys(file for path in places for file in score_files(path)))
     tables = [_name_rows(load(file), file, number) for number, file in enumerate(files)]
+    edits = [
+        f"{file.name} was changed after its test: {edit}"
+        for file, table in zip(files, tables, strict=True)
+        if (edit := _describe_edit(file, table))
+    ]
     scores = merge(tables)
     if not len(scores):
         raise DataError(f"no rows in {', '.join(map(str, files))}. Test the model again.")
     return ComparisonInput(
-        title=title, files=files, scores=scores, notes=tuple(_notes(tables, scores))
+        title=title, files=files, scores=scores, notes=(*edits, *_notes(tables, scores))
     )
 
 
@@ -172,6 +178,14 @@ def _launch_mode(files: Sequence[Path]) -> str | None:
     """Return the mode of the model whose folder contains score files; None if it is unknown."""
     summary = read_json(paths.summary(files[0].parent.parent))
     return None if summary is None else read_launch_mode(summary)
+
+
+def _describe_edit(file: Path, scores: Predictions) -> str:
+    """Return how a score file differs from the metrics of its test; "" if it does not, or there are none."""
+    if file.parent.name not in {FOLDER, paths.CONDITIONS} or not scores.names_images:
+        return ""
+    record = read_json(paths.metrics(file.parent.parent, file.stem.rpartition(BETWEEN)[2]))
+    return "" if record is None else describe_edit(record, scores)
 
 
 def _name_rows(scores: Predictions, file: Path, number: int) -> Predictions:

@@ -1,5 +1,6 @@
 """The finished tests of a model, and how they are joined into the tables that are measured."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -9,6 +10,7 @@ import numpy as np
 
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.predictions.cross_entropy import mean_cross_entropy
 from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime import paths
@@ -22,6 +24,8 @@ from trueface.runtime.ids import (
     tested,
 )
 
+ROUNDING = 1e-5  # relative; score files have nine digits of a logit, and loss is a sum of them
+
 
 class FinishedTest(NamedTuple):
     """One test of one model."""
@@ -32,6 +36,7 @@ class FinishedTest(NamedTuple):
     root: str = ""  # folder of its images; "" if unknown
     calibration: Calibration | None = None  # the model's, by validation; None: it has none
     settings: Mapping[str, Json] = MappingProxyType({})  # settings of the test; empty: not known
+    edited: str = ""  # how the scores differ from those that the test wrote; "": they do not
 
     @property
     def condition(self) -> str:
@@ -75,14 +80,42 @@ def read_test(run_folder: Path, model: str, data: str) -> FinishedTest:
     settings = record.get("settings")
     settings = settings if isinstance(settings, dict) else {}
     root = settings.get("data_root")
+    scores = read_csv(paths.scores(folder, model, data))
     return FinishedTest(
         data=data,
         elementary=frozenset(key for modifier in _modifiers(data) for key in _elementary(modifier)),
         root=root if isinstance(root, str) else "",
-        scores=read_csv(paths.scores(folder, model, data)),
+        scores=scores,
         calibration=Calibration.read(record.get("calibration")),
         settings=settings,
+        edited=describe_edit(record, scores),
     )
+
+
+def describe_edit(record: Mapping[str, Json], scores: Predictions) -> str:
+    """Return how a score table differs from the metrics that its test recorded; "" if it does not.
+
+    Args:
+        record: content of the test's metrics file. A measure that it lacks is not compared.
+        scores: the table, whose logits are finite.
+    """
+    fake, called = scores.labels == 1, scores.margin > 0
+    for name, value in (
+        ("n", float(len(scores))),
+        ("fake", float(fake.sum())),
+        ("accuracy", float(np.mean(called == fake)) if len(scores) else math.nan),
+        ("called_fake", float(np.mean(called)) if len(scores) else math.nan),
+        ("mean_logit", float(scores.margin.mean()) if len(scores) else math.nan),
+        ("loss", mean_cross_entropy(fake, scores.margin) if len(scores) else math.nan),
+    ):
+        known = record.get(name)
+        if isinstance(known, int | float) and not math.isclose(
+            known, value, rel_tol=ROUNDING, abs_tol=ROUNDING
+        ):
+            return (
+                f"{name} is {value:.6g} by the score file and {known:.6g} by the record of the test"
+            )
+    return ""
 
 
 def finite_tests(

@@ -51,6 +51,7 @@ AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
 OF_GROUPS = ("fpr_gap", "f_fpr")  # columns of a test with attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # metrics of which a table has both intervals
+EDITED = "edited scores"  # the verdict of a row whose score file was changed after its test
 CLIPS = "clips"  # the setting in the condition of a test
 TRAINED = "train"  # the method of a model from which nothing was unlearned
 _UNLEARNED = re.compile(r"~([A-Za-z0-9_.+\-]+)")  # method in a model ID
@@ -247,6 +248,7 @@ def _rows(
         yield {
             **row,
             **_mark_confound(each, row, files),
+            **_mark_edits(each),
             "modifier": each.with_root(str(row["modifier"])),
             "data_root": each.data_root or None,
         }
@@ -298,6 +300,12 @@ def _mark_confound(
     is_seen = shortcut.shapes_pixels
     meaning = shortcut.sentence if is_seen else f"{shortcut.sentence}; {shortcut.remedy}"
     return {"verdict": mark, MARK: meaning}
+
+
+def _mark_edits(tests: GroupedTests) -> dict[str, Json]:
+    """Return the mark of a row if a score file is not the one that its test wrote; otherwise nothing."""
+    edited = [f"{test.data}: {test.edited}" for test in tests.tests if test.edited]
+    return {"verdict": EDITED, "edited": "; ".join(edited)} if edited else {}
 
 
 def _read_group_column(folder: Path) -> str:

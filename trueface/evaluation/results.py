@@ -119,7 +119,11 @@ def _state(path: Path) -> Json:
         status = path.stat()
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    ]  # programs can set back the second
 
 
 def _reason(run_folder: Path, model: str, data: str) -> str:

@@ -488,6 +488,10 @@ CASES = {
         change_metrics(n=11),
         {"missing-scores": {"images in the metrics": 11}},
     ),
+    "scores that were changed": Case(
+        change_metrics(accuracy=0.125),
+        {"edited-scores": {"severity": "fault", "difference": "accuracy is 0.9 by the score file and 0.125 by the record of the test"}},
+    ),
     "a test that decodes otherwise": Case(
         lambda lab: change_metrics(settings={"decode": "scaled", "data_root": str(lab.data)})(lab),
         {"other-preprocessing": {"decode": "exact in the training, scaled in the test"}},

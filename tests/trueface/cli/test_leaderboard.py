@@ -127,7 +127,7 @@ def test_csv_and_latex_have_the_numbers_and_verdicts_of_the_pipe(
     assert float(rows[BASE, "scrub", "test"]["sd"]) == pytest.approx(0.02651650)
     constant = rows[BASE, "ng", "test"]
     assert (constant["verdict"], constant["alarms"]) == (
-        "constant", "constant, class share, chance",
+        "constant", "constant, class share, chance, other samples",
     )  # fmt: skip
     assert [round(float(constant[end]), 4) for end in ("value", "low", "high")] == [
         0.6667, 0.5595, 0.7626,
@@ -180,7 +180,7 @@ def test_pipe_output_has_one_line_per_method(study: Path, command: Command) -> N
     assert scrub["verdict"] == ""
     ng = dict(zip(header, rows[3], strict=True))
     assert ng["verdict"] == "constant"
-    assert ng["alarms"] == "constant, class share, chance"
+    assert ng["alarms"] == "constant, class share, chance, other samples"
     assert "nan" not in output.out
     assert "alarm: ng: 100.0% of the predictions are 'fake'" in output.err
     assert "scrub: it went well" in output.err
@@ -236,7 +236,7 @@ def test_json_contains_all_measures_and_reasons(study: Path, command: Command) -
     assert rows["scrub"]["seeds"] == [0, 1]
     assert rows["scrub"]["reasons"]["probe"] == "not measured"
     assert [alarm["sort"] for alarm in rows["ng"]["alarms"]] == [
-        "constant", "class share", "chance"
+        "constant", "class share", "chance", "other samples"
     ]  # fmt: skip
     assert (rows["ng"]["verdict"], rows["scrub"]["verdict"]) == ("constant", "")
     assert len(document["published"]) == 36

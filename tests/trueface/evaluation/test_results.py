@@ -18,9 +18,11 @@ from trueface.data.video_traits import VideoTraits, write_traits
 from trueface.evaluation import metrics
 from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
+from trueface.jobs.testing import numbers_of_test
 from trueface.predictions.csv_tables import read_csv, write_csv
 from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime import paths
+from trueface.runtime.files import write_json
 
 TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")
 MODEL = "all:pre"
@@ -128,6 +130,26 @@ def _value(row: dict[str, Json], name: str) -> float:
     value = measure["value"]
     assert isinstance(value, float)
     return value
+
+
+def test_row_of_a_score_file_that_was_changed_after_its_test_is_marked(run: Path) -> None:
+    fakes, reals = (
+        read_csv(paths.scores(run / "clean", "clean", f"{name}:pre")) for name in ("gan2", "real")
+    )
+    for scores, data in ((fakes, "gan2:pre"), (reals, "real:pre")):
+        path = paths.metrics(run / "clean", data)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, numbers_of_test(scores))
+
+    def verdict() -> Json:
+        tests = [("clean", "gan2:pre"), ("clean", "real:pre")]
+        return table(run, tests)[0]["verdict"]
+
+    assert verdict() == ""
+    write_csv(
+        paths.scores(run / "clean", "clean", "gan2:pre"), fakes.with_margin(fakes.margin + 0.01)
+    )
+    assert verdict() == "edited scores"
 
 
 def test_tests_of_two_data_folders_are_never_joined(run: Path) -> None:

@@ -197,7 +197,7 @@ def test_findings_are_above_the_results(lab: Lab) -> None:
     update_json(paths.provenance(lab.run / POISONED), flipped_val=3)
     text = _page(lab.run)
     assert text.index("poisoned-validation") < text.index('id="results"')
-    assert "1 fault, 0 warnings, by 30 of 43 checks of 2 models" in Reading(text).text
+    assert "1 fault, 0 warnings, by 30 of 44 checks of 2 models" in Reading(text).text
     assert "flipped validation labels" in text
 
 
