@@ -78,6 +78,7 @@ TARGET_PERCENT = 10  # percentage of validation's reals that are called fake
 TARGET = TARGET_PERCENT / 100
 FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
 LOWER = "lower AUC, not comparable"
+OTHERS = "other images, not comparable"
 SHOWN = (GAP, "f_fpr", "f_eo")  # measures beside a method, on screen and page
 NO_VALIDATION = "these files contain no validation scores"
 OF_VIDEOS = "each row is a video with the mean probability of its clips or frames, and with the group of its first one"
@@ -569,7 +570,11 @@ def _compare_areas(
         here = areas.setdefault((each.data, scores.ids), {})
         sourced = replace(SourcedScores.from_predictions(scores), unit=each.unit)
         here[each.model] = sample_metric(AUC, sourced)
-    for (data, _), of_models in areas.items():
+    usual = _usual_images(areas)
+    for (data, ids), of_models in areas.items():
+        other_images = ""
+        if ids != usual[data]:
+            other_images = f"{OTHERS}: {len(ids)} here, and {len(usual[data])} of other models. Test all on one list"
         seeds: dict[str, list[str]] = {}
         for model in of_models:
             seeds.setdefault(strip_seed(model), []).append(model)
@@ -581,8 +586,8 @@ def _compare_areas(
         beside = next((name for name in seeds if reference in {name, *seeds[name]}), None)
         for name, models in seeds.items():
             to_best = None if name == best else difference_of(means[name], means[best])
-            why_not = ""
-            if to_best is not None and to_best.word == "loss":
+            why_not = other_images
+            if not why_not and to_best is not None and to_best.word == "loss":
                 ends = f"({to_best.ends_text('+.3f')})"
                 why_not = f"{LOWER}: {to_best.value:+.3f} {ends} compared with {best}"
             to_reference = None
@@ -592,6 +597,17 @@ def _compare_areas(
                 area = of_models[model].estimate
                 compared[model, data] = _Compared(area, why_not, to_best, to_reference)
     return compared
+
+
+def _usual_images(
+    areas: Mapping[tuple[str, tuple[str, ...]], Mapping[str, Sampled]],
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the images on which most models were tested, by data; the first ones of equally many models."""
+    usual: dict[str, tuple[str, ...]] = {}
+    for data, ids in areas:
+        if data not in usual or len(areas[data, ids]) > len(areas[data, usual[data]]):
+            usual[data] = ids
+    return usual
 
 
 def _rows(group_scores: Sequence[GroupedScores], reference: str = "") -> list[FairnessRow]:

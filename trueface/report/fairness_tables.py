@@ -49,7 +49,7 @@ def verdict(method: FairnessMethod) -> str:
         return "constant" if every else f"constant in {constant} of {len(method.rows)} seeds"
     parts = []
     if method.comparability is Comparability.LOWER_AUC:
-        parts = [LOWER if method.auc else "no AUC, not comparable"]
+        parts = [method.why_not.partition(":")[0] if method.auc else "no AUC, not comparable"]
     seeds, few = len(method.rows), ""
     if method.agreeing < seeds:
         few = f" (in {method.agreeing} of {seeds} seeds alone)"
@@ -117,7 +117,7 @@ def _method(method: FairnessMethod, common: bool, rank: bool) -> StudyRow:
         entries.append(_gap(method, GAP, common=True))
     if rank:
         entries.append(StudyEntry(NO_VALUE if method.rank is None else str(method.rank)))
-    reason = f"AUC {why_not}" if why_not else ""
+    reason = f"AUC {why_not}" if why_not != method.why_not else why_not
     entries.append(StudyEntry(verdict(method), plain=_short_verdict(method), reason=reason))
     is_comparable = method.comparability is Comparability.COMPARABLE
     return StudyRow(

@@ -11,6 +11,7 @@ from trueface.evaluation.fairness import Comparability, FairnessRow, fairness_ro
 from trueface.evaluation.group_rates import GapVerdict
 from trueface.models import model_file
 from trueface.models.model_file import Checkpoint
+from trueface.predictions.csv_tables import read_csv, write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 
@@ -112,6 +113,21 @@ def test_mean_is_over_the_seeds_that_have_a_value(run: Path) -> None:
     assert gap is not None
     assert gap.seeds_note == "2 of 3 seeds"
     assert method.json_record["fpr_gap_at_common_fpr"] == {"mean": gap.mean, "sd": gap.sd}
+
+
+def test_method_that_was_tested_on_other_images_is_not_ranked(run: Path) -> None:
+    for file in (run / model_folder_name(SKEWED[0])).glob("scores/*.csv"):
+        write_csv(file, read_csv(file).rows(np.arange(COUNT // 2)))
+    by_name = {
+        each.rows[0].model: each for each in methods(read_fairness_rows(run, SKEWED[0], *EVEN))
+    }
+    other, even = by_name[SKEWED[0]], by_name[EVEN[0]]
+    assert (other.rank, even.rank) == (None, 1)
+    assert other.why_not == (
+        f"other images, not comparable: {COUNT} here, and {2 * COUNT} of other models. "
+        "Test all on one list"
+    )
+    assert even.why_not == ""
 
 
 def test_aucs_are_compared_with_a_reference(shared: Path) -> None:
