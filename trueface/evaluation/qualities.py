@@ -90,6 +90,7 @@ class QualityRow(NamedTuple):
     areas: Mapping[str, Estimate | None]  # AUC by quality, and SUMMARIES
     worst_quality: str  # "" where there is no AUC
     left_out: int  # images that were not scored in every quality
+    images: frozenset[str] = frozenset()  # the compared ones
     reference_comparison: ReferenceComparison | None = None
     why_not: str = ""  # why there is no difference to the reference
 
@@ -193,14 +194,30 @@ def comparisons(
 ) -> tuple[ComparedQualities, ...]:
     """Return rows by set of images and method, each in the order of its first row.
 
+    Models that were scored on other images of the same data are compared by themselves.
+
     Args:
         rows: one per model and dataset.
         missing: models of the run without a result.
         separate_names: models of other qualities are compared by themselves.
     """
     names = short_names([strip_seed(row.model) for row in rows])
+    sets: dict[str, dict[frozenset[str], None]] = {}
+    for row in rows:
+        if row.areas["pooled"] is not None:  # a model without an AUC is in no mean of AUCs
+            sets.setdefault(row.data, {})[row.images] = None
+
+    def name_images(row: QualityRow) -> str:
+        of_data = [*sets.get(row.data, ())]
+        if len(of_data) < 2:
+            return row.data
+        number = of_data.index(row.images) if row.images in of_data else 0
+        return f"{row.data}, {len(of_data[number])} images, set {number + 1} of {len(of_data)}"
+
     places = by_method(
-        rows, lambda row: row.model, lambda row: (row.data, row.names if separate_names else ())
+        rows,
+        lambda row: row.model,
+        lambda row: (name_images(row), row.names if separate_names else ()),
     )
     return tuple(
         ComparedQualities(
@@ -485,6 +502,7 @@ def _row(
         areas={name: area.estimate if has_areas else None for name, area in areas.items()},
         worst_quality=min(table.qualities, key=lambda name: areas[name].value) if has_areas else "",
         left_out=table.left_out,
+        images=frozenset(table.paths),
         reference_comparison=reference_comparison
         if isinstance(reference_comparison, ReferenceComparison)
         else None,

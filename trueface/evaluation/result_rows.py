@@ -8,7 +8,7 @@ whole path below the data root, which also contains class and modifier.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +51,7 @@ AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
 OF_GROUPS = ("fpr_gap", "f_fpr")  # columns of a test with attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # metrics of which a table has both intervals
+OTHER_IMAGES = "other images"  # the verdict of a row whose images are not those of most models
 EDITED = "edited scores"  # the verdict of a row whose score file was changed after its test
 CLIPS = "clips"  # the setting in the condition of a test
 TRAINED = "train"  # the method of a model from which nothing was unlearned
@@ -190,15 +191,33 @@ def compare(
     groups, files = groups or AttributeFiles(project=project), files or TestedFiles(project=project)
     common = common_videos(run_folder, tests)
     rows: list[dict[str, Json]] = []
+    images: list[frozenset[str]] = []  # of each row
     for model in dict.fromkeys(model for model, _ in tests):
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)
         took = (read_json(paths.summary(folder)) or {}).get("seconds")
         by = _read_group_column(folder)
         named = {"model": model, "method": unlearning_methods_of(model)}
-        measured = _rows(done, groups, by, files, common)
-        rows += [{**named, **row, "seconds": took} for row in measured]
-    return rows
+        for scored, row in _rows(done, groups, by, files, common):
+            rows.append({**named, **row, "seconds": took})
+            images.append(scored)
+    return _mark_other_images(rows, images)
+
+
+def _mark_other_images(
+    rows: Sequence[dict[str, Json]], images: Sequence[frozenset[str]]
+) -> list[dict[str, Json]]:
+    """Return rows, those with a mark whose images are not the ones that most models have in this test."""
+    tests = [(row["data"], row["modifier"], row["pooled"]) for row in rows]
+    sets: dict[tuple[Json, ...], Counter[frozenset[str]]] = defaultdict(Counter)
+    for test, scored in zip(tests, images, strict=True):
+        sets[test][scored] += 1
+    marked = []
+    for row, test, scored in zip(rows, tests, images, strict=True):
+        ((usual, _),) = sets[test].most_common(1)  # the first ones of equally many models
+        verdict = ", ".join(filter(None, (OTHER_IMAGES, str(row["verdict"]))))
+        marked.append(row if scored == usual else {**row, "verdict": verdict})
+    return marked
 
 
 def unlearning_methods_of(model: str) -> str:
@@ -238,20 +257,24 @@ def _rows(
     column_name: str,
     files: TestedFiles,
     common: Mapping[str, frozenset[str]],
-) -> Iterator[dict[str, Json]]:
-    """Yield a model's rows: of each modifier first every set of fakes, then all of them pooled.
+) -> Iterator[tuple[frozenset[str], dict[str, Json]]]:
+    """Yield a model's rows with their images: of each modifier first every set of fakes, then all of them pooled.
 
     Tests of two data roots are separate: a path there is another image, or the same one again.
     """
     for each in group_tests(tests):
         row = _row(each, groups, column_name, common)
-        yield {
-            **row,
-            **_mark_confound(each, row, files),
-            **_mark_edits(each),
-            "modifier": each.with_root(str(row["modifier"])),
-            "data_root": each.data_root or None,
-        }
+        paths_of_images = each.scores.ids if each.scores.names_images else ()
+        yield (
+            frozenset(paths_of_images),
+            {
+                **row,
+                **_mark_confound(each, row, files),
+                **_mark_edits(each),
+                "modifier": each.with_root(str(row["modifier"])),
+                "data_root": each.data_root or None,
+            },
+        )
 
 
 def _row(

@@ -54,7 +54,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         probabilities with its interval over videos. If tests have attributes, `fpr_gap` and `f_fpr` are in
         percent by the column `groups_by`, that of the training. Their `_floor` is the 95th percentile of
         shuffled groups. If the headers of the image files or the videos of frames alone reveal their class, `verdict` is "confounded by
-        …", and `confounded` is a sentence. `reason` says why there is no measure of two classes. `data_root` is
+        …", and `confounded` is a sentence. `edited` is one if a score file differs from what its test recorded. `reason` says why there is no measure of two classes. `data_root` is
         the folder of the images if the model was tested on several roots. `seconds` is the time of training or
         unlearning, if known.
 

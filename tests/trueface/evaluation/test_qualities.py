@@ -10,6 +10,7 @@ from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_tests
 from trueface.cli.qualities import text
 from trueface.evaluation.qualities import comparisons, quality_rows
+from trueface.predictions.csv_tables import read_csv, write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 
@@ -91,6 +92,20 @@ def test_only_images_available_in_every_quality_count(run: Path, tmp_path: Path)
     tests = pairs_of(model, ALL[0], corrupt=list(QUALITIES))
     other = next(row for row in quality_rows(run, tests, reference=model) if row.model == ALL[0])
     assert other.why_not == f"{model} was not tested on the same images in the same qualities"
+
+
+def test_seeds_that_were_tested_on_other_images_have_no_common_mean(
+    run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, folder := tmp_path / "runs" / "quality")
+    for file in (folder / model_folder_name(ALL[0])).glob("*/*.csv"):
+        write_csv(file, read_csv(file).rows(np.arange(COUNT // 2)))
+    rows = quality_rows(folder, pairs_of(*ALL, corrupt=["none", "jpeg50"]))
+    found = {each.data: [len(method.rows) for method in each.methods] for each in comparisons(rows)}
+    assert found == {
+        f"gan2:pre, {COUNT} images, set 1 of 2": [1],
+        f"gan2:pre, {2 * COUNT} images, set 2 of 2": [2],
+    }
 
 
 def test_fakes_alone_have_accuracies_but_no_auc(run: Path) -> None:

@@ -152,6 +152,14 @@ def test_row_of_a_score_file_that_was_changed_after_its_test_is_marked(run: Path
     assert verdict() == "edited scores"
 
 
+def test_row_of_other_images_than_those_of_most_models_is_marked(run: Path) -> None:
+    write(run, "clean@seed=2", "gan2:pre", shift=9.0, count=30)
+    models = ("clean", "clean@seed=2", "clean%50")
+    rows = table(run, [(model, "gan2:pre") for model in models])
+    assert [row["n"] for row in rows] == [40, 30, 40]
+    assert [str(row["verdict"]).partition(",")[0] for row in rows] == ["", "other images", ""]
+
+
 def test_tests_of_two_data_folders_are_never_joined(run: Path) -> None:
     folder = run / "clean"
     for data in TESTS:
