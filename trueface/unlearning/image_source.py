@@ -45,10 +45,11 @@ def identity_of(
     return sha256_hex(json.dumps(description))
 
 
-def _stamp(file: str) -> tuple[int, int]:
-    """Return size and modification time of a file, since another image may get the same name."""
+def _stamp(file: str) -> tuple[int, ...]:
+    """Return size and times of a file, since another image may get the same name, size and modification time."""
     try:
         status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
     except OSError:  # the file is unreadable, so that its samples are left out
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        return (0,)
+    # programs that copy files set back their modification time, and no program can set back the other
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,5 +1,8 @@
 """Training images as unlearning methods read them."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.trueface.conftest import Tree
@@ -30,3 +33,13 @@ def pixels(images: tuple[Image, ...]) -> ExampleSource:
 def test_same_files_in_the_same_order_have_the_same_identity(images: tuple[Image, ...]) -> None:
     assert pixels(images).identity == pixels(images).identity
     assert pixels(images).identity != pixels(images[::-1]).identity
+
+
+def test_another_image_of_the_same_name_size_and_mtime_changes_the_identity(
+    images: tuple[Image, ...],
+) -> None:
+    before, file = pixels(images).identity, Path(images[0].file)
+    status, content = file.stat(), file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert pixels(images).identity != before
