@@ -14,7 +14,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from trueface.evaluation.over_seeds import MethodRow, summarize_seeds
+from trueface.evaluation.over_seeds import MethodRow, strip_seed, summarize_seeds
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
@@ -40,6 +40,10 @@ NO_FLOOR = "erased; no floor was measured, so the probe cannot tell whether it i
 NO_CURVE = (
     "erased; recovery, floor and ceiling were never measured at the same point, so the probe cannot "
     "tell whether it is hidden"
+)
+# settings of a measurement that change its numbers, besides those of the attack
+OF_MEASUREMENT = frozenset(
+    {"samples", "sample_steps", "guidance", "detector", "nudity_classes", "nudity_score"}
 )
 SHEET = "samples.png"
 SCHEMA = 1
@@ -270,10 +274,13 @@ def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
     Raises:
         DataError: a record is missing or broken.
     """
+    read = {folder: read_record(folder) for folder in folders}
+    variants = _variants(read)
     groups: dict[tuple[str, str, str], dict[Path, ErasureRecord]] = {}
-    for folder in folders:
-        record = read_record(folder)
-        groups.setdefault(record.key, {})[folder] = record
+    for folder, record in read.items():
+        method, *place = record.key
+        name = f"{method} ({variants[folder]})" if variants[folder] else method
+        groups.setdefault((name, *place), {})[folder] = record  # type: ignore[arg-type]  # three texts
     records = [record for seeds in groups.values() for record in seeds.values()]
     known = [
         name for name in PUBLISHED if any(record.number(name) is not None for record in records)
@@ -282,6 +289,39 @@ def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
     return sorted(
         (_method(key, seeds, measures) for key, seeds in groups.items()), key=_method_sort_key
     )
+
+
+def _variants(records: Mapping[Path, ErasureRecord]) -> Mapping[Path, str]:
+    """Return the settings of each measurement in which those of one method, concept and anchor differ, as text.
+
+    Their numbers depend on these settings and are no repetitions.
+    """
+    settings = {folder: _settings_of_measurement(folder) for folder in records}
+    differing: dict[tuple[str, str, str], list[str]] = {}
+    for key in dict.fromkeys(record.key for record in records.values()):
+        alike = [settings[folder] for folder, record in records.items() if record.key == key]
+        names = dict.fromkeys(name for each in alike for name in each)
+        differing[key] = [
+            name for name in names if any(each.get(name) != alike[0].get(name) for each in alike)
+        ]
+    return {
+        folder: ", ".join(f"{name}={settings[folder].get(name)}" for name in differing[record.key])
+        for folder, record in records.items()
+    }
+
+
+def _settings_of_measurement(folder: Path) -> dict[str, Json]:
+    """Return the settings on which the numbers of a measurement depend, except its seed and models."""
+    facts = read_json(folder / paths.OUTPUT_RECORD) or {}
+    settings = facts.get("settings")
+    if not isinstance(settings, Mapping):
+        return {}
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if name in OF_MEASUREMENT or name.startswith("recover_")
+    }
+    return kept | {"classifier": strip_seed(str(settings.get("classifier", "")))}
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -305,7 +345,7 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 def _method_sort_key(method: ErasedMethod) -> tuple[str, int, str]:
     name = method.row.name
-    rank = {TEACHER: 0, NEVER: 2, "retrain": 2}.get(name.partition("@")[0], 1)
+    rank = {TEACHER: 0, NEVER: 2, "retrain": 2}.get(name.partition(" ")[0].partition("@")[0], 1)
     return f"{method.concept}/{method.anchor}", rank, name
 
 

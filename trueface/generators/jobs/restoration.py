@@ -298,6 +298,12 @@ class _Measuring:
             "eps": disruption.get("eps"),
             "seed": purification.get("seed"),
             "attack_seed": disruption.get("seed"),
+            "purifier_settings": {
+                name: _settings(purification).get(name) for name in chain.purifier.needs
+            },
+            "attack_settings": {}
+            if attack.get("attack") in {None, "random"}
+            else {name: attack.get(name) for name in ("steps", "step_size", "eot")},
             "translator": self.settings.translator,
             **({"reference": self.settings.reference} if self.settings.reference else {}),
             "labels": list(self.translator.labels),

@@ -48,6 +48,9 @@ class RestoredFolder(NamedTuple):
 
     path: Path
     facts: Mapping[str, Json]  # content of metrics.json
+    # settings in which measurements that are alike otherwise differ, as text: of the purifier and of the attack
+    variant: str = ""
+    attack_variant: str = ""
 
     def text(self, name: str) -> str:
         """Return a fact; "" where there is none."""
@@ -65,6 +68,8 @@ class RestoredFolder(NamedTuple):
         The generator has no seed, unless the undefended generator differs from it only in the seed.
         """
         purifier, reference = self.text("purifier"), self.text("reference")
+        if self.variant:
+            purifier = f"{purifier} ({self.variant})"
         if not reference:
             return purifier
         translator = strip_seed(self.text("translator"))
@@ -82,7 +87,8 @@ class RestoredFolder(NamedTuple):
         """The facts that folders of one seed share. The purifier none has no seed."""
         seeds = ("attack_seed",) if self.text("purifier") == NONE else ("seed", "attack_seed")
         shared = (self.facts[name] for name in (*seeds, "translator"))
-        return (*shared, self.text("reference"))
+        models = _part(self.facts, "purifier_settings").values()  # of other seeds
+        return (*shared, self.text("reference"), *models)
 
     def describe_attack(self, *, with_name: bool = True) -> str:
         """Return the attack in words: its target and unusual settings, with `with_name` also its name."""
@@ -92,6 +98,8 @@ class RestoredFolder(NamedTuple):
             words.append(self.text("over"))
         if self.facts["eps"] != USUAL_EPS:
             words.append(f"eps {self.facts['eps']}")
+        if self.attack_variant:
+            words.append(self.attack_variant)
         return " ".join(words)
 
 
@@ -101,9 +109,48 @@ Group = Sequence[RestoredFolder]
 def restored_folders(folders: Iterable[Path]) -> list[RestoredFolder]:
     """Return the measurements in folders; unfinished ones without metrics are left out."""
     read = ((folder, read_json(folder / paths.METRICS)) for folder in folders)
-    return [
+    found = [
         RestoredFolder(folder, facts) for folder, facts in read if facts and "purifier" in facts
     ]
+    of_purifier = _differing_settings(found, "purifier_settings", ("purifier",))
+    of_attack = _differing_settings(
+        found, "attack_settings", ("attack", "target", "over", "eps", "through")
+    )
+    return [
+        each._replace(variant=variant, attack_variant=attack_variant)
+        for each, variant, attack_variant in zip(found, of_purifier, of_attack, strict=True)
+    ]
+
+
+def _differing_settings(measurements: Group, part: str, alike: Sequence[str]) -> list[str]:
+    """Return the settings of each measurement that differ among those with the same facts, as text.
+
+    Seeds of models are left out, because they are repetitions.
+
+    Args:
+        measurements: all.
+        part: of the facts, with the settings. Measurements of earlier versions have none.
+        alike: names of the facts.
+    """
+    settings = [
+        {
+            name: strip_seed(value) if isinstance(value, str) else value
+            for name, value in _part(each.facts, part).items()
+        }
+        for each in measurements
+    ]
+    keys = [tuple(str(each.facts.get(name)) for name in alike) for each in measurements]
+    texts = []
+    for key, own in zip(keys, settings, strict=True):
+        others = [each for other, each in zip(keys, settings, strict=True) if other == key and each]
+        texts.append(
+            ", ".join(
+                f"{name}={value}"
+                for name, value in own.items()
+                if any(each.get(name) != value for each in others)
+            )
+        )
+    return texts
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -151,12 +198,13 @@ def attack_rows(measurements: Group) -> list[MethodRow]:
         Records with the keys attack, target, over, eps, rms, linf, mse, share, ratio (of mse to the control's
         of the same eps; None without one) and seeds.
     """
-    groups: dict[tuple[str, str, str, float], list[RestoredFolder]] = {}
+    groups: dict[tuple[str, str, str, float, str], list[RestoredFolder]] = {}
     for each in measurements:
         attack = each.text("attack")
         if each.method == NONE and attack and not each.text("through"):
             aim = ("", "") if attack == CONTROL else (each.text("target"), each.text("over"))
-            groups.setdefault((attack, *aim, each.number("eps") or 0.0), []).append(each)
+            key = (attack, *aim, each.number("eps") or 0.0, each.attack_variant)
+            groups.setdefault(key, []).append(each)
     rows = [_attack(key, group) for key, group in groups.items()]
     control = {row.record["eps"]: row.mean("mse") for row in rows if row.name == CONTROL}
     whole = []
@@ -167,8 +215,8 @@ def attack_rows(measurements: Group) -> list[MethodRow]:
     return sorted(whole, key=lambda row: row.name != CONTROL)
 
 
-def _attack(key: tuple[str, str, str, float], group: Group) -> MethodRow:
-    attack, target, over, eps = key
+def _attack(key: tuple[str, str, str, float, str], group: Group) -> MethodRow:
+    attack, target, over, eps, variant = key
     record: dict[str, Json] = {
         "attack": attack,
         "target": target,
@@ -180,7 +228,7 @@ def _attack(key: tuple[str, str, str, float], group: Group) -> MethodRow:
         "share": _mean(group, "share", "summary"),
         "seeds": len({each.facts["attack_seed"] for each in group}),
     }
-    return MethodRow(attack, record)
+    return MethodRow(f"{attack} ({variant})" if variant else attack, record)
 
 
 def _row(label: str, plain: Group, measurements: Group, *, with_name: bool) -> MethodRow:

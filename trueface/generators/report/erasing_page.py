@@ -205,8 +205,8 @@ def sentences(run: Erasing) -> Iterator[str]:
 
 def _describe_concept(rows: Sequence[MethodRow]) -> Iterator[str]:
     yield from _classifier(rows)
-    teacher = next((row for row in rows if row.name == TEACHER), None)
-    methods = [row for row in rows if row.name != TEACHER]
+    teacher = next((row for row in rows if row.name.startswith(TEACHER)), None)
+    methods = [row for row in rows if not row.name.startswith(TEACHER)]
     if teacher is not None:
         yield from _teacher(teacher)
         yield from _erasing_sentences(methods, teacher)

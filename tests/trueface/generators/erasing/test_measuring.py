@@ -185,6 +185,19 @@ def test_row_is_mean_and_spread_of_a_method_over_seeds(tmp_path: Path) -> None:
     assert "ssim_sd" not in second
 
 
+def test_measurements_with_other_settings_are_no_repetitions(tmp_path: Path) -> None:
+    tests = []
+    for at, (seed, samples, ssim) in enumerate(((1, 16, 0.2), (2, 16, 0.4), (1, 64, 0.9))):
+        tests.append(write(tmp_path, f"m{at}", "abo", seed, measures={"ssim": ssim}))
+        settings = {"samples": samples, "seed": seed, "classifier": f"shapes:all@seed={seed}"}
+        folder = paths.output_folder(tmp_path, f"m{at}")
+        write_json(folder / paths.OUTPUT_RECORD, {"settings": settings})
+    assert [(row["method"], row["ssim"], row["seeds"]) for row in table(tmp_path, tests)] == [
+        ("abo (samples=16)", pytest.approx(0.3), 2),
+        ("abo (samples=64)", pytest.approx(0.9), 1),
+    ]
+
+
 def test_verdict_of_several_seeds_uses_mean_curves(tmp_path: Path) -> None:
     tests = [
         write(tmp_path, "a", "abo", 1, recovery=points(0.0, 0.9)),

@@ -72,6 +72,24 @@ def test_row_is_the_mean_over_targets_then_over_seeds(run: Run) -> None:
     assert row["psnr"] is None
 
 
+def test_settings_that_differ_make_rows_of_their_own_and_seeds_of_models_do_not(run: Run) -> None:
+    for diffuser, mse in (("a:x@seed=1", 0.01), ("a:x@seed=2", 0.03), ("b:x", 0.2)):
+        run.add("ddpm@10", mse, purifier_settings={"diffuser": diffuser})
+    for steps, mse in ((10, 0.1), (50, 0.3)):
+        run.add("none", mse, attack_settings={"steps": steps, "eot": 1})
+    rows = run.rows()
+    assert {name: rows[name]["mse"] for name in rows if name != "none"} == {
+        "ddpm@10 (diffuser=a:x)": pytest.approx(0.02),
+        "ddpm@10 (diffuser=b:x)": pytest.approx(0.2),
+    }
+    assert (rows["ddpm@10 (diffuser=a:x)"]["seeds"], rows["ddpm@10 (diffuser=b:x)"]["seeds"]) == (2, 1)
+    folders = restored_folders(run.folder / "made" / name for name in run.names)
+    assert {row.name: row.mean("mse") for row in attack_rows(folders)} == {
+        "pgd (steps=10)": pytest.approx(0.1),
+        "pgd (steps=50)": pytest.approx(0.3),
+    }
+
+
 def test_unpurified_images_count_once_for_all_purifier_seeds(
     run: Run,
 ) -> None:
