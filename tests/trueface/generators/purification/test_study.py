@@ -82,7 +82,10 @@ def test_settings_that_differ_make_rows_of_their_own_and_seeds_of_models_do_not(
         "ddpm@10 (diffuser=a:x)": pytest.approx(0.02),
         "ddpm@10 (diffuser=b:x)": pytest.approx(0.2),
     }
-    assert (rows["ddpm@10 (diffuser=a:x)"]["seeds"], rows["ddpm@10 (diffuser=b:x)"]["seeds"]) == (2, 1)
+    assert (rows["ddpm@10 (diffuser=a:x)"]["seeds"], rows["ddpm@10 (diffuser=b:x)"]["seeds"]) == (
+        2,
+        1,
+    )
     folders = restored_folders(run.folder / "made" / name for name in run.names)
     assert {row.name: row.mean("mse") for row in attack_rows(folders)} == {
         "pgd (steps=10)": pytest.approx(0.1),
