@@ -30,6 +30,7 @@ from trueface.data.imports.writing import (
     ALIGNMENT,
     GROUPS,
     LANDMARK_RECORD,
+    PAIRS,
     ImportDifference,
     ImportRecord,
     Origin,
@@ -44,13 +45,16 @@ from trueface.data.splits.equal_files import LabelledFile, contradictions
 from trueface.data.splits.split_files import NAMES, keys_digest, read_lists, split_files
 from trueface.data.splits.splitting import SHARES, Lists, describe_lacking_classes
 from trueface.runtime.errors import DataError
+from trueface.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from trueface.data.face_alignment import Geometry
     from trueface.data.image_headers import Shortcut
     from trueface.data.imports.alignment import FoundFaces
     from trueface.data.imports.landmark_search import FoundLandmarks, PointVideo
-    from trueface.data.imports.passed_over import PassedOver
+    from trueface.data.imports.pairs import Pairing
+    from trueface.data.imports.passed_over import PassedOver, Reason
+    from trueface.data.imports.video_frames import VideoSet
     from trueface.data.video_traits import VideoTraits
     from trueface.data.videos import ChosenFrames, FrameChoice
 
@@ -83,6 +87,7 @@ class ImportRequest(NamedTuple):
     align_size: int | None
     align_margin: float | None
     landmarks: bool
+    pairs: bool
     choice: "FrameChoice"  # frames of each video file
     copy: bool
     dry_run: bool
@@ -99,6 +104,7 @@ class ImportOutcome(NamedTuple):
     lists: Lists
     passed_over: tuple["PassedOver", ...]
     several_faces: tuple[str, ...] | None  # files; None if the images are not aligned
+    paired: int | None  # fakes with their real frames; None without --pairs
     videos: int  # files whose frames are in the arrangement
     broken_videos: Mapping[str, str]  # video file → why it gives no frames
     remarks: tuple[str, ...]
@@ -158,7 +164,7 @@ Examples:
 @click.option(
     "--videos",
     is_flag=True,
-    help="Read frames from video files (layouts folders, imagefolder, faceforensics). Each folder with "
+    help="Read frames from video files (layouts folders, imagefolder, faceforensics, dfdc). Each folder with "
     "images is also a video (folders, imagefolder). Frames of a video stay in one list. So do videos whose names show the same person: "
     "000_001, id0_id1_0000.",
 )
@@ -202,6 +208,12 @@ Examples:
     help="Find 68 landmarks of the face in consecutive frames of videos, calibrate them along the video, and store them "
     "next to the frames. For detectors of landmarks, such as lrnet.",
 )
+@click.option(
+    "--pairs",
+    is_flag=True,
+    help="For each frame of a fake video, write the same frame of the real video that it was made of, cropped alike. "
+    "OUT/pairs.json names the pairs. For detectors that learn from pairs, such as caddm.",
+)
 @click.option("--copy", is_flag=True, help="Copy the images instead of linking them.")
 @click.option("--dry-run", is_flag=True, help="Print the result and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -230,6 +242,8 @@ def import_set(
         raise UsageError(f"--clips and --length belong together. Add {lacking}.")
     if option_values["landmarks"] and not option_values["videos"]:
         raise UsageError("--landmarks: only videos have landmarks. Add --videos.")
+    if option_values["pairs"] and not option_values["videos"]:
+        raise UsageError("--pairs: only frames of videos have pairs. Add --videos.")
     request = ImportRequest(
         layout=layout,
         folder=folder.absolute(),
@@ -285,10 +299,15 @@ def _import(request: ImportRequest) -> ImportOutcome:
     layout = registry.resolve_layout(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
         raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
+    if request.pairs and not registry.LAYOUTS[layout].reads_videos:
+        raise UsageError(
+            f"--pairs: the layout {layout} reads no videos. Import the videos of the set, or leave out --pairs."
+        )
     with hold_data_root(request.out, dry=request.dry_run), ExitStack() as stack:
         before = read_record(request.out)
         check_alignment(request.out, geometry, is_new=not before.files)
         _check_landmarks(request, is_new=not before.files)
+        _check_pairs(request, is_new=not before.files)
         listed = _list_images(request, layout, before, stack)
         arrangement = arrange(listed.images if geometry is None else name_aligned(listed.images))
         difference = compare_with_record(before, arrangement, listed.videos)
@@ -310,11 +329,13 @@ def _import(request: ImportRequest) -> ImportOutcome:
             shares=request.shares,
             seed=request.seed,
         )
+        pairs_text = _pairs_text(request, record, lists, listed.pairing)
         done = (
             record == before
             and _are_same_lists(earlier, lists)
             and (request.out / DATASET).exists()
             and (faces is None or faces.is_recorded(request.out))
+            and (pairs_text is None or _is_written(request.out / PAIRS, pairs_text))
         )
         landmarks = None
         if request.landmarks and not (done or request.dry_run):
@@ -332,6 +353,9 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 if faces is None
                 else partial(_write_faces, difference.new, faces, listed),
                 write_landmarks=None if landmarks is None else landmarks.write,
+                write_pairs=None
+                if pairs_text is None
+                else partial(_write_pairs, request, difference.new, faces, listed, pairs_text),
             )
     left_out = find_passed_over(
         request.folder,
@@ -339,7 +363,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
         taken_files=arrangement.files.values(),
         unread_files=listed.unread,
         missing=difference.missing,
-        unaligned_files=unaligned,
+        dropped_files=unaligned | _unpaired_files(listed.pairing),
         videos=listed.videos,
         broken_files=listed.broken,
         doubles=listed.doubles,
@@ -355,12 +379,16 @@ def _import(request: ImportRequest) -> ImportOutcome:
         several_faces=None
         if faces is None
         else faces.files_with_several_faces(arrangement.files.values()),
+        paired=None
+        if listed.pairing is None
+        else sum(image.label == FAKE for image in arrangement.images),
         videos=len(listed.videos),
         broken_videos=listed.broken,
         remarks=(
             *_unread_sentences(listed.unread),
             *_video_remarks(listed, request, layout),
             *_faceless_remarks(listed, faceless),
+            *_pair_remarks(listed.pairing),
             *_landmark_remarks(landmarks),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
             *(_warn_of_black_edges(arrangement, faces) if faces else ()),
@@ -403,6 +431,117 @@ def _check_landmarks(request: ImportRequest, *, is_new: bool) -> None:
         from trueface.data.imports.landmark_search import check_landmarks
 
         check_landmarks(request.out, with_landmarks=request.landmarks, is_new=is_new)
+
+
+def _check_pairs(request: ImportRequest, *, is_new: bool) -> None:
+    if request.pairs or (request.out / PAIRS).exists():
+        # Pillow and numpy take a while to import; help must not wait for them
+        from trueface.data.imports.pairs import check_pairs
+
+        check_pairs(request.out, with_pairs=request.pairs, is_new=is_new)
+
+
+def _match_frames(
+    request: ImportRequest,
+    images: Sequence[registry.ImportedImage],
+    videos: "VideoSet",
+    earlier_record: ImportRecord,
+) -> "Pairing | None":
+    """Return the real frames of the fakes, or None without --pairs."""
+    if not request.pairs:
+        return None
+    from trueface.data.imports.pairs import match_frames, read_left_out
+
+    folders = {file.rpartition("/")[0] for file, _, _ in earlier_record.files.values()}
+    earlier = {
+        file: lack
+        for file, lack in read_left_out(request.out).items()
+        if file.rpartition("/")[0] in folders
+    }
+    return match_frames(images, videos.chosen, earlier)
+
+
+def _frames_to_decode(
+    images: Sequence[registry.ImportedImage],
+    waiting: Sequence[str],
+    videos: "VideoSet",
+    earlier_record: ImportRecord,
+    pairing: "Pairing | None",
+) -> dict[str, "ChosenFrames"]:
+    """Return the frames to decode of each video: its own, and those that new fakes are paired with."""
+    chosen = {video: videos.chosen[video] for video in waiting}
+    if pairing is None:
+        return chosen
+    before = {file for file, _, _ in earlier_record.files.values()}
+    new = {
+        image.file
+        for image in images
+        if (above := image.file.rpartition("/")[0]) in chosen
+        or (above not in videos.chosen and image.file not in before)
+    }
+    for video, numbers in pairing.real_numbers(new).items():
+        own = chosen[video].numbers if video in chosen else ()
+        chosen[video] = videos.chosen[video]._replace(numbers=tuple(sorted({*own, *numbers})))
+    return chosen
+
+
+def _pairs_text(
+    request: ImportRequest, record: ImportRecord, lists: Lists, pairing: "Pairing | None"
+) -> str | None:
+    """Return the content of pairs.json, or None without --pairs."""
+    if pairing is None:
+        return None
+    from trueface.data.imports.pairs import pairs_text, read_left_out
+
+    files = [file for file, _, _ in record.files.values()]
+    imported = {*files, *(file.rpartition("/")[0] for file in files)}
+    left_out = {**read_left_out(request.out), **pairing.left_out}
+    return pairs_text(
+        record.files,
+        lists,
+        {file: lack for file, lack in left_out.items() if file not in imported},
+    )
+
+
+def _is_written(path: Path, text: str) -> bool:
+    with suppress(OSError):
+        return path.read_bytes() == text.encode()
+    return False
+
+
+def _write_pairs(
+    request: ImportRequest,
+    new_images: Mapping[str, Origin],
+    faces: "FoundFaces | None",
+    listing: "_Listed",
+    text: str,
+    folder: Path,
+) -> None:
+    from trueface.data.imports.pairs import write_sources
+
+    assert listing.pairing is not None
+    write_sources(
+        folder,
+        new_images,
+        listing.pairing.real_frames,
+        decoded_files=listing.decoded,
+        faces=faces,
+        copy=request.copy,
+    )
+    write_atomic(folder / PAIRS, text)
+
+
+def _unpaired_files(pairing: "Pairing | None") -> dict[str, "Reason"]:
+    from trueface.data.imports.passed_over import Reason
+
+    return {} if pairing is None else dict.fromkeys(pairing.left_out, Reason.NO_REAL_IMAGE)
+
+
+def _pair_remarks(pairing: "Pairing | None") -> Iterator[str]:
+    if pairing is not None and pairing.left_out:
+        from trueface.data.imports.pairs import left_out_sentence
+
+        yield left_out_sentence(pairing.left_out)
 
 
 def _find_landmarks(
@@ -518,6 +657,7 @@ class _Listed(NamedTuple):
     traits: Mapping[str, "VideoTraits"]  # video file → its traits
     runs: tuple[tuple[str, ...], ...]  # frames of clips that follow each other
     chosen: Mapping[str, "ChosenFrames"]  # video file → the frames that are read
+    pairing: "Pairing | None"  # None without --pairs
 
 
 def _list_images(
@@ -548,18 +688,25 @@ def _list_images(
     images, formats = without_reader(registry.load(layout).images(request.folder, options))
     unread = formats | dict.fromkeys(found.unread, VIDEO)
     images, doubles = video_frames.without_doubles(images, found)
-    waiting = video_frames.videos_to_decode(
-        images, found, earlier_record, _pictures_without_face(request)
-    )
+    pairing = _match_frames(request, images, found, earlier_record)
+    left_out = set(_pictures_without_face(request))
+    if pairing is not None:
+        images = _drop_unpaired(images, pairing)
+        left_out |= pairing.left_out.keys()
+    waiting = video_frames.videos_to_decode(images, found, earlier_record, left_out)
+    to_decode = _frames_to_decode(images, waiting, found, earlier_record, pairing)
     broken, decoded = dict(found.broken), dict[str, str]()
-    if waiting and (request.align or not request.dry_run):  # only pixels show a face
+    if to_decode and (request.align or not request.dry_run):  # only pixels show a face
         arrange(name_aligned(images) if request.align else images)  # refuses names before the work
         folder = stack.enter_context(frame_staging(request.out, dry=request.dry_run))
         decoded, damaged = video_frames.decode_videos(
-            waiting, found.chosen, folder, of_clips=request.choice.clips > 0
+            list(to_decode), to_decode, folder, of_clips=request.choice.clips > 0
         )
         broken |= damaged
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
+    if pairing is not None:
+        pairing = pairing.drop_unfit(decoded, broken)
+        images = _drop_unpaired(images, pairing)
     if registry.LAYOUTS[layout].makes_pictures:
         decoded, damaged = _make_pictures(request, layout, images, earlier_record, stack)
         broken |= damaged
@@ -572,7 +719,25 @@ def _list_images(
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
     traits = video_frames.collect_traits(found, decoded)
     runs = found.runs if request.choice.clips else ()
-    return _Listed(images, unread, totals, broken, doubles, decoded, traits, runs, found.chosen)
+    return _Listed(
+        images, unread, totals, broken, doubles, decoded, traits, runs, found.chosen, pairing
+    )
+
+
+def _drop_unpaired(
+    images: Sequence[registry.ImportedImage], pairing: "Pairing"
+) -> list[registry.ImportedImage]:
+    """Return the images without fakes that have no real frame.
+
+    Raises:
+        DataError: no fake has one.
+    """
+    from trueface.data.imports.pairs import left_out_sentence
+
+    kept = pairing.without_left_out(images)
+    if pairing.left_out and not any(image.label == FAKE for image in kept):
+        raise DataError(f"--pairs: no fake is left. {left_out_sentence(pairing.left_out)}")
+    return kept
 
 
 def _refuse_other_pictures(request: ImportRequest) -> None:
@@ -878,6 +1043,7 @@ def _record(outcome: ImportOutcome) -> dict[str, Json]:
         "lists": {name: len(keys) for name, keys in outcome.lists.items()},
         "passed_over": [each._asdict() for each in outcome.passed_over],
         **_alignment_record(outcome),
+        **_pairs_record(outcome),
         "remarks": list(outcome.remarks),
     }
 
@@ -889,6 +1055,12 @@ def _alignment_record(outcome: ImportOutcome) -> dict[str, Json]:
         "alignment": str(outcome.request.out / ALIGNMENT),
         "several_faces": len(outcome.several_faces),
     }
+
+
+def _pairs_record(outcome: ImportOutcome) -> dict[str, Json]:
+    if outcome.paired is None:
+        return {}
+    return {"pairs": str(outcome.request.out / PAIRS), "paired": outcome.paired}
 
 
 def _lines(outcome: ImportOutcome) -> Iterator[str]:
@@ -920,6 +1092,9 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
         )
     if request.align and not request.dry_run:
         yield f"images without a face or with several: {escape_unprintable(str(request.out / ALIGNMENT))}"
+    if outcome.paired is not None:
+        where = escape_unprintable(str(request.out / PAIRS))
+        yield f"pairs: {outcome.paired} fakes with their real frames, {done}in {where}"
     if not request.dry_run:
         words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
         words += ["--data", _join_modifiers(rows)]

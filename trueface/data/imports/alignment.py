@@ -322,7 +322,9 @@ def decode_upright(path: Path) -> Pixels:
     return np.asarray(PIL.ImageOps.exif_transpose(picture)).copy()
 
 
-class _Work(NamedTuple):
+class FaceCrop(NamedTuple):
+    """A face to cut out of a picture, and the file to write."""
+
     picture: str
     target: str
     face: DetectedFace
@@ -351,23 +353,45 @@ def write_faces(
         OSError: the disk is full.
         DataError: a picture cannot be read any more.
     """
-    works = [
-        _Work(decoded_files.get(file, file), f"{folder}/{path}", face)
+    crops = [
+        FaceCrop(decoded_files.get(file, file), f"{folder}/{path}", face)
         for path, (file, _, _) in new_images.items()
         if (face := faces.searches[file].face) is not None
     ]
-    for above in {Path(work.target).parent for work in works}:
+    write_crops(crops, faces.record.geometry, progress, workers=workers)
+    write_alignment(folder, faces.record)
+
+
+def write_crops(
+    crops: Sequence[FaceCrop],
+    geometry: Geometry,
+    progress: Progress = lambda _: None,
+    *,
+    workers: int | None = None,
+) -> None:
+    """Write crops as PNG files.
+
+    Args:
+        crops: faces, and where they go.
+        geometry: size and margin.
+        progress: called with the crops that were written.
+        workers: as `find_faces` has it.
+
+    Raises:
+        OSError: the disk is full.
+        DataError: a picture cannot be read any more.
+    """
+    for above in {Path(each.target).parent for each in crops}:
         above.mkdir(parents=True, exist_ok=True)
     process_in_chunks(
-        partial(_write_all, geometry=faces.record.geometry),
-        works,
+        partial(_write_all, geometry=geometry),
+        crops,
         CHUNK,
         workers,
         doing="wrote faces",
-        total=len(works),
+        total=len(crops),
         progress=_differences(progress),
     )
-    write_alignment(folder, faces.record)
 
 
 def _differences(progress: Progress) -> Callable[[int, int], None]:
@@ -382,7 +406,7 @@ def _differences(progress: Progress) -> Callable[[int, int], None]:
     return report
 
 
-def _write_all(works: Sequence[_Work], geometry: Geometry) -> None:
+def _write_all(works: Sequence[FaceCrop], geometry: Geometry) -> None:
     for work in works:
         content = io.BytesIO()
         face = crop(decode_upright(Path(work.picture)), work.face, geometry)

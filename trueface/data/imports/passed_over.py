@@ -21,6 +21,7 @@ class Reason(StrEnum):
     MISSING = "missing"  # listed, but it does not exist
     NO_FACE = "no_face"  # alignment found no face in it
     UNREADABLE = "unreadable"  # alignment could not decode it
+    NO_REAL_IMAGE = "no_real_image"  # a fake whose real image is missing, or no pair
     HIDDEN = "hidden"  # its name begins with a dot
 
 
@@ -33,6 +34,7 @@ _WORDS: Mapping[Reason, str] = {
     Reason.MISSING: " that do not exist",
     Reason.NO_FACE: " without a face",
     Reason.UNREADABLE: " that cannot be read",
+    Reason.NO_REAL_IMAGE: " without the real image",
     Reason.HIDDEN: " hidden",
 }
 
@@ -70,7 +72,7 @@ def find_passed_over(
     taken_files: Iterable[str],
     unread_files: Iterable[str],
     missing: Iterable[str],
-    unaligned_files: Mapping[str, Reason] | None = None,
+    dropped_files: Mapping[str, Reason] | None = None,
     videos: Collection[str] = (),
     broken_files: Collection[str] = (),
     doubles: Collection[str] = (),
@@ -84,20 +86,20 @@ def find_passed_over(
         taken_files: the imported files.
         unread_files: images and videos of the layout whose reader is not installed.
         missing: listed files that do not exist.
-        unaligned_files: files that gave no aligned face, with the reason.
+        dropped_files: files of the layout that are left out, with the reason.
         videos: video files whose frames were imported.
         broken_files: video files that give no frames.
         doubles: video files that were left out for a folder of frames.
     """
     found: dict[tuple[Reason, str], list[str]] = {}
-    unread_files, unaligned_files = set(unread_files), unaligned_files or {}
-    known = {*taken_files, *unread_files, *unaligned_files, *videos, *broken_files, *doubles}
+    unread_files, dropped_files = set(unread_files), dropped_files or {}
+    known = {*taken_files, *unread_files, *dropped_files, *videos, *broken_files, *doubles}
     for reason, file in (
         *((Reason.NO_READER, file) for file in unread_files),
         *((Reason.BROKEN_VIDEO, file) for file in broken_files),
         *((Reason.DOUBLE_VIDEO, file) for file in doubles),
         *((Reason.MISSING, file) for file in missing),
-        *((reason, file) for file, reason in unaligned_files.items()),
+        *((reason, file) for file, reason in dropped_files.items()),
         *(_list_other_files(folder, layout, known) if folder.is_dir() else ()),
     ):
         ending = "" if reason is Reason.HIDDEN else suffix(file)

@@ -1,4 +1,4 @@
-"""The people whose faces a video shows, by the names that public data sets give to videos."""
+"""The people whose faces a video shows, and the real video of a fake, by the names of public data sets."""
 
 import re
 
@@ -10,6 +10,13 @@ _NAMES = (
     ("DFD", re.compile(r"(\d{2})(?:_(\d{2}))?__.*")),
     ("Celeb", re.compile(r"(id\d+)(?:_(id\d+))?_\d+")),
     ("UADFV", re.compile(r"(\d{4})(?:_fake)?")),
+)
+# name of a face swap → that of the video whose face was replaced
+_REAL_VIDEOS = (
+    (re.compile(r"(\d{3})_(?:\d{3}|[MW]\d{3})"), r"\1"),  # FaceForensics++, DeeperForensics
+    (re.compile(r"(\d{2})_\d{2}__(.+)__[^_]+"), r"\1__\2"),  # DFD
+    (re.compile(r"(id\d+)_id\d+_(\d+)"), r"\1_\2"),  # Celeb-DF
+    (re.compile(r"(\d{4})_fake"), r"\1"),  # UADFV
 )
 
 
@@ -27,3 +34,15 @@ def people_of_video(name: str) -> tuple[str, ...]:
         if match := pattern.fullmatch(name):
             return tuple(f"{kind} {person}" for person in match.groups() if person)
     return ()
+
+
+def real_video_of(name: str) -> str:
+    """Return the name of the real video that a face swap was made of, or "" if its name does not show it.
+
+    Args:
+        name: of the face swap, without a suffix: "000_003", "id0_id1_0000".
+    """
+    for pattern, real in _REAL_VIDEOS:
+        if match := pattern.fullmatch(name):
+            return match.expand(real)
+    return ""

@@ -58,6 +58,8 @@ class ImportedImage(NamedTuple):
     ties: tuple[str, ...] = ()  # prompts, identities: images with one in common share a list
     is_frame: bool = False  # the folder in `below` is the video that it is a frame of
     lists: tuple[str, ...] = ()  # published lists that name it
+    # path of the real video that a fake was made of, without suffix; "" if at most the fake's name shows it
+    original: str = ""
 
 
 class FolderImages(NamedTuple):
@@ -204,7 +206,16 @@ _READ = Registry(
     "trueface.data.imports", LayoutSpec, decorator="register_layout", modules=(__name__,)
 )
 # the strictest first: plain folders fit much
-ORDER = ("deepfakebench", "faceforensics", "genimage", "truefake", "folders", "imagefolder", "csv")
+ORDER = (
+    "deepfakebench",
+    "faceforensics",
+    "dfdc",
+    "genimage",
+    "truefake",
+    "folders",
+    "imagefolder",
+    "csv",
+)
 LAYOUTS: Mapping[str, LayoutSpec] = MappingProxyType(
     {name: _READ[name] for name in (*ORDER, *sorted(_READ.keys() - set(ORDER)))}
 )

@@ -48,7 +48,7 @@ class VideoSet:
     def runs(self) -> tuple[tuple[str, ...], ...]:
         """The runs of consecutive frames of all videos, as paths."""
         return tuple(
-            tuple(f"{video}/{_name(number)}" for number in run)
+            tuple(f"{video}/{frame_name(number)}" for number in run)
             for video, chosen in self.chosen.items()
             for run in chosen.runs
         )
@@ -56,7 +56,9 @@ class VideoSet:
     @property
     def frames(self) -> dict[str, tuple[str, ...]]:
         """The names of the frames of each video."""
-        return {video: tuple(map(_name, chosen.numbers)) for video, chosen in self.chosen.items()}
+        return {
+            video: tuple(map(frame_name, chosen.numbers)) for video, chosen in self.chosen.items()
+        }
 
 
 NO_VIDEOS = VideoSet(chosen={}, broken={})
@@ -174,8 +176,8 @@ def decode_videos(
                     f"frame {number} has {pixels.shape[1]} by {pixels.shape[0]} pixels, and the first one has "
                     f"{first[1]} by {first[0]}"
                 )
-            pictures[f"{video}/{_name(number)}"] = write_picture(
-                pixels, video_folder / _name(number)
+            pictures[f"{video}/{frame_name(number)}"] = write_picture(
+                pixels, video_folder / frame_name(number)
             )
         return pictures
 
@@ -235,5 +237,6 @@ def _run_for_each(
     return done, broken
 
 
-def _name(number: int) -> str:
+def frame_name(number: int) -> str:
+    """Return the name of the file of a frame."""
     return f"{number:03d}.png"

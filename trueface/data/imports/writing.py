@@ -39,6 +39,7 @@ NAME = "import.json"
 GROUPS = "groups.json"
 ALIGNMENT = "alignment.json"  # written by `imports.alignment`
 LANDMARK_RECORD = "landmarks.json"  # written by `imports.landmark_search`
+PAIRS = "pairs.json"  # written by `imports.pairs`
 SCHEMA = 1
 SHOWN = 3
 
@@ -284,6 +285,7 @@ def write_root(
     copy: bool,
     write_faces: Callable[[Path], None] | None = None,
     write_landmarks: Callable[[Path], None] | None = None,
+    write_pairs: Callable[[Path], None] | None = None,
     decoded_files: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring a data root to what a record says.
@@ -297,6 +299,7 @@ def write_root(
         copy: copy the images, instead of linking them.
         write_faces: writes the new images below a folder, instead of linking or copying them.
         write_landmarks: writes the landmarks of the new videos below a folder.
+        write_pairs: writes the real frames of the new fakes below a folder.
         decoded_files: the picture that was made for an image, such as a frame. It is moved to its place.
 
     Raises:
@@ -306,6 +309,8 @@ def write_root(
     first = not (root / NAME).exists()
     try:
         with _stage_root(root) if first else contextlib.nullcontext(root) as folder:
+            if write_pairs is not None:  # before decoded files are moved
+                write_pairs(folder)
             if write_faces is None:
                 _place_images(folder, new_images, copy=copy, decoded_files=decoded_files)
             else:

@@ -137,7 +137,7 @@ def test_imagefolder_classes_are_sources_and_one_must_be_real(files: Files) -> N
             ["real/a.png", "fake/b.png"], "genimage", "",
             r"Expected GENERATOR.*found fake/, real/\. It fits folders: ",
         ),
-        (["real/a.png"], "genimages", "", "known: auto, csv, deepfakebench"),
+        (["real/a.png"], "genimages", "", "Did you mean .genimage."),
         (["real/a.png"], "auto", "nowhere", r"nowhere does not exist. Name the folder of the data set"),
         (
             [f"a{n}.txt" for n in range(7)], "auto", "",
