@@ -505,7 +505,7 @@ def _pairs_text(
 
 def _is_written(path: Path, text: str) -> bool:
     with suppress(OSError):
-        return path.read_bytes() == text.encode()
+        return path.read_bytes() == text.encode(errors="backslashreplace")  # as it is written
     return False
 
 

@@ -211,21 +211,28 @@ def test_metadata_of_dfdc_names_the_real_videos(
     assert json.loads((tmp_path / "d/pairs.json").read_text())["left_out"] == missing
 
 
-def test_frames_in_folders_are_paired_by_name(tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize("is_video", [False, True], ids=["folder", "video"])
+def test_frames_in_folders_are_paired_by_name(
+    is_video: bool, tmp_path: Path, command: Command
+) -> None:
+    top, root = tmp_path / "v", tmp_path / "d"
     for seed, (video, count) in enumerate((("real/id0_0001", 3), ("fake/id0_id1_0001", 4))):
-        folder = tmp_path / "v" / video
+        if seed == 0 and is_video:
+            write_video(top / f"{video}.mp4", noise(count, seed), **LOSSLESS)
+            continue
+        folder = top / video
         folder.mkdir(parents=True)
         for number, pixels in enumerate(noise(count, seed)):
             PIL.Image.fromarray(pixels).save(folder / f"{number:03}.png")
-    words = ("import", "folders", tmp_path / "v", "--videos", "--pairs", "--out", tmp_path / "d")
-    record = command(*words, "--json").json
-    pairs = pairs_of(tmp_path / "d")
+    words: list[Any] = ["import", "folders", top, "--videos", "--frames", "2", "--pairs", "--out"]
+    record = command(*words, root, "--json").json
     assert record["paired"] == 3
-    assert (
-        pairs["PreSocial/Fake/v/id0_id1_0001/002.png"].resolve()
-        == tmp_path / "v/real/id0_0001/002.png"
-    )
+    source = pairs_of(root)["PreSocial/Fake/v/id0_id1_0001/001.png"]  # no frame of the real images
+    assert np.array_equal(pixels_of(source), noise(3, 0)[1])
+    assert source.is_symlink() is not is_video
     assert "003.png: its real frame is missing" in " ".join(record["remarks"])
+    again = command(*words, root, "--json").json
+    assert (again["new"], again["remarks"]) == (0, record["remarks"])
 
 
 @pytest.mark.parametrize(
