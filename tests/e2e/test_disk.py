@@ -26,7 +26,7 @@ from launcher.queue.home.daemon_control import scheduler_pid
 from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.jobs.states import Failed
 from launcher.queue.workers.exit_outcome import ExitContext, judge_exit
-from launcher.system.files import LOG_RESERVE_BYTES
+from launcher.system.files import LOG_RESERVE_BYTES, is_disk_full
 from tests.build import gone, job_row, lane_reason_text, program_of, shell, until
 from tests.e2e.conftest import Project, reading
 from tests.e2e.test_reliability import (
@@ -721,7 +721,8 @@ def test_failure_without_output_on_a_full_disk_names_the_disk(
         attempt = Attempt(disk)
         attempt.log.touch()
         fill(Home(disk))
-        outcome = judge_exit(3 << 8, attempt, ExitContext(), 5.0)
+        how = ExitContext(is_log_disk_full=is_disk_full(attempt.log))
+        outcome = judge_exit(3 << 8, attempt, how, 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.error == "ended with exit code 3; the disk of its log is full"
     assert outcome.disk_full

@@ -20,7 +20,7 @@ from launcher.queue.jobs.states import (
 from launcher.queue.workers.progress.attempt_progress import end_named_files, read_last_metrics
 from launcher.queue.workers.progress.printed_lines import last_line
 from launcher.queue.workers.shortage import TAIL_BYTES, find_oom_in_log
-from launcher.system.files import Json, is_disk_full, read_file_end, read_json
+from launcher.system.files import Json, read_file_end, read_json
 from launcher.system.units import format_bytes, format_seconds
 
 # A reboot signals all processes within milliseconds. A machine with more than one ready process per core needs longer.
@@ -56,6 +56,7 @@ class ExitContext(NamedTuple):
     max_rss: int | None = None  # bytes, the most that the program or a process below it held
     # bytes of main memory that are reserved for the program; None: not declared
     ram: int | None = None
+    is_log_disk_full: bool = False  # when the program ended
 
 
 def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) -> Outcome:
@@ -253,7 +254,7 @@ def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText
         sentence = f"ended by {_signal_name(-code)}"
     else:
         sentence = f"ended with exit code {code}"
-    on_full_disk = code > 0 and is_disk_full(attempt.log)
+    on_full_disk = code > 0 and context.is_log_disk_full
     if on_full_disk:
         sentence, before = f"{sentence}; the disk of its log is full", "; last line of its log: "
     return _EndText(f"{sentence}{before}{words}" if words else sentence, words, on_full_disk)

@@ -44,7 +44,7 @@ from launcher.queue.workers.running_time import (
 from launcher.queue.workers.start_attempt import AttemptStarter, StartedAttempt, note_changes
 from launcher.queue.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 from launcher.system import cgroups, memory
-from launcher.system.files import AWAY_TIMEOUT_S, DISK_FULL_PAUSE_S, sync
+from launcher.system.files import AWAY_TIMEOUT_S, DISK_FULL_PAUSE_S, is_disk_full, sync
 from launcher.system.process_trees import adopt_orphans, send_signal, terminate
 from launcher.system.processes import Identity, boot_id, children_cpu_s, identity
 
@@ -233,6 +233,8 @@ class _Supervisor:
             self._processes.end(0.0)
             return b""
         self._await_folder(attempt)
+        if status:  # before the waits below, in which a disk can get room
+            how = how._replace(is_log_disk_full=is_disk_full(attempt.log))
         if not how.signalled:
             wait_s = signal_wait_s(status, attempt, how, time.monotonic() - begun.started_at)
             how = how._replace(signalled=self._await_own_signal(wait_s))
