@@ -2,7 +2,7 @@
 
 Settings are never averaged. Each has a column, and the worst one determines the order. Attacks are separate.
 
-Every model is scored on the same images and resampled with the same draws. Ranks and differences are therefore
+Every model is scored on the same images, or on the same videos if models read different clips, and resampled with the same draws. Ranks and differences are therefore
 paired. If a model was trained with several seeds, these are also drawn with replacement. A test of whether several
 models differ at all needs independent sets of images. Corruptions of one set and sets that share real images are
 not independent.
@@ -28,6 +28,7 @@ from trueface.benchmark.results import (
     CellResult,
     RunResults,
 )
+from trueface.benchmark.videos import FEW_VIDEOS, VideoUnit
 from trueface.corruptions.registry import NONE
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.estimate import Difference, Estimate, Interval, ends_record
@@ -43,7 +44,8 @@ from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
-NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no usable AUC
+# no usable AUC
+NOT_COUNTED = frozenset({"few images", FEW_VIDEOS, "one class", "attack", "not run"})
 LEAST_SETS = 5  # minimum number of sets for Friedman's test
 LEAST_MODELS = 3  # minimum number of models; two are compared as a pair
 LEVEL = 0.05
@@ -77,7 +79,8 @@ class SettingScores:
 
     mean: Estimate  # AUC over cells and seeds, with its interval over images and seeds
     balanced: float  # mean balanced accuracy at threshold 0
-    balanced_at_threshold: float  # mean balanced accuracy at validation's threshold
+    # mean balanced accuracy at validation's threshold; None if the table counts videos
+    balanced_at_threshold: float | None
     worst: WorstCell
     cells: int
     ranked: ModelRank | None  # None if the model is not ranked; see `reason`
@@ -97,6 +100,7 @@ class LeaderboardRow:
     ms_image: float
     parameters: int
     missing: MissingSeeds = field(default_factory=dict)  # seeds without a result
+    frames: str = ""  # frames that the model reads together; "" if the table counts images
 
     @property
     def worst(self) -> float:
@@ -159,6 +163,7 @@ class Leaderboard:
     lines: tuple[LeaderboardRow, ...]
     pairs: Mapping[Setting, tuple[PairedDifference, ...]]
     omnibus: Omnibus
+    unit: VideoUnit | None = None  # None: the tables count images, or clips that all models read
 
     @property
     def settings(self) -> Sequence[Setting]:
@@ -218,12 +223,15 @@ class _ModelCells:
         return mean_of(areas, np.stack([each.draws for each in areas]).mean(0))
 
 
-def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderboard:
+def leaderboard(
+    run: RunResults, missing: MissingModels = NO_MODELS, unit: VideoUnit | None = None
+) -> Leaderboard:
     """Return the leaderboard of a run.
 
     Args:
         run: results of the run.
         missing: models of the run without a result.
+        unit: the videos that the results count. None: images.
     """
     models: dict[str, list[CellResult]] = {}
     for result in run.results:
@@ -236,12 +244,13 @@ def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderbo
             columns[name][setting] = column
         if differing := _pairs(groups):
             pairs[setting] = differing
-    lines = [_line(name, results, columns[name], missing) for name, results in models.items()]
+    lines = [_line(name, each, columns[name], missing, unit) for name, each in models.items()]
     return Leaderboard(
         run=run,
         lines=tuple(sorted(lines, key=lambda line: (-line.worst, line.model))),
         pairs=pairs,
         omnibus=_omnibus(models),
+        unit=unit,
     )
 
 
@@ -412,7 +421,7 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
             SettingScores(
                 mean=group.mean_area(places_of).estimate,
                 balanced=float(np.mean(group.values(BALANCED))),
-                balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
+                balanced_at_threshold=_mean_of(group.values(AT_THRESHOLD)),
                 worst=WorstCell(key=worst, value=group.area(worst).estimate),
                 cells=len(places_of),
                 ranked=places.get(group.name),
@@ -481,6 +490,7 @@ def _line(
     results: Sequence[CellResult],
     columns: Mapping[Setting, SettingScores],
     missing: MissingModels,
+    unit: VideoUnit | None,
 ) -> LeaderboardRow:
     models = {result.index.model: result for result in results}
     clean = [result for result in results if result.cell.condition.is_clean]
@@ -495,13 +505,17 @@ def _line(
         ms_image=float(np.median([result.facts.ms_image for result in models.values()])),
         parameters=first.facts.parameters,
         missing=missing.count_missing_seeds(models),
+        frames="" if unit is None else unit.frames[name],
     )
 
 
 def _mean(results: Iterable[CellResult], name: str) -> float | None:
     """Return the mean of a measure over the results that have it."""
     found = (result.measured.value(name) for result in results)
-    values = [value for value in found if value is not None]
+    return _mean_of([value for value in found if value is not None])
+
+
+def _mean_of(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 

@@ -285,6 +285,25 @@ def _results(
         )
 
 
+def evaluate_index(
+    folder: Path, index: Index, facts: ModelFacts, manifest: Manifest
+) -> Sequence[CellResult]:
+    """Return the cells of one model on one set of images with their measures.
+
+    Args:
+        folder: of the index.
+        index: its content.
+        facts: of the model.
+        manifest: the images.
+    """
+    return tuple(_results(folder, index, facts, manifest))
+
+
+def describe_missing(run_folder: Path, indexes: Collection[Index]) -> Sequence[str]:
+    """Return sentences about the models of a run that have no index, or not of every set of images."""
+    return tuple(_without_cells(run_folder, indexes))
+
+
 def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell, CellScores | None]:
     """Return a cell with its scores. If its file is damaged, the cell is returned as not run."""
     if not cell.file:

@@ -23,8 +23,8 @@ from trueface.evaluation.over_seeds import NO_VALUE
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
     from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow
-    from trueface.benchmark.results import RunResults
     from trueface.benchmark.table import Row
+    from trueface.benchmark.videos import Benchmark, VideoUnit
     from trueface.jobs.benchmark.benchmarking import RecheckedRow
     from trueface.report.study_table import StudyTable
 
@@ -81,6 +81,8 @@ def benchmark(
     RUN is the name of a folder in runs/, or a path. The files benchmark.csv and manifest.json are
     written to runs/RUN/benchmark/; with pyarrow, also benchmark.parquet.
 
+    If models read different clips, or clips and frames, the table counts videos.
+
     Models whose names differ only in the seed are averaged. For each benchmark tier, the table shows
     the mean AUC and the worst condition. It also shows the 95 % interval over images and seeds, and the
     probability of being the best model.
@@ -108,21 +110,28 @@ def benchmark(
     # scipy takes a second to import; help and wrong names must not wait for it
     from trueface.benchmark import table
     from trueface.benchmark.leaderboard import leaderboard
-    from trueface.benchmark.results import read_run
+    from trueface.benchmark.videos import read_benchmark
 
-    results = read_run(folder)
-    for problem in results.problems:
+    bench = read_benchmark(folder)
+    for problem in bench.results.problems:
         click.echo(f"warning: {problem}", err=True)
     if check:
-        _recheck_rows(results, folder, rows, seed, device)
+        _recheck_rows(bench, folder, rows, seed, device)
         return
-    written = _write_table(results, folder)
+    if bench.unit is not None and join:
+        raise UsageError(
+            "--join adds rows of the same images, but this table counts the videos that all its models have. Add the "
+            "models to this run."
+        )
+    written = _write_table(bench, folder)
     if as_csv:
+        for note in bench.unit.notes if bench.unit else ():
+            click.echo(f"warning: {note}", err=True)
         tables = [(str(folder / FOLDER / TABLE), written)]
         tables += [(str(other), table.read_csv(other)) for other in join]
-        click.echo(table.as_csv(table.join(tables)), nl=False)
+        click.echo(_csv_of(bench, table.join(tables)), nl=False)
         return
-    board = leaderboard(results, missing_models(folder))
+    board = leaderboard(bench.results, missing_models(folder), bench.unit)
     if as_json:
         click.echo(json.dumps(document(board)))
     elif latex:
@@ -138,23 +147,34 @@ def benchmark(
             click.launch(str(path))
 
 
-def _write_table(results: "RunResults", folder: Path) -> "tuple[Row, ...]":
+def _write_table(bench: "Benchmark", folder: Path) -> "tuple[Row, ...]":
     """Write table and manifest to the run's folder; return the rows."""
-    from trueface.benchmark import table
+    from trueface.benchmark import table, video_table
     from trueface.benchmark.cells import write_manifest
 
-    rows = tuple(table.rows_of(results))
+    rows = tuple(table.rows_of(bench.results))
     where = folder / FOLDER
     where.mkdir(exist_ok=True)
-    write_atomic(where / TABLE, table.as_csv(rows))
-    write_manifest(where / MANIFEST, results.manifest)
+    write_atomic(where / TABLE, _csv_of(bench, rows))
+    write_manifest(where / MANIFEST, bench.results.manifest)
     if table.has_parquet():
-        write_atomic(where / PARQUET, table.as_parquet(rows))
+        unit = bench.unit
+        content = table.as_parquet(rows) if unit is None else video_table.as_parquet(rows, unit)
+        write_atomic(where / PARQUET, content)
     return rows
 
 
-def _recheck_rows(results: "RunResults", folder: Path, rows: int, seed: int, device: str) -> None:
-    """Print some rows with their values now; exit with 1 if one differs."""
+def _csv_of(bench: "Benchmark", rows: "Sequence[Row]") -> str:
+    from trueface.benchmark import table, video_table
+
+    return table.as_csv(rows) if bench.unit is None else video_table.as_csv(rows, bench.unit)
+
+
+def _recheck_rows(bench: "Benchmark", folder: Path, rows: int, seed: int, device: str) -> None:
+    """Print some rows with their values now; exit with 1 if one differs.
+
+    If the table counts videos, these are rows of the frames and clips that videos are averaged from.
+    """
     import torch
 
     from trueface.benchmark.table import TOLERANCE
@@ -163,23 +183,29 @@ def _recheck_rows(results: "RunResults", folder: Path, rows: int, seed: int, dev
     from trueface.jobs.benchmark.benchmarking import recheck
 
     with with_progress_bar("check") as (progress, stop):
-        checks = recheck(
-            results,
-            folder,
-            count=rows,
-            seed=seed,
-            device=known_device(device),
-            cpus=torch.get_num_threads(),
-            progress=progress,
-            stop=stop,
-        )
+        groups = (bench.results,) if bench.unit is None else bench.unit.groups
+        checks = [
+            each
+            for at, results in enumerate(groups)
+            for each in recheck(
+                results,
+                folder,
+                count=len(range(at, rows, len(groups))),
+                seed=seed,
+                device=known_device(device),
+                cpus=torch.get_num_threads(),
+                progress=progress,
+                stop=stop,
+            )
+        ]
         rechecked = sorted(checks, key=lambda each: each.agrees)  # first what does not agree
     head = ("", "model", "seed", "images", "condition", "measure", "table", "now")
     agree = sum(each.agrees for each in rechecked)
     click.echo(
         "\n".join(align_columns([head, *map(_checked_cells, rechecked)], left_columns=range(6)))
     )
-    click.echo(f"\n{agree} of {len(rechecked)} rows agree within {TOLERANCE:g}")
+    noun = "rows" if bench.unit is None else "rows of frames and clips"
+    click.echo(f"\n{agree} of {len(rechecked)} {noun} agree within {TOLERANCE:g}")
     if agree < len(rechecked):
         raise click.exceptions.Exit(1)
 
@@ -206,6 +232,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "run": run.name,
         "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
         "training": run.training,
+        **({} if board.unit is None else {"unit": _unit_json(board.unit)}),
         "models": [_line_json(line) for line in board.lines],
         "differences": {
             setting: [pair.json_record for pair in pairs] for setting, pairs in board.pairs.items()
@@ -230,7 +257,18 @@ def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
         }
         for setting, column in line.columns.items()
     }
-    return {**asdict(replace(line, columns={})), "columns": columns}
+    record = asdict(replace(line, columns={}))
+    if not line.frames:
+        del record["frames"]
+    return {**record, "columns": columns}
+
+
+def _unit_json(unit: "VideoUnit") -> dict[str, Any]:
+    return {
+        "name": "videos",
+        "videos": {test: len(videos) for test, videos in unit.common.items()},
+        "left_out": list(unit.notes),
+    }
 
 
 def study_tables(board: "Leaderboard") -> "list[StudyTable]":
@@ -247,14 +285,17 @@ def text(board: "Leaderboard") -> str:
     run = board.run
     tests = len({result.index.test for result in run.results})
     conditions = len({result.cell.condition for result in run.results})
+    images = count(len(run.manifest.entries), "image")
+    counted = images if board.unit is None else count(board.unit.count, "video")
     parts = (
         count(len(board.lines), "model"),
-        f"{count(tests, 'test set')} ({count(len(run.manifest.entries), 'image')})",
+        f"{count(tests, 'test set')} ({counted})",
         count(conditions, "condition"),
     )
     lines = [
         f"benchmark {run.manifest.name}: {', '.join(parts)}",
         *([f"training: {run.training}"] if run.training else []),
+        *(map(escape_unprintable, board.unit.lines) if board.unit else ()),
         "",
         *table_lines(leaderboard_table(board)),
     ]

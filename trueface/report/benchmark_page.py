@@ -16,6 +16,7 @@ from trueface.audit.finding import count as counted
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import Leaderboard
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, CellResult, MeasureValue
+from trueface.benchmark.videos import UNIT
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import Labels
@@ -238,27 +239,31 @@ def cost(board: Leaderboard) -> Figure | None:
         ]
     ]
     return quality_by_time(
-        methods, {}, x_label="time per image, ms", y_label="AUC of the worst cell"
+        methods, {}, x_label=f"time per {_input(board)}, ms", y_label="AUC of the worst cell"
     )
+
+
+def _input(board: Leaderboard) -> str:
+    return "image" if board.unit is None else "clip or frame"
 
 
 def reliability(board: Leaderboard) -> Iterator[Figure]:
     """Yield the reliability diagram of each model, without and with the temperature."""
     for entry in board.lines:
-        tables = [
-            (result.scores, result.facts.calibration)
+        results = [
+            result
             for result in board.run.results
             if result.group == entry.model and result.cell.condition.is_clean
             if result.scores is not None
         ]
-        if not tables:
+        if not results:
             continue
-        fakes: Labels = np.concatenate([scores.predictions.labels for scores, _ in tables])
-        plain = np.concatenate(
-            [table.undo_temperature(scores.predictions.margin) for scores, table in tables]
+        fakes: Labels = np.concatenate(
+            [result.scores.predictions.labels for result in results if result.scores is not None]
         )
-        scaled = np.concatenate(
-            [table.apply_temperature(scores.predictions.margin) for scores, table in tables]
+        plain, scaled = (
+            np.concatenate([_logits(board, result, change(result)) for result in results])
+            for change in (_without_temperature, _with_temperature)
         )
         frame, name = Frame(), board.names[entry.model]
         yield Figure(
@@ -271,6 +276,21 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
             caption=name,
             key=lines_key(("without temperature scaling", "with temperature scaling")),
         )
+
+
+def _logits(board: Leaderboard, result: CellResult, change: Callable[[Floats], Floats]) -> Floats:
+    """Return the logits of a cell after a change of those of its images, frames or clips."""
+    if board.unit is not None:
+        return board.unit.change_logits(result, change)
+    return change(result.scores.predictions.margin) if result.scores is not None else np.zeros(0)
+
+
+def _without_temperature(result: CellResult) -> Callable[[Floats], Floats]:
+    return result.facts.calibration.undo_temperature
+
+
+def _with_temperature(result: CellResult) -> Callable[[Floats], Floats]:
+    return result.facts.calibration.apply_temperature
 
 
 def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[DrawnShape]:
@@ -331,13 +351,18 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
 
 def _leaderboard(board: Leaderboard) -> str:
     """Return the leaderboard with columns for each setting and no mean over settings."""
+    over = _counted_noun(board)
     return study_table(
         leaderboard_table(board),
         text_above="Sorted by the lowest mean AUC of the tiers. A cell is one image set under one condition. Small "
-        "numbers are 95 % intervals over images and, from three seeds on, over seeds. P(best): share of resamples in "
+        f"numbers are 95 % intervals over {over} and, from three seeds on, over seeds. P(best): share of resamples in "
         "which the model has the best mean rank over the cells of the tier, with the interval of its rank. ECE: mean "
         "expected calibration error on clean images, and below it the ECE after temperature scaling.",
     )
+
+
+def _counted_noun(board: Leaderboard) -> str:
+    return "images" if board.unit is None else "videos"
 
 
 def _differences(board: Leaderboard) -> str:
@@ -347,7 +372,7 @@ def _differences(board: Leaderboard) -> str:
         return ""
     return study_table(
         table_of,
-        text_above="Difference of the mean AUC on the same images, with its 95 % interval. The "
+        text_above=f"Difference of the mean AUC on the same {_counted_noun(board)}, with its 95 % interval. The "
         "interval is not corrected. p is from the bootstrap over all cells, and p (DeLong) from clean images. Both have Holm's "
         "correction for the pairs of a tier.",
         kind="",
@@ -384,7 +409,8 @@ def selected_table(board: Leaderboard) -> str:
         (_selected_row(each, board) for each in selected_detectors()),
         words=("model", "tier", "measure", "remark"),
         text_above="The sixteen detectors that SoK selected. The AUC here is that of the first model of the leaderboard "
-        "with this network, in the tier in which it is worst. Published figures are of FaceForensics++, other data.",
+        "with this network, in the tier in which it is worst. Published figures are of FaceForensics++, other data."
+        + (" The AUC here counts videos." if board.unit is not None else ""),
     )
 
 
@@ -451,7 +477,8 @@ def benchmark_page(board: Leaderboard) -> Page:
     parts = {
         "leaderboard": _leaderboard(board),
         "areas": heat_maps(board, AREA),
-        "at_threshold": heat_maps(board, AT_THRESHOLD),
+        # validation gives a threshold of images or clips, not of videos
+        "at_threshold": heat_maps(board, AT_THRESHOLD) if board.unit is None else "",
         "at_zero": heat_maps(board, BALANCED),
         "rates": rates(board),
         "attack_rates": attack_rates(board),
@@ -473,7 +500,7 @@ def benchmark_page(board: Leaderboard) -> Page:
     html = {name: Markup(text) for name, text in parts.items()}
     figures = [*places, *calibration, *([by_time] if by_time else [])]
     page = render_template(
-        "benchmark.html", _describe_run(board), [*outcome(board)], run=run, **html
+        "benchmark.html", _describe_run(board), [*outcome(board)], run=run, unit=board.unit, **html
     )
     return Page(page, {"": figures})
 
@@ -541,10 +568,14 @@ def _list_timing_devices(board: Leaderboard) -> Iterator[str]:
 
 def _describe_run(board: Leaderboard) -> list[tuple[str, object]]:
     run = board.run
+    unit = board.unit
     conditions = dict.fromkeys(result.cell.condition.name for result in run.results)
+    images = "images" if unit is None else "frames and clips"
     versions = ", ".join(f"{name} {value}" for name, value in run.manifest.versions.items())
     return [
-        ("benchmark", f"{run.manifest.name} (SHA-256 of {len(run.manifest.entries)} images)"),
+        ("benchmark", f"{run.manifest.name} (SHA-256 of {len(run.manifest.entries)} {images})"),
+        *([("unit", UNIT.removeprefix("unit: ")), ("videos", unit.count)] if unit else []),
+        *([("left out", ". ".join(unit.notes))] if unit and unit.notes else []),
         ("models", len(board.lines)),
         ("image sets", ", ".join(_tests(board))),
         ("conditions", ", ".join(conditions)),

@@ -13,7 +13,10 @@ LEAST_P = 0.001  # smaller values of p are not written
 
 def leaderboard_table(board: Leaderboard) -> StudyTable:
     """Return the leaderboard with columns for each setting and no mean over settings."""
+    unit = board.unit
     head = [Column("model"), Column("seeds")]
+    if unit is not None:
+        head.append(Column("frames per clip", key="frames", is_text=True))
     for setting in board.settings:
         head += [
             Column(setting, plain=f"{setting} mean AUC", key=f"{setting}_auc", below="mean AUC"),
@@ -30,16 +33,22 @@ def leaderboard_table(board: Leaderboard) -> StudyTable:
             form=decimals(4),
             page_form=decimals(3),
         ),
-        Column("ms per image", key="ms_image", form=decimals(1)),
+        Column(
+            "ms per image" if unit is None else "ms per clip or frame",
+            key="ms_image",
+            form=decimals(1),
+        ),
         Column("parameters", joins=True),
     ]
     rows = (_line(board, line) for line in board.lines)
-    title = f"benchmark {board.run.manifest.name}"
+    title = f"benchmark {board.run.manifest.name}{', by video' if unit is not None else ''}"
     return StudyTable.of_rows(head, rows, _notes(board), title=title)
 
 
 def _notes(board: Leaderboard) -> Iterator[str]:
     """Yield what limits the numbers of the leaderboard, a line each."""
+    if board.unit is not None:
+        yield from board.unit.lines
     yield from (f"predictable from the file format: {each}" for each in board.run.confounds)
     yield from _unranked_notes(board)
     yield from (f"not run: {each}" for each in board.run.not_run(board.names))
@@ -55,6 +64,7 @@ def _line(board: Leaderboard, line: LeaderboardRow) -> StudyRow:
         name,
         (
             StudyEntry(seeds_text(line.seeds, line.missing)),
+            *([StudyEntry(line.frames)] if line.frames else []),
             *(entry for setting in board.settings for entry in _column(line.columns.get(setting))),
             StudyEntry(line.ece),
             StudyEntry(line.ece_scaled),
