@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from launcher import api
 from launcher.api import Job, Kind, PlannedJob, TaskFileError, UsageError, Words
 from tests.trueface.jobs.build import a_draft, a_job, plan_text, write_lists
+from trueface.benchmark.videos import read_benchmark
 from trueface.data.dataset_file import write_video_sources
 from trueface.evaluation.fairness import fairness_rows
 from trueface.evaluation.result_rows import by_video
@@ -32,6 +33,7 @@ from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.declarations import Declaration
+from trueface.runtime.errors import DataError
 from trueface.training.trainer import _EpochRunner
 
 KINDS = (TRAIN, TEST, BENCHMARK, POISON, UNLEARN)
@@ -223,6 +225,34 @@ def test_surrogates_bases_and_teachers_of_clips_are_refused_in_the_plan(
     assert sentence in " ".join(str(raised.value).split())
 
 
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        (("corrupt: [none, jpeg50, noise4]",), ""),
+        (("attack: [pgd1]",),
+         f"{OF_CLIPS} reads clips of 8 frames, and {OF_IMAGES} reads single frames, so the benchmark counts videos. pgd1"),
+        (("corrupt: [none, share]",), "share draws its values for each clip or single frame"),
+        (("corrupt: [c23]",), "h264-23 codes all frames of a clip together"),
+        (("attack: [pgd1], clips: {frames: 8}",), ""),
+        ((f'model: ["{OF_IMAGES}"], attack: [pgd1]', f'model: ["{OF_CLIPS}"]'), "counts videos. pgd1 changes"),
+        ((f'model: ["{OF_IMAGES}"], attack: [pgd1]',), ""),
+    ],
+)  # fmt: skip
+def test_benchmark_of_different_clips_has_only_conditions_that_are_the_same(
+    sections: tuple[str, ...], sentence: str
+) -> None:
+    entries = "\n".join(f'  - {{test: "gan2:pre", {each}}}' for each in sections)
+    if not sentence:
+        jobs = plan(PAIR, "benchmark:", entries)
+        assert [job.settings["clips"] for job in jobs.values() if job.kind == "benchmark"]
+        return
+    with pytest.raises(TaskFileError) as raised:
+        plan(PAIR, "benchmark:", entries)
+    said = " ".join(str(raised.value).split())
+    assert sentence in said
+    assert said.count("counts videos") == 1
+
+
 def test_every_refusal_of_the_table_is_of_a_part_that_a_job_can_have() -> None:
     assert {kind for part in TABLE for kind in part.kinds} == {kind.name for kind in KINDS}
     assert len({part.part for part in TABLE}) == len(TABLE)
@@ -340,8 +370,8 @@ def test_table_has_a_row_of_videos_for_each_condition(lab: Path) -> None:
 
 def test_plan_counts_videos_without_a_clip_and_refuses_a_list_without_any(lab: Path) -> None:
     words = Words(subsets={"fakes": ("W",), "reals": ("V",)})
-    kinds = {kind.name: kind.with_words(words) for kind in (TRAIN, TEST)}
-    for kind, count in (("train", 6), ("test", 6)):
+    kinds = {kind.name: kind.with_words(words) for kind in (TRAIN, TEST, BENCHMARK)}
+    for kind, count in (("train", 6), ("test", 6), ("benchmark", 6)):
         given = {name: BASIC[name] for name in ("data_root", "split_path")} | {
             "clips": {"frames": 9}
         }
@@ -356,10 +386,13 @@ def test_plan_counts_videos_without_a_clip_and_refuses_a_list_without_any(lab: P
     assert remark in kinds["train"].warnings(draft)
     write_lists(lab / "images", train=["FFHQ/000"], val=["FFHQ/001"])
     given["split_path"] = "images"
-    draft = a_draft(TRAIN, lab, given, model="real:pre", data="real:pre", images="real:pre")
-    assert "FFHQ is not a source of videos (videos.json names V, W)" in " ".join(
-        TRAIN.refusals(draft, ())
-    )
+    write_lists(lab / "images", test=["FFHQ/002"])
+    for of_images in (TRAIN, BENCHMARK):
+        only = given if of_images is TRAIN else {name: given[name] for name in SCORED}
+        draft = a_draft(of_images, lab, only, model="real:pre", data="real:pre", images="real:pre")
+        assert "FFHQ is not a source of videos (videos.json names V, W)" in " ".join(
+            of_images.refusals(draft, ())
+        )
 
 
 def test_resumed_training_on_clips_equals_an_uninterrupted_one(
@@ -448,6 +481,22 @@ def test_clips_in_a_benchmark(lab: Path) -> None:
     manifests = [*(lab / "runs/study/benchmark/manifests").iterdir()]
     assert len(manifests) == 1  # all models on the same clips
     assert len(json.loads(manifests[0].read_text())["images"]) == 12
+    run = lab / "runs/study"
+    on_clips = read_benchmark(run)
+    assert on_clips.unit is None
+    # now the detector of images reads frames, so the page counts videos
+    benchmarking.benchmark(job_of(lab, "benchmark", IMAGE_MODEL, **given | {"clips": None}))
+    bench = read_benchmark(run)
+    assert bench.unit is not None
+    assert (bench.unit.count, dict(bench.unit.frames)) == (6, {CLIP_MODEL: "4", IMAGE_MODEL: "1"})
+    assert {result.keys for result in bench.results.results} == {
+        tuple(f"{source}/{video:03}" for source in "WV" for video in LISTS["test"])
+    }
+    frame = lab / "data/PreSocial/Real/V/005/001.png"
+    PIL.Image.new("RGB", (32, 32)).save(frame)
+    benchmarking.benchmark(job_of(lab, "benchmark", IMAGE_MODEL, **given | {"clips": None}))
+    with pytest.raises(DataError, match="the frames of PreSocial/Real/V/005 changed between two"):
+        read_benchmark(run)
 
 
 def test_page_shows_the_table_of_parts() -> None:
