@@ -12,13 +12,15 @@ Batch norm computes its statistics over the batch of all ranks. On a GPU it is t
 has no code for the CPU. For the CPU, this module implements S. Ioffe and C. Szegedy, arXiv 1502.03167. Mean
 and variance of the ranks are merged as in T. Chan et al., Updating formulae and a pairwise algorithm (1979).
 
-Dropout uses the same mask as a single process.
+Dropout and stochastic depth use the same masks as a single process. A network with another layer that draws
+random numbers is refused at its first batch, because each rank would draw for its own images.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from itertools import accumulate
 from typing import Any, NamedTuple, cast
@@ -28,12 +30,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DistributedDataParallel
+from torch.overrides import TorchFunctionMode
 
 from trueface.data.batch import CLIP_DIMENSIONS, IMAGE_DIMENSIONS, Batch
 from trueface.data.loading.loader import WHOLE, Shard
+from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, JobError
 
 
 @dataclass(slots=True)
@@ -41,8 +46,11 @@ class RankRows:
     """The positions of a rank's images in the batch of a step."""
 
     before: int = 0
+    own: int = 0
     total: int = 0
     crops: int = 1  # rows per image
+    # whether the batch has several qualities of each image, so that those of a rank are not consecutive rows
+    has_copies: bool = False
     whole_clips: bool = False  # whether a clip is one row of the network, not one per frame
 
     def per_image(self, shape: Sequence[int]) -> int:
@@ -52,9 +60,20 @@ class RankRows:
         return shape[1] if len(shape) == IMAGE_DIMENSIONS else 1
 
 
+# layers that multiply each image by a random factor, by their names: packages are imported only if a network needs them
+STOCHASTIC_DEPTH = frozenset({
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+    "timm.layers.drop.DropPath",
+    "trueface.models.blocks.efficientnet.DropConnect",
+})  # fmt: skip
+
+
+ONE_PROCESS = "Set gpus: 1 and leave out processes."
+
+
 @contextmanager
 def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
-    """Make batch norm and dropout of `model` use the batch of all ranks inside the `with` block.
+    """Make batch norm, dropout and stochastic depth of `model` use the batch of all ranks inside the `with` block.
 
     Parameters and buffers remain the same objects with the same names.
 
@@ -66,31 +85,98 @@ def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
         (parent, name, child)
         for parent in list(model.modules())
         for name, child in parent.named_children()
-        if isinstance(child, _BatchNorm | nn.Dropout)
+        if _is_plain_norm(child) or draws_rows(child)
+    ]
+    derived = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and not _is_plain_norm(module)
     ]
     shared: dict[nn.Module, nn.Module] = {}
     for parent, name, child in before:
         if child not in shared:
             shared[child] = _share_layer(child, rows)
         setattr(parent, name, shared[child])
+    for norm in derived:
+        # a partial function, as a copy of the model has to copy the batch norm in it
+        vars(norm)["forward"] = partial(_forward_derived, norm, _share_norm(norm))
     try:
         yield
     finally:
+        for norm in derived:
+            del vars(norm)["forward"]
         for parent, name, child in before:
             child.train(shared[child].training)
             setattr(parent, name, child)
 
 
+def draws_rows(layer: nn.Module) -> bool:
+    """Return whether a layer multiplies the rows of a batch by random factors, as dropout does."""
+    kind = type(layer)
+    if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):
+        return False  # they add a number, too
+    named = f"{kind.__module__}.{kind.__qualname__}" in STOCHASTIC_DEPTH
+    return (named or isinstance(layer, _DropoutNd)) and _probability_of(layer) > 0
+
+
+def _is_plain_norm(module: nn.Module) -> bool:
+    """Return whether a module is a batch norm that does nothing besides."""
+    return isinstance(module, _BatchNorm) and type(module).forward is _BatchNorm.forward
+
+
 def _share_layer(layer: nn.Module, rows: RankRows) -> nn.Module:
     """Return a layer that uses the batch of all ranks, with the parameters and buffers of `layer`."""
-    if not isinstance(layer, _BatchNorm):
-        assert isinstance(layer, nn.Dropout)
-        return SharedDropout(layer, rows)
-    weight = next(layer.parameters(), layer.running_mean)
+    return _share_norm(layer) if isinstance(layer, _BatchNorm) else SharedDropout(layer, rows)
+
+
+def _share_norm(norm: _BatchNorm) -> nn.Module:
+    """Return a batch norm over all ranks, with the parameters and buffers of `norm`."""
+    weight = next(norm.parameters(recurse=False), norm.running_mean)
     if weight is not None and weight.device.type == "cuda":
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped in torch
-        return cast(nn.Module, convert(layer))
-    return SharedBatchNorm(layer)
+        plain = nn.BatchNorm2d(
+            norm.num_features,
+            eps=norm.eps,
+            momentum=cast(float, norm.momentum),
+            affine=norm.affine,
+            track_running_stats=norm.track_running_stats,
+        )
+        _adopt_tensors(plain, norm)
+        return cast(nn.Module, convert(plain))
+    return SharedBatchNorm(norm)
+
+
+def _adopt_tensors(layer: _BatchNorm, norm: _BatchNorm) -> None:
+    """Give a layer the parameters and buffers of a batch norm, as the same objects, and its mode."""
+    for name, parameter in norm.named_parameters(recurse=False):
+        layer.register_parameter(name, parameter)
+    for name, buffer in norm.named_buffers(recurse=False):
+        layer.register_buffer(name, buffer)
+    layer.train(norm.training)
+
+
+def _forward_derived(norm: _BatchNorm, shared_norm: nn.Module, *inputs: Any) -> Tensor:
+    """Return the output of a batch norm of a class of its own, whose statistics are those of all ranks."""
+    if shared_norm.num_batches_tracked is not None:
+        # the layer itself counts
+        shared_norm.num_batches_tracked = norm.num_batches_tracked.clone()  # type: ignore[union-attr]  # as in the other
+    with _SharedStatistics(shared_norm.train(norm.training)):
+        return type(norm).forward(norm, *inputs)
+
+
+class _SharedStatistics(TorchFunctionMode):
+    """Calls another batch norm in place of torch's function."""
+
+    def __init__(self, shared_norm: nn.Module) -> None:
+        super().__init__()
+        self._shared_norm = shared_norm
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if func is functional.batch_norm:
+            return self._shared_norm(args[0])
+        return func(*args, **(kwargs or {}))
 
 
 class SharedDropout(nn.Module):
@@ -100,25 +186,114 @@ class SharedDropout(nn.Module):
     generators remain equal.
 
     Args:
-        dropout: layer with the dropout probability.
+        layer: layer for which `draws_rows` holds.
         rows: positions of this rank's images in the batch. The caller updates them.
     """
 
-    def __init__(self, dropout: nn.Dropout, rows: RankRows) -> None:
+    def __init__(self, layer: nn.Module, rows: RankRows) -> None:
         super().__init__()
-        self.probability, self._rows = dropout.p, rows
+        self.layer, self._rows = layer, rows
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return `inputs` (n·K, …) of n images with K crops each, with dropout."""
-        if not self.training or self.probability == 0:
+        """Return `inputs` (n·K, …) of n images with K crops each, multiplied by random factors.
+
+        Raises:
+            JobError: the inputs have another number of rows.
+        """
+        if not self.training:
             return inputs
         rows = self._rows
-        ones = inputs.new_ones(rows.total * rows.crops, *inputs.shape[1:])
+        if rows.has_copies or len(inputs) != rows.own * rows.crops:
+            reason = (
+                "gets all images in one quality after another"
+                if rows.has_copies
+                else f"gets {len(inputs)} rows for {rows.own * rows.crops} images or frames"
+            )
+            raise JobError(
+                f"layer {type(self.layer).__name__} {reason}, so that it would draw other masks in several processes "
+                f"than in one. {ONE_PROCESS}"
+            )
+        ones = inputs.new_ones(rows.total * rows.crops, *self._factors_of(inputs.shape[1:]))
         if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
             # the mask is drawn in memory order
             ones = ones.contiguous(memory_format=torch.channels_last)
-        mask = functional.dropout(ones, self.probability, training=True)
+        mask: Tensor = self.layer(ones)
         return inputs * mask[rows.before * rows.crops :][: len(inputs)]
+
+    def _factors_of(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape of the factors of a row: each value, each channel, or the whole row has one."""
+        if isinstance(self.layer, nn.Dropout):
+            return (*shape,)
+        channels = 1 if isinstance(self.layer, _DropoutNd) else 0
+        return (*shape[:channels], *[1] * (len(shape) - channels))
+
+
+def _probability_of(layer: nn.Module) -> float:
+    """Return the probability of a layer for which `draws_rows` holds."""
+    return float(
+        next(vars(layer)[name] for name in ("p", "drop_prob", "rate") if name in vars(layer))
+    )
+
+
+@contextmanager
+def refuse_own_draws(model: nn.Module) -> Iterator[None]:
+    """Refuse layers of a model, and an objective, that draw random numbers for the images of one rank.
+
+    Layers inside `sync_batch_layers` may draw, and those with the attribute `draws_alike`, which draw the same
+    numbers for any batch.
+
+    Args:
+        model: model whose batch passes through it inside the `with` block.
+
+    Raises:
+        JobError: a layer, or the objective, draws.
+    """
+    parents = [""]  # names of the modules that are being called
+    device = next(model.parameters()).device
+    last = _random_state(device)
+
+    def check(name: str) -> None:
+        if not torch.equal(_random_state(device), last):
+            raise JobError(
+                f"{f'layer {name}' if name else 'the training step'} draws random numbers for the images of each "
+                f"process, so that several processes would not train as one does. {ONE_PROCESS}"
+            )
+
+    def begin(name: str, *_: Any) -> None:
+        check(parents[-1])
+        parents.append(name)
+
+    def end(name: str, module: nn.Module, *_: Any) -> None:
+        nonlocal last
+        parents.pop()
+        if isinstance(module, SharedDropout) or getattr(module, "draws_alike", False):
+            last = _random_state(device)
+        check(name)
+
+    hooks = []
+    for name, module in model.named_modules():
+        if not any(isinstance(each, SharedDropout) for each in _outer_modules(model, name)):
+            hooks.append(module.register_forward_pre_hook(partial(begin, name)))
+            hooks.append(module.register_forward_hook(partial(end, name)))
+    try:
+        yield
+        check("")
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _outer_modules(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    """Yield the modules that contain the one of that name."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield model.get_submodule(name)
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Return the state of the generators that a model on a device draws from."""
+    state = torch.get_rng_state()
+    return torch.cat([state, torch.cuda.get_rng_state(device)]) if device.type == "cuda" else state
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -136,11 +311,7 @@ class SharedBatchNorm(_BatchNorm):
             affine=norm.affine,
             track_running_stats=norm.track_running_stats,
         )
-        for name, parameter in norm.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        for name, buffer in norm.named_buffers(recurse=False):
-            self.register_buffer(name, buffer)
-        self.train(norm.training)
+        _adopt_tensors(self, norm)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  # torch's own name
         if input.ndim < 2:
@@ -234,11 +405,13 @@ def _statistics(inputs: Tensor) -> tuple[Tensor, Tensor, int]:
     return mean.to(inputs.dtype), variance.to(inputs.dtype), int(total[0])
 
 
-# buffers need no broadcast: each rank computes the batch norm statistics of the whole batch
-_OWN_BUFFERS: dict[str, Any] = {
+# buffers need no broadcast: each rank computes the batch norm statistics of the whole batch. Parts of a network
+# may have no gradient, if the objective does not read them; they are the same in each step
+_OPTIONS: dict[str, Any] = {
+    "static_graph": True,
     "forward_sync_buffers"  # the name in newer versions of torch
     if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
-    else "broadcast_buffers": False
+    else "broadcast_buffers": False,
 }
 
 
@@ -287,12 +460,16 @@ class ProcessGroup:
         self._rows.whole_clips = isinstance(model, Detector) and model.spec.frames is not None
         return sync_batch_layers(model, self._rows)
 
+    def refuse_own_draws(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which a forward pass of `model` may draw only what all ranks draw alike."""
+        return nullcontext() if self.size == 1 else refuse_own_draws(model)
+
     def average_gradients(self, model: nn.Module, device: str) -> nn.Module:
         """Return a wrapper of `model` whose backward pass averages the gradients over the ranks."""
         if self.size == 1:
             return model
         ids = [torch.device(device)] if device.startswith("cuda") else None
-        return DistributedDataParallel(model, device_ids=ids, **_OWN_BUFFERS)
+        return DistributedDataParallel(model, device_ids=ids, **_OPTIONS)
 
     def iter_rank_batches(self, batches: Iterable[Batch]) -> Iterator[RankBatch]:
         """Yield this rank's part of each batch that has an image on any rank.
@@ -323,6 +500,10 @@ class ProcessGroup:
             before = sum(counts[: self.shard.rank])
             crops = self._rows.per_image(batch.inputs.shape)
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
+            self._rows.own = counts[self.shard.rank]
+            self._rows.has_copies = COLUMN in batch.columns and len(
+                set(batch.indices.tolist())
+            ) < len(batch.indices)
             yield RankBatch(batch, before, sum(counts))
         if not seen:
             raise DataError("no image could be read in any process of the training")

@@ -30,7 +30,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, NamedTuple, cast
@@ -174,6 +174,7 @@ class Loop:
         self.images_read = 0
         self._accumulated = AccumulatedBatches()
         self._epoch = 0  # under way
+        self._has_run = False  # whether a batch went through the model since `run` was called
         self._reported_at = 0.0
 
     @property
@@ -228,7 +229,7 @@ class Loop:
         batches_due = math.ceil(len(self.training) / self.config.rows_per_batch)
         self.objective.begin_epoch(epoch, sums.batches, batches_due)
         began, earlier = time.monotonic(), sums.images
-        self._epoch = epoch
+        self._epoch, self._has_run = epoch, False
         lacks_pairs = False
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
@@ -388,7 +389,9 @@ class Loop:
     def _forward(self, part: RankBatch, *, ascends: bool = False) -> tuple[Tensor, Logs]:
         step = self.objective.ascent_step if ascends else self.objective.training_step
         try:
-            with autocast(self.watch.device, self.config.precision):
+            draws = nullcontext() if self._has_run else self.group.refuse_own_draws(self.model)
+            self._has_run = True
+            with draws, autocast(self.watch.device, self.config.precision):
                 return step(self._shared, part.batch)
         except ValueError as error:  # batch norm of a single value has no variance
             if "more than 1 value per channel" not in str(error):

@@ -310,6 +310,8 @@ def test_sweep_over_a_setting_without_effect_is_refused(text: str) -> None:
         + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
         HEAD % ", objective: core, model: mesonet, flip_prob: 0.0"  # its dropout draws twice
         + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
+        HEAD % ", objective: core, model: sbi, flip_prob: 0.0"  # so does its random depth
+        + "train: [{data: gan2:pre, matrix: {core_weight: [1.0, 100.0]}}]",
         HEAD % ", flip_prob: 0.0, augment_seed: 1" + "train: [{data: gan2:pre}]",
         HEAD % ", num_epochs: 1, select: last" + "train: [{data: gan2:pre}]",
         HEAD % ", poison_seed: 3, seed: 3" + "train: [{data: gan2:pre}]",

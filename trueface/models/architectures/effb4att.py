@@ -56,6 +56,7 @@ class AttentiveDetector(nn.Module):
     summary="EfficientNet-B4 with attention, padded for 380 pixels",
     head="classifier",
     head_dropout=DROPOUT,
+    draws=True,
     usual_side=SIDE,
     width=WIDTH,
 )

@@ -30,6 +30,7 @@ class PlainEfficientNet(EfficientNet):
     summary="EfficientNet-B4 of self-blended images, padded for 380 pixels",
     head="_fc",
     head_dropout=DROPOUT,
+    draws=True,
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     usual_side=SIDE,

@@ -161,7 +161,7 @@ class MBConvBlock(nn.Module):
         self._project_conv = nn.Conv2d(inner, shape.width, 1, bias=False)
         self._bn2 = _norm(shape.width)
         self.has_shortcut = shape.stride == 1 and width == shape.width
-        self.rate = rate
+        self._drop = DropConnect(rate)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return maps (B, width, h, w) of maps (B, C, H, W)."""
@@ -172,14 +172,26 @@ class MBConvBlock(nn.Module):
         squeezed = self._se_reduce(functional.adaptive_avg_pool2d(x, 1))  # (B, C, 1, 1)
         x = x * torch.sigmoid(self._se_expand(functional.silu(squeezed)))
         x = self._bn2(self._project_conv(x))
-        return self._drop(x) + images if self.has_shortcut else x
+        return self._drop(x) + images if self.has_shortcut else x  # type: ignore[no-any-return]  # torch
 
-    def _drop(self, x: Tensor) -> Tensor:
-        """Return maps that are 0 for a random part of the images, in training."""
+
+class DropConnect(nn.Module):
+    """Set the maps of random images to 0, in training.
+
+    Args:
+        rate: probability of an image.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps (B, C, H, W), scaled so that their expected values remain."""
         if not self.training or not self.rate:
-            return x
-        kept = torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) >= self.rate
-        return x / (1 - self.rate) * kept
+            return maps
+        kept = torch.rand(len(maps), 1, 1, 1, dtype=maps.dtype, device=maps.device) >= self.rate
+        return maps / (1 - self.rate) * kept
 
     def extra_repr(self) -> str:
         """Return what the tensors do not show."""

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 class PointDropout(nn.Module):
     """Leave out points, in training: the same ones in all frames and clips of a batch."""
 
+    draws_alike = True  # all processes of a training draw the same; see `training.distributed`
+
     def __init__(self, probability: float = POINT_DROPOUT) -> None:
         super().__init__()
         self.probability = probability

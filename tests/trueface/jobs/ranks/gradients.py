@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from launcher.api import Job, Json
 from trueface.data.batch import Batch
 from trueface.data.clips import Clips
 from trueface.data.loading.loader import Shard
+from trueface.models.blocks.efficientnet import DropConnect
 from trueface.models.detectors import Detector, accept_clips, build_detector
 from trueface.models.registry import ModelSpec
 from trueface.runtime.progress import RunContext
@@ -75,12 +77,14 @@ def step(
     group: ProcessGroup,
     objective: Objective,
     config: TrainerConfig = CONFIG,
+    *,
     frames: int | None = None,
+    most: int = 256,
 ) -> Loop:
     rng = torch.Generator().manual_seed(7)
     own = () if frames is None else (1, frames)
     shape = (sum(sizes), *own, 3, SIDE, SIDE)
-    pixels = torch.randint(0, 256, shape, generator=rng).to(torch.uint8)
+    pixels = torch.randint(0, most, shape, generator=rng).to(torch.uint8)
     images = Images(pixels, sizes, group.shard, frozenset({1}))
     loop = Loop(model, images, objective, config=config, watch=RunContext(), state={}, group=group)
     loop.run(0, None, every=0, pause=lambda _: None)
@@ -130,9 +134,63 @@ def clip_network() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.3), nn.Linear(8, 1))
 
 
+class ActivatedNorm(nn.BatchNorm2d):
+    """A batch norm that activates what it has normalised, as those of timm."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.drop, self.act = nn.Dropout(0.2), nn.PReLU(width)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's own name
+        if self.training:
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]  # a tensor
+        normalised = functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, self.training,
+            self.momentum or 0.0, self.eps,
+        )  # fmt: skip
+        return self.act(self.drop(normalised))  # type: ignore[no-any-return]  # torch
+
+
+class RowNorm(nn.BatchNorm1d):
+    """A batch norm of rows, of other dimensions than its input."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # torch's own name
+        return super().forward(input.flatten(2).transpose(1, 2).flatten(0, 1)).view_as(input)
+
+
+class Residual(nn.Module):
+    """A network with random depth, and with a layer that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 4), ActivatedNorm(8))
+        self.middle = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Dropout2d(0.3), DropConnect(0.4))
+        self.norm, self.unread = RowNorm(8), nn.Linear(8, 500)
+        self.fc = nn.Linear(8, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.stem(images)
+        maps = maps + self.middle(maps)
+        maps = self.norm(maps.flatten(2)[..., :8])
+        return self.fc(maps.mean(2))  # type: ignore[no-any-return]  # torch
+
+
+def build(network: str) -> Detector:
+    """Return a detector in float64, in which rounding hides no other difference."""
+    if network in {"clips", "residual"}:
+        torch.manual_seed(1)
+        spec = SPEC if network == "clips" else ModelSpec("residual", summary="")
+        model = Detector(spec, clip_network() if network == "clips" else Residual())
+    else:
+        model = build_detector(network, weights="none", seed=1, dropout=0.3)
+    model.network.double().register_forward_pre_hook(lambda _, inputs: inputs[0].double())
+    return model
+
+
 def compare(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
-    """Compare gradients and statistics of a step of all ranks with those of one process."""
+    """Compare gradients and statistics of a step of all ranks with those of one process, in float64."""
     torch.set_num_threads(1)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]  # in this process alone
     result: dict[str, Json] = {}
     bce = make_objective("bce")
     cases: dict[str, tuple[str, int, Objective]] = {
@@ -144,6 +202,8 @@ def compare(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
         "accumulated": ("slim18", 5, bce),
         "frames": ("squeezenet", 5, bce),
         "clips": ("clips", 1, bce),
+        "dark clips": ("clips", 5, bce),
+        "layers of other classes": ("residual", 5, bce),
     }
     for name, (network, size, objective) in cases.items():
         facts, config = [], replace(CONFIG, sam=0.05 if name == "sam" else 0.0)
@@ -153,15 +213,12 @@ def compare(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
         ):  # one step: two steps of Adam would differ by the noise of zero gradients
             sizes, config = (5, 5, 3), replace(CONFIG, accumulate=4)
         for own in (SINGLE_PROCESS, group):
-            model = (
-                Detector(SPEC, clip_network())
-                if network == "clips"
-                else build_detector(network, weights="none", seed=1, dropout=0.3)
-            )
-            frames = FRAMES if name in {"frames", "clips"} else None
+            model = build(network)
+            frames = FRAMES if name == "frames" or network == "clips" else None
             accept_clips(model, None if frames is None else Clips(frames=frames))
             with own.sync_batch_layers(model):
-                loop = step(model, sizes, own, objective, config, frames)
+                most = 8 if name == "dark clips" else 256
+                loop = step(model, sizes, own, objective, config, frames=frames, most=most)
             learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             state = model.network.state_dict()
             moving = {key: value for key, value in state.items() if "running" in key}

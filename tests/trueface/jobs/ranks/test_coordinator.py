@@ -47,8 +47,8 @@ def run(scene: str, job: Job | None = None, module: str = SCENES) -> Any:
 def test_step_of_two_ranks_equals_step_of_one_process() -> None:
     for rank in run("compare", module=GRADIENTS)["ranks"]:
         for name, facts in rank.items():
-            assert facts["gradients"] < 1e-4, name
-            assert facts["statistics"] < 1e-4, name
+            assert facts["gradients"] < 1e-9, name
+            assert facts["statistics"] < 1e-9, name
             assert facts["images"][0] == facts["images"][1], name
 
 

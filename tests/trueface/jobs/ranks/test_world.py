@@ -94,6 +94,12 @@ def test_objective_that_is_not_a_mean_over_images_is_rejected(
     assert all(registry.objectives()[name].mean for name in ("bce", "ce"))
 
 
+def test_each_objective_that_compares_images_of_a_batch_is_rejected() -> None:
+    for name, spec in registry.objectives().items():
+        said = any("declared as a mean over images" in each for each in refusals(2, objective=name))
+        assert said is not spec.mean, name
+
+
 def test_number_of_processes_is_not_part_of_the_job_hash() -> None:
     settings = {"model": "slim18", "lr": 0.1, "processes": 2}
     assert TRAIN.settings.decisive(settings) == {"model": "slim18", "lr": 0.1}
