@@ -1,5 +1,6 @@
 """Layers and objectives that share a batch: the parts of several processes together equal the batch of one."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -64,6 +65,20 @@ def test_rows_in_another_order_than_in_one_process_are_refused() -> None:
             SharedDropout(nn.Dropout(0.5), rows)(torch.ones(count, 3))
         assert len(SharedDropout(nn.Dropout(0.5), rows).eval()(torch.ones(count, 3))) == count
     assert not draws_rows(nn.Dropout(0.0))
+
+
+def test_copy_of_a_model_in_processes_has_batch_norms_of_its_own_that_activate() -> None:
+    model = nn.Sequential(timm.layers.BatchNormAct2d(3)).eval()
+    inputs = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(4))
+    before = model(inputs)
+    with sync_batch_layers(model, RankRows()):
+        copied = copy.deepcopy(model)
+        for parameter in copied[0].parameters():
+            nn.init.zeros_(parameter)
+        torch.testing.assert_close(model(inputs), before)
+        assert not copied(inputs).any()
+    assert torch.equal(model(inputs), before)
+    assert (before == 0).any()
 
 
 class Noise(nn.Module):
