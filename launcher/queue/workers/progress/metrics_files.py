@@ -29,6 +29,7 @@ STEP_NAMES = ("step", "global_step", "_step", "iteration", "iter", "it", EPOCH)
 _DEPTH = 3  # depth of mappings in a record
 _LONGEST_NAME, _LONGEST_TEXT = 128, 40  # characters
 _MOST_NAMED = 3  # columns that a fault lists
+_LONG_ROW_ADVICE = "Name each column, and begin a new line for each row"
 _MISSING = frozenset({"", "-", "--", "na", "n/a", "none", "null"})  # cells without a value
 # texts: compiling them takes longer than reading a short file, and few cells need them
 
@@ -226,10 +227,10 @@ def _read_records(
         lines = lines[:-1]  # the last line is being written, or empty
     lines = [line for line in lines if line.strip()]
     if is_json or any(line.lstrip().startswith("{") for line in lines[-2:]):
-        records, is_cut = _json_lines(lines)
-        if not records and is_cut:
+        records, has_commas = _json_lines(lines)
+        if not records and has_commas:
             return records, ("is not valid JSON",)
-        return records, ("ends with a line that is not valid JSON",) if is_cut else ()
+        return records, ("ends with a line that is not valid JSON",) if has_commas else ()
     return _read_table([*([content.head] if content.head else []), *lines])
 
 
@@ -276,17 +277,17 @@ def _is_scalar(value: Any) -> bool:
 def _json_lines(lines: Iterable[str]) -> tuple[list[Record], bool]:
     """Return the records of lines, and whether the last line is cut off."""
     records: list[Record] = []
-    is_cut = False
+    has_commas = False
     for line in lines:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
-            is_cut = True
+            has_commas = True
             continue
-        is_cut = False
+        has_commas = False
         if isinstance(record, dict):
             records.append(_flat_record(record))
-    return records, is_cut
+    return records, has_commas
 
 
 def _flat_record(record: Mapping[str, Any]) -> Record:
@@ -342,7 +343,7 @@ class _Table:
         self._commented: list[str] = []  # names behind a `#`, which count if no other header comes
         self._has_rows = False  # since the last header
         self._is_headless = self._is_last_short = False
-        self._ambiguous: list[str] = []  # a row with more cells that may have decimal commas
+        self._long_row: list[str] = []  # a row with more numbers than names; it is not read
 
     def read_row(self, cells: Sequence[str]) -> None:
         """Read the cells of the next line."""
@@ -364,8 +365,9 @@ class _Table:
             return
         self._has_rows = True
         self._is_last_short = len(texts) < len(self._names)
-        if len(texts) > len(self._names) and all(map(_is_integer, texts)):
-            self._ambiguous = texts
+        # decimal commas, or two lines in one: the end of an interrupted write and the next row
+        if any(isinstance(cell, float) for cell in read[len(self._names) :]):
+            self._long_row = texts
         elif not self._is_last_short:
             pairs = zip(self._names, read, strict=False)
             self.rows.append({name: cell for name, cell in pairs if name and cell is not None})
@@ -389,11 +391,11 @@ class _Table:
     def faults(self) -> list[str]:
         """Return what is wrong."""
         faults = []
-        if self._ambiguous:
-            row = ",".join(self._ambiguous)[:_LONGEST_TEXT]
-            faults.append(
-                f"has rows with more cells than its header, such as {row!r}. If they are decimal commas, write points"
-            )
+        if self._long_row:
+            row = ",".join(self._long_row)[:_LONGEST_TEXT]
+            has_commas = all(map(_is_integer, self._long_row))
+            advice = "If they are decimal commas, write points" if has_commas else _LONG_ROW_ADVICE
+            faults.append(f"has rows with more cells than its header, such as {row!r}. {advice}")
         if self._is_headless and not self.rows:
             faults.append(
                 "has no header: its first line contains numbers. Write the names of the columns into it"

@@ -54,7 +54,7 @@ def rows(reading: FileReading) -> list[Row]:
         ('{"acc": 0.5}', (1, {"acc": 0.5})),
         ("epoch,acc\n1,0.5\n2,0.75", (2, {"acc": 0.75})),  # no end of the last line
         ('{"epoch": 1, "acc": 0.5}\n{"epoch": 2, "acc": 0.75}', (2, {"acc": 0.75})),
-        ("epoch,acc\n1,0.5\n2,0.75,0.9\n", (2, {"acc": 0.75})),  # more cells than names
+        ("epoch acc\n1 0.5\n2 0.75 best yet\n", (2, {"acc": 0.75})),  # more texts than names
         ("epoch,acc,\n1,0.5,\n2,0.75,\n", (2, {"acc": 0.75})),
         (json.dumps(RECORDS), (2, {"acc": 0.75})),
         (json.dumps(RECORDS, indent=1), (2, {"acc": 0.75})),
@@ -98,6 +98,10 @@ def test_rows_of_known_forms_are_read(tmp_path: Path, text: str | bytes, last: R
         ("epoch;acc\n1;0,5\n2;0,75\n", {}, "has decimal commas in acc: '0,75'. Write points"),
         ("acc;auc\n0,5;0,6\n", {}, "has decimal commas in acc, auc: '0,5'. Write points"),
         ("epoch,acc\n1,0,5\n", {}, "has rows with more cells than its header, such as '1,0,5'. If they are decimal commas, write points"),
+        # an attempt that was killed while it wrote 0.75, and the row of the next one
+        ("epoch,acc\n1,0.5\n2,0.73,0.9\n", {"acc": 0.5}, "has rows with more cells than its header, such as '2,0.73,0.9'. Name each column, and begin a new line for each row"),
+        ("epoch,acc\n1,0.5\n2,0.73,0.9\n4,0.8\n", {"acc": 0.8}, "has rows with more cells than its header, such as '2,0.73,0.9'. Name each column, and begin a new line for each row"),
+        ("acc loss\n1 0.5 0.3\n", {}, "has rows with more cells than its header, such as '1,0.5,0.3'. Name each column, and begin a new line for each row"),
         ("epoch,acc\n1,12ms\n", {}, "has a text instead of a number in acc: '12ms'"),
         ("epoch,acc,f1\n1,0.5,1\n2,lost,2\n", {"f1": 2.0}, "has a text instead of a number in acc: 'lost'"),
         ('{"acc": "0.5", "f1": 1}', {"f1": 1.0}, "has a text instead of a number in acc: '0.5'"),
