@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
+from launcher.experiments.results.metric_range import count_shares
 from launcher.experiments.results.returned_rows import ReturnedValues
 from launcher.system.errors import pluralize
 
@@ -24,6 +25,20 @@ def left_out_note(returned_values: Collection[ReturnedValues]) -> str:
     return (
         f"the logs have numbers, but their names are not names of results: {listed}{more}. {cure}"
     )
+
+
+def mixed_unit_notes(returned_values: Iterable[ReturnedValues]) -> list[str]:
+    """Return which metrics some jobs report in per cent and others as shares."""
+    values: dict[str, list[float]] = {}
+    for each in returned_values:
+        for name, metric in each.numbers.metrics.items():
+            values.setdefault(name, []).append(metric.value)
+    return [
+        f"{name} is at most 1 in {shares} of {pluralize(len(numbers), 'job')} and above 1 in the others. "
+        "Compare only jobs with one unit: per cent, or shares"
+        for name, numbers in values.items()
+        if (shares := count_shares(name, numbers))
+    ]
 
 
 def number_notes(returned_values: Iterable[ReturnedValues]) -> list[str]:

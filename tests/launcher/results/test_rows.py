@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from launcher.experiments.results.averages import average_over, mean_with_interval
 from launcher.experiments.results.best import best_rows, rank_trials
 from launcher.experiments.results.metric import Metric, read_metric
-from launcher.experiments.results.metric_range import range_of
+from launcher.experiments.results.metric_range import count_shares, range_of
 from launcher.experiments.results.model_columns import ModelIndex, named_columns, swept_settings
 from launcher.experiments.results.pivot import (
     Pivot,
@@ -119,6 +119,25 @@ def test_range_of_a_metric(
     metric: str, values: list[float], limits: tuple[float, float] | None
 ) -> None:
     assert range_of(metric, values) == limits
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "shares"),
+    [
+        ("acc", [91.0, 0.95, 92.5, math.inf, math.nan], 1),
+        ("val_auc", [1.0, 50.0], 1),
+        ("acc", [0.91, 0.95, 0.0], 0),
+        ("acc", [91.0, 0.0, 95], 0),
+        ("acc", [math.inf, math.nan], 0),
+        ("eer", [0.5, 3.0], 0),  # both may be in per cent
+        ("loss", [0.5, 3.0], 0),
+        ("acc", [0.5, 120.0], 0),
+    ],
+)
+def test_shares_among_percentages_are_counted(
+    metric: str, values: list[float], shares: int
+) -> None:
+    assert count_shares(metric, values) == shares
 
 
 def test_trials_that_are_not_complete_stand_behind_the_others() -> None:

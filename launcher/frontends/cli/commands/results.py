@@ -23,7 +23,11 @@ from launcher.experiments.results.metric_direction import (
     unknown_direction,
 )
 from launcher.experiments.results.model_columns import ModelIndex, named_columns, shown_settings
-from launcher.experiments.results.number_notes import left_out_note, number_notes
+from launcher.experiments.results.number_notes import (
+    left_out_note,
+    mixed_unit_notes,
+    number_notes,
+)
 from launcher.experiments.results.pivot import Pivot, ResultMetrics, metrics_of_rows, pivot
 from launcher.experiments.results.result_jobs import (
     ResultCounts,
@@ -247,6 +251,7 @@ def command(
     missing = [
         *missing_trials,
         *number_notes(returned),
+        *mixed_unit_notes(returned),
         *filter(None, [left_out_note(returned)]),
     ]
     try:
