@@ -119,10 +119,12 @@ def average_over(
     by_model = _group_by_key(absent, lambda row: row.get(MODEL))
     by_key = _group_by_key(absent, lambda row: _key(row, results.columns, names))
     noun = "seeds" if [*names] == [_SEED] else "values"
-    rows, repeated = [], 0
+    rows, repeated, mixed = [], 0, 0
     for key, every in groups.items():
         group = _newest_rows(every, names, results.programs)
         repeated += len(every) - len(group)
+        makers = {results.programs.get(row[JOB]) for row in group if JOB in row}
+        mixed += JOB not in names and len(makers) > 1
         if POOLED in group[0]:
             fitting = _select_absent_tests(by_model.get(group[0].get(MODEL), ()), group[0], names)
         else:
@@ -138,8 +140,8 @@ def average_over(
     rows += [_row_without_values(group, columns, names, noun) for group in without.values()]
     if not any(row[NOTE] for row in rows):
         rows = [{name: row[name] for name in row if name not in {EXPECTED, NOTE}} for row in rows]
-        return RunResults(rows=rows, columns=(*columns, COUNT), repeated=repeated)
-    return RunResults(rows=rows, columns=(*columns, *COUNTS), repeated=repeated)
+        return RunResults(rows=rows, columns=(*columns, COUNT), repeated=repeated, mixed=mixed)
+    return RunResults(rows=rows, columns=(*columns, *COUNTS), repeated=repeated, mixed=mixed)
 
 
 def _newest_rows(
@@ -169,15 +171,22 @@ def _newest_rows(
     return [*newest.values()]
 
 
-def repetition_note(results: RunResults) -> str:
-    """Return how many rows are left out of means because jobs were queued several times, empty if none is."""
-    if not (number := results.repeated):
-        return ""
-    verb = "is" if number == 1 else "are"
-    return (
-        f"{pluralize(number, 'older result')} {verb} left out of the means: equal jobs were queued "
-        "several times, and the newest one counts"
-    )
+def notes_of_means(results: RunResults) -> list[str]:
+    """Return notes about means of several programs, and about results of jobs that were queued several times."""
+    notes = []
+    if number := results.repeated:
+        verb = "is" if number == 1 else "are"
+        notes.append(
+            f"{pluralize(number, 'older result')} {verb} left out of the means: equal jobs were queued "
+            "several times, and the newest one counts"
+        )
+    if number := results.mixed:
+        verb = "has" if number == 1 else "have"
+        notes.append(
+            f"{pluralize(number, 'mean')} {verb} results of several programs: their scripts, options, folders or "
+            "variables differ. To choose jobs, add a PATTERN of their names"
+        )
+    return notes
 
 
 def _reasons(

@@ -37,7 +37,7 @@ def range_of(metric: str, values: Sequence[float]) -> tuple[float, float] | None
 
 
 def count_shares(metric: str, values: Sequence[float]) -> int:
-    """Return how many values are probably shares of 1 while the others are in per cent; 0 if all have one unit.
+    """Return how many values below 1 are probably shares of 1 while the others are in per cent; 0 if all have one unit.
 
     Args:
         metric: Name of the metric.
@@ -48,4 +48,4 @@ def count_shares(metric: str, values: Sequence[float]) -> int:
         return 0
     if not _RATES_OF_ERRORS.isdisjoint(_WORD.findall(metric.casefold())):
         return 0
-    return sum(0 < value <= 1 for value in finite)
+    return sum(0 < value < 1 for value in finite)

@@ -34,7 +34,7 @@ def mixed_unit_notes(returned_values: Iterable[ReturnedValues]) -> list[str]:
         for name, metric in each.numbers.metrics.items():
             values.setdefault(name, []).append(metric.value)
     return [
-        f"{name} is at most 1 in {shares} of {pluralize(len(numbers), 'job')} and above 1 in the others. "
+        f"{name} is below 1 in {shares} of {pluralize(len(numbers), 'job')} and above 1 in others. "
         "Compare only jobs with one unit: per cent, or shares"
         for name, numbers in values.items()
         if (shares := count_shares(name, numbers))

@@ -40,6 +40,7 @@ class RunResults(NamedTuple):
     absent: Sequence[AbsentRow] = ()  # jobs without a row that may belong to a mean
     programs: Mapping[str, Hashable] = {}  # job → its program, if jobs have several programs
     repeated: int = 0  # rows that a newer row of the same setting replaced in a mean
+    mixed: int = 0  # means of results of several programs
 
     @property
     def names(self) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from launcher.experiments.results.averages import average_over, repetition_note
+from launcher.experiments.results.averages import average_over, notes_of_means
 from launcher.experiments.results.best import by_data, rank_trials
 from launcher.experiments.results.metric import format_value, read_metric
 from launcher.experiments.results.metric_direction import Direction, direction_of
@@ -138,7 +138,7 @@ def result_table(
         shows_pooled=shows_pooled,
         data_differs=DATA in named,
         data=_text(rows[0], DATA) if rows and DATA not in named else "",
-        notes=(*comparison.notes, *filter(None, [repetition_note(averaged)])),
+        notes=(*comparison.notes, *notes_of_means(averaged)),
         repeated=repeated,
         means=means,
     )

@@ -125,7 +125,7 @@ def test_range_of_a_metric(
     ("metric", "values", "shares"),
     [
         ("acc", [91.0, 0.95, 92.5, math.inf, math.nan], 1),
-        ("val_auc", [1.0, 50.0], 1),
+        ("val_auc", [1.0, 50.0], 0),
         ("acc", [0.91, 0.95, 0.0], 0),
         ("acc", [91.0, 0.0, 95], 0),
         ("acc", [math.inf, math.nan], 0),

@@ -11,7 +11,7 @@ from launcher.experiments.results.averages import (
     average_over,
     covarying_columns,
     notes_of_groups,
-    repetition_note,
+    notes_of_means,
 )
 from launcher.experiments.results.best import best_rows, rank_trials
 from launcher.experiments.results.database_questions import run_query
@@ -473,7 +473,7 @@ def _apply_selection(
         results = average_over(single, selection.over, shown_settings(outcome.kinds.values()))
         _note_if_nothing_averaged(single, results, selection.over)
         _print_notes_of_groups(results)
-        _print_notes(filter(None, [repetition_note(results)]))
+        _print_notes(notes_of_means(results))
     asked, again = [name.removeprefix(DESCENDING) for name in selection.sort], ""
     if selection.best:
         metric, typed = selection.metric(results)
