@@ -74,21 +74,33 @@ def _distinct_names(database: "Database", source: str) -> list[str]:
 def _results(swept_names: Sequence[str], measured_names: Sequence[str]) -> str:
     """Return the query of all results, one row each, with the swept settings of the models.
 
-    If a run does not sweep a setting that another run sweeps, all of its models have the same value.
+    If a run does not sweep a setting that another run sweeps, all of its models have the same value. SQL does not
+    distinguish LR and lr, so they are one column. A setting LOSS is the column setting_LOSS if a result is called loss.
     """
     swept_names = [name for name in swept_names if name not in TABLES["scores"].columns]
-    settings = [
-        f"coalesce({f'scores.{quote_name(name)}' if name in measured_names else 'NULL'},"
-        " (SELECT value FROM settings WHERE settings.job = scores.maker"
-        f" AND settings.name = {_quote_text(name)})) AS {quote_name(name)}"
-        for name in swept_names
-    ]
+    spellings: dict[str, list[str]] = {}
+    for name in swept_names:
+        spellings.setdefault(name.lower(), []).append(name)
+    measured = {name.lower(): name for name in measured_names}
+    settings = {}
+    for key, names in spellings.items():
+        name = names[0]
+        if key in measured and measured[key] not in names:
+            name = f"setting_{name}"
+        elif key in map(str.lower, TABLES["scores"].columns):
+            name = f"{name}_2"  # as `write` names it
+        name = measured.get(name.lower(), name)
+        settings[name] = (
+            f"coalesce({f'scores.{quote_name(name)}' if name in measured_names else 'NULL'},"
+            " (SELECT value FROM settings WHERE settings.job = scores.maker"
+            f" AND settings.name IN ({', '.join(map(_quote_text, names))}))) AS {quote_name(name)}"
+        )
     columns = [
         "runs.name AS run",
         *(f"scores.{quote_name(name)}" for name in (MODEL, *PARTS)),
-        *settings,
+        *settings.values(),
         *(f"scores.{quote_name(name)}" for name in (DATA, MODIFIER, CONDITION, POOLED)),
-        *(f"scores.{quote_name(name)}" for name in measured_names if name not in swept_names),
+        *(f"scores.{quote_name(name)}" for name in measured_names if name not in settings),
         "scores.test",
         "scores.maker",
         "scores.row AS name",

@@ -75,7 +75,6 @@ TrialMarks = Callable[[Store, int], Mapping[int, str]]
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
-    from sqlite_utils.db import Table
 
 
 def no_marks(store: Store, run: int) -> Mapping[int, str]:
@@ -373,9 +372,13 @@ def _replace_rows(
     """Replace a run's rows of a table; return how many changed."""
     table = database.table(name)
     given = [{"run": run, **record} for record in records]
-    named = _columns_of(dict.fromkeys(key for row in given for key in row), table.columns_dict)
+    settings = _setting_names(database)
+    names = dict.fromkeys(key for row in given for key in row)
+    named = _columns_of(names, table.columns_dict, TABLES[name].columns, settings)
     rows = [{named[key]: cell for key, cell in row.items()} for row in given]
-    _add_setting_columns(database, table, named)
+    for given_name, column in named.items():  # a column of numbers would convert the text 007
+        if given_name in settings and column not in table.columns_dict:
+            table.add_column(column, EXACT)
     table.add_missing_columns(rows)
     columns = [*named.values()]
     connection, key = database.conn, TABLES[name].key
@@ -391,35 +394,47 @@ def _replace_rows(
     return len(gone) + upsert(connection, name, cells, columns)
 
 
-def _add_setting_columns(
-    database: "Database", table: "Table", column_names: Mapping[str, str]
-) -> None:
-    """Add missing columns of settings without a type: a column of numbers would convert the text 007."""
+def _setting_names(database: "Database") -> set[str]:
+    """Return the names of settings of which no result has the same name."""
     programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
     query = f"SELECT DISTINCT name FROM settings WHERE swept = 1 OR job IN ({programs})"
     settings = {name for (name,) in database.execute(query)}
-    settings -= {name for (name,) in database.execute("SELECT DISTINCT name FROM metrics")}
-    for name, column in column_names.items():
-        if name in settings and column not in table.columns_dict:
-            table.add_column(column, EXACT)
+    return settings - {name for (name,) in database.execute("SELECT DISTINCT name FROM metrics")}
 
 
-def _columns_of(names: Iterable[str], existing_columns: Iterable[str]) -> dict[str, str]:
-    """Return name → column; a name that differs only in letter case gets a number, because SQLite ignores case.
+def _columns_of(
+    names: Collection[str],
+    existing_columns: Iterable[str],
+    own_columns: Collection[str],
+    settings: Collection[str],
+) -> dict[str, str]:
+    """Return name → column. SQLite ignores letter case, so Acc of one run and acc of another are one column.
+
+    If the rows have both, the second one gets a number. A setting ACC of rows with a result acc is `setting_ACC`.
 
     Args:
         names: Names of the values in rows.
         existing_columns: Existing columns of the table.
+        own_columns: Columns that each such table has. Another name never means one of them.
+        settings: Names of settings.
     """
     known = {column.casefold(): column for column in existing_columns}
+    results = {name.casefold() for name in names if name not in settings}
     columns: dict[str, str] = {}
-    for name in names:
-        free, number = replace_surrogates(name), 1
-        while known.setdefault(free.casefold(), free) != free:
+    taken: set[str] = set(own_columns)
+    # a name that is a column keeps it
+    for name in sorted(names, key=lambda name: known.get(name.casefold()) != name):
+        plain = replace_surrogates(name)
+        if name in settings and name.casefold() in results:
+            plain = f"setting_{plain}"
+        column, number = known.setdefault(plain.casefold(), plain), 1
+        while column in taken and column != name:
             number += 1
-            free = f"{replace_surrogates(name)}_{number}"
-        columns[name] = free
-    return columns
+            free = f"{plain}_{number}"
+            column = known.setdefault(free.casefold(), free)
+        columns[name] = column
+        taken.add(column)
+    return {name: columns[name] for name in names}
 
 
 def query_all_runs(

@@ -420,6 +420,27 @@ def test_views_contain_the_newest_job_of_a_name_and_tables_contain_all(
     assert write(path, home, store, "fix") == 0
 
 
+def test_names_that_differ_in_case_hide_no_number_of_another_job(
+    path: Path, home: Home, store: Store
+) -> None:
+    """SQL does not distinguish them, so two spellings of a setting are one column, and a result has its own."""
+    jobs = [("--LR=1", "--ACC=7"), ("--LR=2", "--ACC=8"), ("--lr=3",), ("--lr=4", "--Condition=c")]
+    for number, words in enumerate(jobs):
+        argv = ("python", f"{words[0][2]}.py", *words)
+        name = f"command/{number}"
+        with_done_attempt(store, name, {"acc": number / 10}, argv=argv, run=f"r{number // 2}")
+    for run in ("r0", "r1"):
+        write(path, home, store, run)
+    sql = "SELECT acc, lr, setting_acc, condition FROM results ORDER BY acc"
+    assert select(path, sql) == [
+        (0.0, 1, 7, None), (0.1, 2, 8, None), (0.2, 3, None, None), (0.3, 4, None, None),
+    ]  # fmt: skip
+    assert (
+        len(select(path, "SELECT name FROM pragma_table_info('results') WHERE name LIKE '%:%'"))
+        == 0
+    )
+
+
 def test_waiting_retry_keeps_numbers_and_settings_of_its_done_attempt(
     path: Path, home: Home, store: Store
 ) -> None:
