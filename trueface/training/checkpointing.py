@@ -44,10 +44,13 @@ IDENTITY_KEYS = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
     "val_images_sha256", "start_sha256", "optimizer_sha256",
 )  # fmt: skip
+IMAGE_BYTES = "image_bytes_sha256"  # another, which provenances of earlier versions lack
 # … the initial weights, which a training that starts from its own earlier weights has replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
 # … and the conditions of its computation
-ENVIRONMENT_KEYS = ("device", "device_name", "threads", "world_size", "versions", "code")
+ENVIRONMENT_KEYS = (
+    "device", "device_name", "threads", "world_size", "versions", "code", "image_files",
+)  # fmt: skip
 # values of conditions that earlier versions did not record
 _EARLIER: Mapping[str, Json] = {"world_size": 1}
 log = logging.getLogger(__name__)
@@ -216,7 +219,7 @@ class TrainingFingerprint(stepping.RunFingerprint):
                 trainings interrupted under an earlier version can resume.
         """
         made_of = {key: provenance.get(key) for key in IDENTITY_KEYS}
-        made_of |= {key: provenance[key] for key in parts if key in provenance}
+        made_of |= {key: provenance[key] for key in (IMAGE_BYTES, *parts) if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
             # the images are identified by their absolute path and by the hashes of the lists

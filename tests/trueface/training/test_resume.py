@@ -168,6 +168,7 @@ def test_at_most_one_epoch_is_lost_and_number_of_finished_epochs_is_readable(
     [
         ({"settings": {"lr": 0.01}}, {}),
         ({"train_images_sha256": "other"}, {}),
+        ({"image_bytes_sha256": "other"}, {}),
         ({"poison_record_sha256": "x"}, {}),
         ({"quality_list_sha256": "x"}, {}),
         ({}, {"resume": False}),
