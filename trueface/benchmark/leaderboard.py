@@ -117,7 +117,7 @@ class PairedDifference:
     difference: Difference  # its interval is not corrected
     p: float  # two-sided, from the paired bootstrap
     p_holm: float
-    p_delong: float | None = None  # for the AUC on clean images of one test, corrected by Holm
+    p_delong: float | None = None  # if the value is of one clean test, corrected by Holm
 
     @property
     def json_record(self) -> dict[str, Json]:
@@ -459,20 +459,23 @@ def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
     places = list(comparable[0].cells)
     return differences(
         {group.name: group.mean_area(places) for group in comparable},
-        dict(_delong(comparable, [key for key in places if key[1] == NONE])),
+        dict(_delong(comparable, places)),
     )
 
 
 def _delong(
-    groups: Sequence[_ModelCells], clean: Sequence[CellKey]
+    groups: Sequence[_ModelCells], places: Sequence[CellKey]
 ) -> Iterator[tuple[tuple[str, str], float]]:
-    """Yield DeLong's p value of each pair on clean images, if a setting has one clean set and no seeds."""
-    if len(clean) != 1:
+    """Yield DeLong's p value of each pair, if a setting has one clean set alone and no seeds.
+
+    With more cells, the difference of a pair is one of means, of which DeLong's test says nothing.
+    """
+    if len(places) != 1 or places[0][1] != NONE:
         return
     single = {
         group.name: scores.predictions
         for group in groups
-        if len(results := group.cells[clean[0]]) == 1 and (scores := results[0].scores) is not None
+        if len(results := group.cells[places[0]]) == 1 and (scores := results[0].scores) is not None
     }
     for (first, one), (second, other) in combinations(single.items(), 2):
         if one.ids != other.ids:
