@@ -44,7 +44,7 @@ def curves(model_report: ModelReport) -> Iterator[Figure]:
         best = max(epochs, key=lambda epoch: epoch.selection_score)
         yield from over_epochs(
             "",
-            f"best validation accuracy: {best.val_accuracy:.3f} in epoch {best.epoch}",
+            f"best {best.selection_measure} in validation: {best.selection_score[0]:.3f} in epoch {best.epoch}",
             {
                 "training": [(epoch.epoch, epoch.loss) for epoch in epochs],
                 "validation": [(epoch.epoch, epoch.val_loss) for epoch in epochs],

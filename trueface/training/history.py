@@ -57,6 +57,13 @@ class Epoch:
         worst = self.val_worst_cell_accuracy
         return overall if worst is None else (worst, *overall)
 
+    @property
+    def selection_measure(self) -> str:
+        """The measure that comes first in `selection_score`."""
+        if self.val_worst_cell_accuracy is not None:
+            return "accuracy of the worst cell"
+        return "accuracy" if self.val_balanced_accuracy is None else "balanced accuracy"
+
 
 _OPTIONAL = ("val_balanced_accuracy", "temperature", "threshold", "val_worst_cell_accuracy")
 

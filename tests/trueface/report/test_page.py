@@ -122,6 +122,7 @@ def test_every_model_has_its_plots_tables_provenance_and_measures_by_subset(page
     for word in ("balanced accuracy", "predicted fake", "Poison record", "train_images_sha256"):
         assert word in read.text
     assert "settings.num_epochs" in read.text
+    assert "best balanced accuracy in validation: " in read.text
     assert "torch 2.6" in read.text
     after = read.text.partition("By subset and modifier")[2]
     assert "StyleGAN2" in after.partition("Scores and confusion")[0]

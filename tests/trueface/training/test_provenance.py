@@ -1,4 +1,4 @@
-"""What a checkpoint records of the image files of its training."""
+"""What is recorded of a training: its image files, and its epochs."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ from tests.trueface.conftest import Tree
 from trueface.data.index import Image
 from trueface.data.settings import PlaceSettings
 from trueface.runtime.ids import Words
+from trueface.training.history import Epoch
 from trueface.training.image_lists import DataLocation, TrainingLists
 from trueface.training.provenance import images_provenance
 
@@ -41,3 +42,21 @@ def test_files_of_the_same_names_are_told_apart(
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + time_ns))
     after = images_provenance(location, lists)
     assert tuple(before[key] == after[key] for key in KEYS) == same
+
+
+@pytest.mark.parametrize(
+    ("balanced", "worst", "measure", "score"),
+    [
+        (None, None, "accuracy", 0.75),
+        (0.5, None, "balanced accuracy", 0.5),
+        (0.5, 0.25, "accuracy of the worst cell", 0.25),
+    ],
+)
+def test_measure_that_selects_an_epoch_is_named(
+    balanced: float | None, worst: float | None, measure: str, score: float
+) -> None:
+    epoch = Epoch(
+        epoch=1, lr=1, loss=1, accuracy=1, val_loss=1, val_accuracy=0.75, seconds=1, images_per_s=1,
+        val_balanced_accuracy=balanced, val_worst_cell_accuracy=worst,
+    )  # fmt: skip
+    assert (epoch.selection_measure, epoch.selection_score[0]) == (measure, score)
