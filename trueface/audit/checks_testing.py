@@ -14,7 +14,7 @@ from trueface.audit.run_facts import (
     read_mapping,
     read_number,
 )
-from trueface.evaluation.finished_tests import describe_edit
+from trueface.evaluation.finished_tests import describe_edit, is_of_earlier_weights
 from trueface.runtime.files import Json
 
 WRITING_S = 60.0  # between weights and their provenance: large files, slow disks
@@ -148,6 +148,17 @@ def other_reading(model: Model) -> Iterator[Outcome]:
 @check("stale-scores", "scores older than the weights")
 def stale_scores(model: Model) -> Iterator[Outcome]:
     """Find scores that are older than the weights of their model."""
+    outdated = [
+        test.data for test in model.tests if is_of_earlier_weights(test.metrics, model.provenance)
+    ]
+    if outdated:
+        yield Finding(
+            FAULT,
+            "scores are of earlier weights: temperature and threshold of the test are not those of the model",
+            "test again",
+            {"score files": len(outdated), "of": len(model.tests), "such as": outdated[0]},
+        )
+        return
     written = model.weights_written
     if written is None:
         yield Gap("checkpoints/best.pt is missing")

@@ -21,7 +21,7 @@ from trueface.evaluation.estimates import (
     differences,
     source_test,
 )
-from trueface.evaluation.finished_tests import describe_edit
+from trueface.evaluation.finished_tests import describe_edit, is_of_earlier_weights
 from trueface.evaluation.measurement import (
     METRICS,
     Report,
@@ -70,7 +70,7 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
     files = tuple(dict.fromkeys(file for path in places for file in score_files(path)))
     tables = [_name_rows(load(file), file, number) for number, file in enumerate(files)]
     edits = [
-        f"{file.name} was changed after its test: {edit}"
+        edit
         for file, table in zip(files, tables, strict=True)
         if (edit := _describe_edit(file, table))
     ]
@@ -181,11 +181,17 @@ def _launch_mode(files: Sequence[Path]) -> str | None:
 
 
 def _describe_edit(file: Path, scores: Predictions) -> str:
-    """Return how a score file differs from the metrics of its test; "" if it does not, or there are none."""
+    """Return why a score file is not that of a test of the model's weights; "" if it is, or nothing is known."""
     if file.parent.name not in {FOLDER, paths.CONDITIONS} or not scores.names_images:
         return ""
-    record = read_json(paths.metrics(file.parent.parent, file.stem.rpartition(BETWEEN)[2]))
-    return "" if record is None else describe_edit(record, scores)
+    folder = file.parent.parent
+    record = read_json(paths.metrics(folder, file.stem.rpartition(BETWEEN)[2]))
+    if record is None:
+        return ""
+    if is_of_earlier_weights(record, read_json(paths.provenance(folder)) or {}):
+        return f"{file.name} is of earlier weights: the model was trained again since"
+    edit = describe_edit(record, scores)
+    return f"{file.name} was changed after its test: {edit}" if edit else ""
 
 
 def _name_rows(scores: Predictions, file: Path, number: int) -> Predictions:

@@ -37,6 +37,7 @@ class FinishedTest(NamedTuple):
     calibration: Calibration | None = None  # the model's, by validation; None: it has none
     settings: Mapping[str, Json] = MappingProxyType({})  # settings of the test; empty: not known
     edited: str = ""  # how the scores differ from those that the test wrote; "": they do not
+    outdated: bool = False  # the model was trained again since
 
     @property
     def condition(self) -> str:
@@ -89,7 +90,21 @@ def read_test(run_folder: Path, model: str, data: str) -> FinishedTest:
         calibration=Calibration.read(record.get("calibration")),
         settings=settings,
         edited=describe_edit(record, scores),
+        outdated=is_of_earlier_weights(record, read_json(paths.provenance(folder)) or {}),
     )
+
+
+def is_of_earlier_weights(record: Mapping[str, Json], provenance: Mapping[str, Json]) -> bool:
+    """Return whether a test scored other weights than those of the model now.
+
+    Temperature and threshold are fitted to the weights, so other weights have others. Without them it is not known.
+
+    Args:
+        record: content of the test's metrics file.
+        provenance: of the model's weights.
+    """
+    tested, current = (Calibration.read(each.get("calibration")) for each in (record, provenance))
+    return tested is not None and current is not None and tested != current
 
 
 def describe_edit(record: Mapping[str, Json], scores: Predictions) -> str:

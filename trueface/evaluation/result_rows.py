@@ -52,6 +52,7 @@ UNSCALED, SCALED = "ece_unscaled", "ece_scaled"
 OF_GROUPS = ("fpr_gap", "f_fpr")  # columns of a test with attributes
 BY_IMAGES = ("accuracy", "balanced_accuracy", "auc")  # metrics of which a table has both intervals
 OTHER_IMAGES = "other images"  # the verdict of a row whose images are not those of most models
+OLD = "old scores"  # the verdict of a row whose model was trained again after its test
 EDITED = "edited scores"  # the verdict of a row whose score file was changed after its test
 CLIPS = "clips"  # the setting in the condition of a test
 TRAINED = "train"  # the method of a model from which nothing was unlearned
@@ -326,9 +327,13 @@ def _mark_confound(
 
 
 def _mark_edits(tests: GroupedTests) -> dict[str, Json]:
-    """Return the mark of a row if a score file is not the one that its test wrote; otherwise nothing."""
+    """Return the mark of a row if a score file is not that of a test of these weights; otherwise nothing."""
     edited = [f"{test.data}: {test.edited}" for test in tests.tests if test.edited]
-    return {"verdict": EDITED, "edited": "; ".join(edited)} if edited else {}
+    outdated = [OLD] if any(test.outdated for test in tests.tests) else []
+    words = [*outdated, *([EDITED] if edited else [])]
+    if not words:
+        return {}
+    return {"verdict": ", ".join(words), **({"edited": "; ".join(edited)} if edited else {})}
 
 
 def _read_group_column(folder: Path) -> str:

@@ -488,6 +488,13 @@ CASES = {
         change_metrics(n=11),
         {"missing-scores": {"images in the metrics": 11}},
     ),
+    "scores of earlier weights": Case(
+        combine(
+            change_provenance(calibration={"temperature": 2.0, "threshold": 0.5}),
+            change_metrics(calibration={"temperature": 1.5, "threshold": 0.5}),
+        ),
+        {"stale-scores": {"severity": "fault", "score files": 1, "such as": "gan2:pre"}},
+    ),
     "scores that were changed": Case(
         change_metrics(accuracy=0.125),
         {"edited-scores": {"severity": "fault", "difference": "accuracy is 0.9 by the score file and 0.125 by the record of the test"}},

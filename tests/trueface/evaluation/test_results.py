@@ -132,7 +132,7 @@ def _value(row: dict[str, Json], name: str) -> float:
     return value
 
 
-def test_row_of_a_score_file_that_was_changed_after_its_test_is_marked(run: Path) -> None:
+def test_row_of_scores_that_are_not_of_a_test_of_the_weights_is_marked(run: Path) -> None:
     fakes, reals = (
         read_csv(paths.scores(run / "clean", "clean", f"{name}:pre")) for name in ("gan2", "real")
     )
@@ -140,6 +140,8 @@ def test_row_of_a_score_file_that_was_changed_after_its_test_is_marked(run: Path
         path = paths.metrics(run / "clean", data)
         path.parent.mkdir(exist_ok=True)
         write_json(path, numbers_of_test(scores))
+
+    provenance, fitted = paths.provenance(run / "clean"), {"temperature": 2.0, "threshold": 0.5}
 
     def verdict() -> Json:
         tests = [("clean", "gan2:pre"), ("clean", "real:pre")]
@@ -150,6 +152,12 @@ def test_row_of_a_score_file_that_was_changed_after_its_test_is_marked(run: Path
         paths.scores(run / "clean", "clean", "gan2:pre"), fakes.with_margin(fakes.margin + 0.01)
     )
     assert verdict() == "edited scores"
+    write_json(provenance, {"calibration": {**fitted, "temperature": 1.5}})
+    write_json(paths.metrics(run / "clean", "gan2:pre"), {"calibration": {**fitted}})
+    assert verdict() == "old scores"
+    write_json(provenance, {"calibration": {**fitted}})
+    write_json(paths.metrics(run / "clean", "gan2:pre"), {"calibration": {**fitted}, "n": 40})
+    assert verdict() == ""
 
 
 def test_row_of_other_images_than_those_of_most_models_is_marked(run: Path) -> None:
