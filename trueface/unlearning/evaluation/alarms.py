@@ -37,6 +37,7 @@ class AlarmKind(StrEnum):
     VALIDATION = "validation"
     MEMBERS_IN_TEST = "members in test"
     OTHER_SAMPLES = "other samples"
+    OTHER_BASE = "other base"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +153,15 @@ def other_samples_alarm(parts: PredictionsBySplit, others: PredictionsBySplit) -
         alarm_kind=AlarmKind.OTHER_SAMPLES,
         text=f"its samples differ from those of the row 'before' ({sizes}), so their numbers are not comparable. "
         "Unlearn again with all methods",
+    )
+
+
+def other_base_alarm(base: str) -> Alarm:
+    """Warn of a model that was unlearned from other weights of its base than the row of the model before."""
+    return Alarm(
+        alarm_kind=AlarmKind.OTHER_BASE,
+        text=f"it was unlearned from other weights of {base} than the row 'before' shows, so their numbers are not "
+        "comparable. Unlearn again with all methods",
     )
 
 

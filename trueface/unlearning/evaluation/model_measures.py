@@ -9,10 +9,15 @@ from trueface.evaluation.estimate import Estimate
 from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
-from trueface.runtime.files import read_json
+from trueface.runtime.files import Json, read_json
 from trueface.runtime.ids import model_folder_name
 from trueface.unlearning.evaluation import measures
-from trueface.unlearning.evaluation.alarms import Alarm, members_in_test, other_samples_alarm
+from trueface.unlearning.evaluation.alarms import (
+    Alarm,
+    members_in_test,
+    other_base_alarm,
+    other_samples_alarm,
+)
 from trueface.unlearning.evaluation.measures import (
     MetricDict,
     PredictionsBySplit,
@@ -109,6 +114,7 @@ def measure_models(
     candidates = [model for model in (corrected, retrained) if model is not None]
     clean = next((model for model in candidates if model.record.known == 1), None)
     references = _References(
+        plain=plain,
         retrained=None if retrained is None else retrained.record,
         reference=None if retrained is None else kept[retrained.folder],
         poisoned=_ModelPredictions(
@@ -177,14 +183,34 @@ def _load_after_unlearning(model: UnlearnedModel, *, svc_attacks: bool) -> _Mode
     return _ModelPredictions(path, model.record, svc_attacks=svc_attacks)
 
 
+def _has_other_base(model: UnlearnedModel, references: "_References") -> bool:
+    """Return whether a model was unlearned from other weights of its base than the row of the model before."""
+    starts = (_start_of(each) for each in (model, references.plain))
+    own, other = starts
+    return own is not None and other is not None and own != other
+
+
+def _start_of(model: UnlearnedModel) -> Json:
+    """Return the digest of the weights that a model was unlearned from. None if it is not recorded."""
+    return (read_json(paths.provenance(model.folder)) or {}).get("start_sha256")
+
+
 class _References(NamedTuple):
     """The references for the models of one base and seed."""
 
+    plain: UnlearnedModel  # whose record has the base
     retrained: Record | None
     reference: _ModelPredictions | None  # predictions of the retrained model
     poisoned: _ModelPredictions
     clean: _ModelPredictions | None
     why_not_clean: str  # why there is no clean model
+    why_not_comparable: str = ""  # why no model can be compared with these
+
+    def without_models(self, reason: str) -> "_References":
+        """Return no references, with the reason."""
+        return self._replace(
+            reference=None, clean=None, why_not_clean=reason, why_not_comparable=reason
+        )
 
 
 def _measure(
@@ -196,8 +222,14 @@ def _measure(
 ) -> MeasuredModel:
     record, measures = model.record, predictions.sheet | recorded_metrics
     alarms: tuple[Alarm, ...] = ()
+    other_base = _has_other_base(model, references)
+    if other_base:
+        references = references.without_models(
+            f"it was unlearned from other weights of {record.base}"
+        )
+        alarms = (other_base_alarm(record.base),)
     if predictions.parts is not None:
-        alarms = _find_model_alarms(
+        alarms += _find_model_alarms(
             record, predictions.parts, references, of_base=predictions is references.poisoned
         )
     if (members := members_in_test(_copies_in_test(model))) is not None:
@@ -237,7 +269,7 @@ def _find_model_alarms(
     record: Record, parts: PredictionsBySplit, references: _References, *, of_base: bool
 ) -> tuple[Alarm, ...]:
     """Return the alarms of a model; retrained models are not compared with the model before."""
-    anew = record.method in ANEW or of_base
+    anew = record.method in ANEW or of_base or bool(references.why_not_comparable)
     return find_alarms(
         parts,
         goal=record.goal,
@@ -279,7 +311,7 @@ def _compare_with_references(
             test=test,
         )
     else:
-        reason = (
+        reason = references.why_not_comparable or (
             f"no model was retrained from {record.base} with seed {record.seed}"
             if reference is None
             else f"retrained model: {reference.sheet.reasons['answers']}"

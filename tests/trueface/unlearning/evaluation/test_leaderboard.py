@@ -500,3 +500,18 @@ def test_model_that_was_tested_on_other_images_has_no_gap_and_an_alarm(tmp_path:
     assert "(test: 60, there 80)" in alarm.text
     alarms = find_row(group, "retrain").alarms
     assert all(each.alarm_kind is not AlarmKind.OTHER_SAMPLES for each in alarms)
+
+
+def test_model_of_other_weights_of_its_base_is_not_compared(tmp_path: Path) -> None:
+    for method, wrong, start in (("retrain", 4, "a"), ("scrub", 8, "a"), ("ng", 8, "b")):
+        write_json(
+            paths.provenance(write_flip_unlearning(tmp_path, method, wrong)),
+            {"start_sha256": start},
+        )
+    group = only_group(tmp_path)
+    other, same = find_row(group, "ng"), find_row(group, "scrub")
+    assert "gap" in same.values
+    assert not {"gap", "tow", "recovery"} & other.values.keys()
+    assert other.reasons["gap"] == f"it was unlearned from other weights of {BASE}@seed=0"
+    assert [each.alarm_kind for each in other.alarms] == [AlarmKind.OTHER_BASE]
+    assert all(each.alarm_kind is not AlarmKind.OTHER_BASE for each in same.alarms)
