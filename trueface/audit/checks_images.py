@@ -127,9 +127,9 @@ def validated_on_training(model: Model) -> Iterator[Outcome]:
             )
 
 
-@check("same-content", "test files with the same bytes as training files")
+@check("same-content", "test files with the same bytes as other files")
 def find_equal_content(model: Model) -> Iterator[Outcome]:
-    """Find test files whose bytes are those of a training file."""
+    """Find test files whose bytes are those of a training file or of another test file."""
     if model.is_of_classes:
         yield from _recorded_copies(
             model,
@@ -160,6 +160,18 @@ def find_equal_content(model: Model) -> Iterator[Outcome]:
                 "test files compared": survey.tested - survey.uncompared,
                 "same bytes": len(survey.copies),
                 "such as": " = ".join(survey.copies[0]),
+            },
+        )
+    if survey.repeated:
+        yield Finding(
+            WARNING,
+            "test files have the same bytes as other test files, so images count several times and intervals are "
+            "too narrow",
+            "remove one file of each pair and test again",
+            {
+                "test files": survey.tested,
+                "copies": len(survey.repeated),
+                "such as": " = ".join(survey.repeated[0]),
             },
         )
 

@@ -5,6 +5,7 @@ different sizes cannot be equal, so only files of equal size are read.
 """
 
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ from trueface.runtime.rng import seeded_python_rng
 
 SEED = 42  # seed of the order in which test files are compared
 
+_CLASS_FOLDER = re.compile(r"/(?:real|fake)/", re.IGNORECASE)
+
 Copies = tuple[tuple[str, str], ...]  # (training file, test file)
 Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root of their paths
 
@@ -45,6 +48,7 @@ class Surveyor:
     _videos: dict[str, VideoSurvey] = field(default_factory=dict)
     _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
     _contradictions: dict[str, tuple[tuple[Contradiction, ...], bool]] = field(default_factory=dict)
+    _repeated: dict[tuple[str, ...], Copies] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], tuple[Copies, int]] = field(default_factory=dict)
 
     def survey(
@@ -90,6 +94,7 @@ class Surveyor:
             contradicting,
             all_compared,
             self._videos[name],
+            self._find_repeats(tuple(test_files)),
         )
 
     def _find_contradictions(
@@ -133,6 +138,28 @@ class Surveyor:
                     break
         return tuple(sorted(pairs)), 0
 
+    def _find_repeats(self, test_files: tuple[str, ...]) -> Copies:
+        """Return each test file that is a copy of an earlier one, after that one, as far as time allows."""
+        if test_files not in self._repeated:
+            began = self.clock()
+            until = began + self.seconds - self._spent
+            sizes: dict[int, list[str]] = defaultdict(list)
+            for file in test_files:
+                sizes[_size(file)].append(file)
+            sizes.pop(-1, None)
+            pairs: list[tuple[str, str]] = []
+            for of_size in sizes.values():
+                first: dict[str, str] = {}
+                for file in of_size if len(of_size) > 1 else ():
+                    if self.clock() > until:
+                        break
+                    earlier = first.setdefault(self._digest(file), file)
+                    if _name_in_class(earlier) != _name_in_class(file):  # else re-shared copies
+                        pairs.append((earlier, file))
+            self._repeated[test_files] = tuple(pairs)
+            self._spent += self.clock() - began
+        return self._repeated[test_files]
+
     def _digest(self, file: str) -> str:
         if file not in self._digests:
             try:
@@ -140,6 +167,11 @@ class Surveyor:
             except OSError:
                 self._digests[file] = f"unreadable {file}"  # equal to no other
         return self._digests[file]
+
+
+def _name_in_class(file: str) -> str:
+    """Return the path of an image in Real/ or Fake/ without its suffix: the name of all its copies."""
+    return _CLASS_FOLDER.split(file)[-1].rpartition(".")[0]
 
 
 def _size(file: str) -> int:

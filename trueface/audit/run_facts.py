@@ -129,6 +129,7 @@ class FileSurvey(NamedTuple):
     contradictions: tuple[Contradiction, ...] = ()  # equal training files with different labels
     all_compared: bool = True  # whether all training files were compared with each other in time
     videos: VideoSurvey = VideoSurvey()  # videos of the training images
+    repeated: tuple[tuple[str, str], ...] = ()  # pairs of test files with the same bytes
 
 
 class BaseModel(NamedTuple):

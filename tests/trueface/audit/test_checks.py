@@ -219,6 +219,12 @@ def copy_training_image_into_test(lab: Lab) -> None:
     shutil.copy(fakes / f"{trained}.png", fakes / f"{tested}.png")
 
 
+def copy_test_image(lab: Lab) -> None:
+    fakes = lab.data / "PreSocial/Fake"
+    first, second, *_ = (key for key in lab.lists["test"] if key.startswith("StyleGAN2"))
+    shutil.copy(fakes / f"{first}.png", fakes / f"{second}.png")
+
+
 def rewrite_training_images(
     side: str = "StyleGAN2", *, suffix: str = "png", size: int = 16, **more: Any
 ) -> Break:
@@ -442,6 +448,10 @@ CASES = {
         {"same-content": {
             "same bytes": 1, "test files compared": 20, "such as": "StyleGAN2/psi-1/00035.png",
         }},
+    ),
+    "a test file with the bytes of another one": Case(
+        copy_test_image,
+        {"same-content": {"severity": "warning", "copies": 1, "test files": 20}},
     ),
     "a class in another format": Case(
         rewrite_training_images(suffix="jpg"),
