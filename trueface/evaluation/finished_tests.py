@@ -36,7 +36,7 @@ class FinishedTest(NamedTuple):
     root: str = ""  # folder of its images; "" if unknown
     calibration: Calibration | None = None  # the model's, by validation; None: it has none
     settings: Mapping[str, Json] = MappingProxyType({})  # settings of the test; empty: not known
-    edited: str = ""  # how the scores differ from those that the test wrote; "": they do not
+    edited: str = ""  # the difference from the scores that the test wrote; "": none
     outdated: bool = False  # the model was trained again since
 
     @property

@@ -192,7 +192,7 @@ def compare(
     groups, files = groups or AttributeFiles(project=project), files or TestedFiles(project=project)
     common = common_videos(run_folder, tests)
     rows: list[dict[str, Json]] = []
-    images: list[frozenset[str]] = []  # of each row
+    images: list[frozenset[str]] = []  # names of the images in each row
     for model in dict.fromkeys(model for model, _ in tests):
         done = [read_test(run_folder, model, data) for other, data in tests if other == model]
         folder = run_folder / model_folder_name(model)

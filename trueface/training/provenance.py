@@ -21,7 +21,7 @@ from trueface.runtime.digests import sha256_hex
 from trueface.runtime.files import Json, file_sha256, write_atomic
 from trueface.training.image_lists import DataLocation, TrainingLists
 
-MARK_DIGITS = 12  # of a digest that a message prints
+MARK_DIGITS = 12  # digits of a digest in messages
 FOLDER = "code"  # folder in the run folder
 # the earliest time that a ZIP file can store, so that the bytes of the archive depend only on the code
 EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -294,7 +294,7 @@ def erased_methods(folders: Iterable[Path]) -> list[ErasedMethod]:
 def _variants(records: Mapping[Path, ErasureRecord]) -> Mapping[Path, str]:
     """Return the settings of each measurement in which those of one method, concept and anchor differ, as text.
 
-    Their numbers depend on these settings and are no repetitions.
+    Their numbers depend on these settings, so a mean over them would mix several things.
     """
     settings = {folder: _settings_of_measurement(folder) for folder in records}
     differing: dict[tuple[str, str, str], list[str]] = {}

@@ -87,7 +87,7 @@ class RestoredFolder(NamedTuple):
         """The facts that folders of one seed share. The purifier none has no seed."""
         seeds = ("attack_seed",) if self.text("purifier") == NONE else ("seed", "attack_seed")
         shared = (self.facts[name] for name in (*seeds, "translator"))
-        models = _part(self.facts, "purifier_settings").values()  # of other seeds
+        models = _part(self.facts, "purifier_settings").values()  # models of other seeds
         return (*shared, self.text("reference"), *models)
 
     def describe_attack(self, *, with_name: bool = True) -> str:

@@ -198,7 +198,7 @@ def _start_of(model: UnlearnedModel) -> Json:
 class _References(NamedTuple):
     """The references for the models of one base and seed."""
 
-    plain: UnlearnedModel  # whose record has the base
+    plain: UnlearnedModel  # the model whose record names the base
     retrained: Record | None
     reference: _ModelPredictions | None  # predictions of the retrained model
     poisoned: _ModelPredictions
