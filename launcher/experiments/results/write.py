@@ -410,7 +410,7 @@ def _columns_of(
 ) -> dict[str, str]:
     """Return name → column. SQLite ignores letter case, so Acc of one run and acc of another are one column.
 
-    If the rows have both, the second one gets a number. A setting ACC of rows with a result acc is `setting_ACC`.
+    If the rows have both, the second one gets a number. A setting ACC of rows with a result acc gets the prefix "setting_".
 
     Args:
         names: Names of the values in rows.
