@@ -1,5 +1,6 @@
 """The finished tests of a model, and how they are joined into the tables that are measured."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from trueface.runtime.ids import (
     tested,
 )
 
+log = logging.getLogger(__name__)
 ROUNDING = 1e-5  # relative; score files have nine digits of a logit, and loss is a sum of them
 
 
@@ -136,17 +138,32 @@ def describe_edit(record: Mapping[str, Json], scores: Predictions) -> str:
 def finite_tests(
     run_folder: Path, model: str, tests: Iterable[tuple[str, str]]
 ) -> list[FinishedTest]:
-    """Return the tests of a model that have a score file, in their order.
+    """Return the tests of a model that have a score file, in their order. Edited and old scores are logged.
 
     Raises:
         DataError: a score file cannot be read, or a logit is not a finite number.
     """
     folder = run_folder / model_folder_name(model)
-    return [
+    found = [
         read_test(run_folder, model, data)
         for other, data in tests
         if other == model and paths.scores(folder, model, data).exists()
     ]
+    for test in found:
+        if test.outdated:
+            log.warning(
+                "model=%s test=%s state=old scores reason=the model was trained again since advice=test again",
+                model,
+                test.data,
+            )
+        if test.edited:
+            log.warning(
+                "model=%s test=%s state=edited scores reason=%s advice=test again",
+                model,
+                test.data,
+                test.edited,
+            )
+    return found
 
 
 def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:

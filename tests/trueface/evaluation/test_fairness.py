@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from launcher.api import model_folder_name
+from launcher.api import Json, model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation.fairness import Comparability, FairnessRow, fairness_rows, methods
 from trueface.evaluation.group_rates import GapVerdict
@@ -14,6 +14,7 @@ from trueface.models.model_file import Checkpoint
 from trueface.predictions.csv_tables import read_csv, write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.files import read_json, write_json
 
 SKEWED = tuple(f"gan2:pre@fair=none,seed={seed}" for seed in (1, 2, 3))
 EVEN = tuple(f"gan2:pre@fair=reweight,seed={seed}" for seed in (1, 2, 3))
@@ -113,6 +114,23 @@ def test_mean_is_over_the_seeds_that_have_a_value(run: Path) -> None:
     assert gap is not None
     assert gap.seeds_note == "2 of 3 seeds"
     assert method.json_record["fpr_gap_at_common_fpr"] == {"mean": gap.mean, "sd": gap.sd}
+
+
+def test_scores_that_are_not_of_a_test_of_the_weights_are_logged(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = run / model_folder_name(WEAK)
+    write_json(paths.provenance(folder), {"calibration": {"temperature": 2.0, "threshold": 0.0}})
+    changes: dict[str, dict[str, Json]] = {
+        "gan2:pre": {"accuracy": 2.0},
+        "real:pre": {"calibration": {"temperature": 1.0, "threshold": 0.0}},
+    }
+    for data, changed in changes.items():
+        record = read_json(paths.metrics(folder, data)) or {}
+        write_json(paths.metrics(folder, data), {**record, **changed})
+    read_fairness_rows(run, WEAK)
+    for data, state in (("gan2:pre", "edited scores"), ("real:pre", "old scores")):
+        assert f"model={WEAK} test={data} state={state}" in caplog.text
 
 
 def test_method_that_was_tested_on_other_images_is_not_ranked(run: Path) -> None:
