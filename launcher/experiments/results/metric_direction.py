@@ -48,7 +48,7 @@ _OTHER_SPELLINGS = frozenset(_DIRECTIONS_ELSEWHERE.split())
 _PIECE = compile_lazily(r"[A-Z]{2,}(?![a-z])\d*|[A-Z]?[a-z]+\d*|[A-Z]\d*|\d+|[^\W\d_A-Za-z]+")
 _CHUNK = compile_lazily(r"[^\W_]+|@")
 _PER_SECOND = compile_lazily(r"/\s*(?=(?:s|sec|second)$)")
-_COMPLEMENT = compile_lazily(r"^\W*1\s*-\s*[^\W\d]")  # 1-ssim
+_COMPLEMENT = compile_lazily(r"^(?:\W*1)?\s*[-\u2212]+\s*[^\W\d]")  # 1-ssim, -log_likelihood
 _MOST_WORDS = max(map(len, PHRASES))
 # endings of words without a border, such as valloss; the first that fits counts
 _ENDINGS: Sequence[tuple[tuple[str, ...], Sense]] = tuple(
@@ -68,6 +68,7 @@ _ENDINGS: Sequence[tuple[tuple[str, ...], Sense]] = tuple(
     )
 )
 _BEGINNINGS = ("pearson", "spearman", "kendall", "rouge", "bleu")  # spearmanr, rougeLsum, bleurt
+_OPPOSING = ("anti", "dis", "im", "in", "mis", "non", "un")  # inaccuracy
 _INCEPTION = "is"  # the inception score; in other names a word without a meaning
 _BEFORE_INCEPTION = "train val valid validation test eval dev best mean avg average"
 _PHASES = frozenset(_BEFORE_INCEPTION.split())
@@ -202,7 +203,8 @@ def _sense_of(word: str) -> Sense:
         return Sense.UNSURE
     if word.startswith(_BEGINNINGS):
         return Sense.STATISTIC
-    return next((sense for ends, sense in _ENDINGS if word.endswith(ends)), Sense.NEUTRAL)
+    sense = next((sense for ends, sense in _ENDINGS if word.endswith(ends)), Sense.NEUTRAL)
+    return Sense.UNSURE if sense in HIGH and word.startswith(_OPPOSING) else sense
 
 
 def _is_known(unit: _Unit) -> bool:

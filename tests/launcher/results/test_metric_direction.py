@@ -22,7 +22,7 @@ LOW = {
     "WordErrorRate WordInfoLost TranslationEditRate RetrievalFallOut DaviesBouldinScore Perplexity",
     "losses": "loss val_loss eval_loss train/loss Loss/train valLoss valloss d_loss G_loss loss_giou "
     "val_dice_loss losses/value_loss val/box_loss f1_loss reward_loss accuracy_loss train_loss_epoch",
-    "likelihood": "nll negative_log_likelihood neg_log_likelihood nelbo neg_elbo perplexity eval_perplexity ppl "
+    "likelihood": "nll negative_log_likelihood neg_log_likelihood nlog_likelihood nelbo neg_elbo perplexity eval_perplexity ppl "
     "bpd bpb bits_per_dim bits_per_char deviance kl",
     "forecasts": "smape sMAPE mase crps WAPE NRMSE residual",
     "detection": "fpr95 FPR@TPR95 fpr_at_tpr_95 fpr95tpr far frr fnr eer ece false_positive_rate miss_rate "
@@ -63,7 +63,8 @@ UNKNOWN = (
     "value x y objective result learning_rate loss_scale entropy_coef score_threshold loss_accuracy loss/accuracy "
     "error_accuracy tpr_fpr kl_reward neg_recall neg_acc neg_loss attack_success_rate forget_accuracy 1-ssim "
     "accuracy_delta loss_reduction energy_efficiency energy_score brier_skill_score anomaly_score is_best rank "
-    "win_loss likelihood_ratio threshold gini p95 rank_test_score collision_free_rate time_in_range"
+    "win_loss likelihood_ratio threshold gini p95 rank_test_score collision_free_rate time_in_range imprecision "
+    "-log_likelihood --acc -loss"
 )
 
 
