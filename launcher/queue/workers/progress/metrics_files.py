@@ -110,11 +110,15 @@ def read_metrics_file(
         return FileReading([], ("is empty",))
     text = content.text.replace("\0", "")  # a file that was cut while it was written has holes
     records, faults = _read_records(text, content, is_complete=is_complete)
+    records, summaries = _without_summaries(records)
     rejected = _rejected_texts(records)
     rows = _reports(
         [{k: v for k, v in record.items() if k not in rejected} for record in records], content.at
     )
     faults = [*_text_faults(rejected), *faults]
+    if summaries:
+        row = summaries[-1][:_LONGEST_TEXT]
+        faults.append(f"has rows without a step, such as {row!r}, which are left out")
     if not rows and not faults:
         faults = ["contains no numbers"]
     return FileReading(rows, tuple(faults))
@@ -421,6 +425,24 @@ def _split_cells(lines: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 # --- rows as steps
+
+
+def _without_summaries(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """Return the records of steps, and the texts in place of the step in others, such as the mean of all rows."""
+    counters = {
+        name
+        for record in records
+        for name, cell in record.items()
+        if name.lower() in STEP_NAMES and isinstance(cell, float)
+    }
+    steps, texts = list[Record](), list[str]()
+    for record in records:
+        text = next((cell for name in counters if isinstance(cell := record.get(name), str)), None)
+        if text is None:
+            steps.append(record)
+        else:
+            texts.append(text)
+    return steps, texts
 
 
 def _rejected_texts(records: Iterable[Record]) -> dict[str, str]:

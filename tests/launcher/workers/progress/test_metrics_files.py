@@ -106,6 +106,7 @@ def test_rows_of_known_forms_are_read(tmp_path: Path, text: str | bytes, last: R
         ("epoch,acc,f1\n1,0.5,1\n2,lost,2\n", {"f1": 2.0}, "has a text instead of a number in acc: 'lost'"),
         ('{"acc": "0.5", "f1": 1}', {"f1": 1.0}, "has a text instead of a number in acc: '0.5'"),
         ("epoch,acc\n1,0.5\n2\n", {"acc": 0.5}, "has fewer cells in its last row than in its header"),
+        ("epoch,acc\n1,0.5\n2,0.75\nmean,0.625\n", {"acc": 0.75}, "has rows without a step, such as 'mean', which are left out"),
         ('{"a": ', {}, "is not valid JSON"),
         ('{"acc": 1}\n{"acc": ', {"acc": 1.0}, "ends with a line that is not valid JSON"),
         ("[" + "1, " * 9 + "\n", {}, "is not valid JSON"),
