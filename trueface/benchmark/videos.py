@@ -101,8 +101,29 @@ def read_benchmark(run_folder: Path) -> Benchmark:
         except DataError:  # `read_run` reports it
             continue
     if not reads_different_clips(indexes):
-        return Benchmark(read_run(run_folder), None)
+        results = read_run(run_folder)
+        alike = _note_dependent_rows(run_folder, indexes)
+        return Benchmark(replace(results, problems=(*results.problems, *alike)), None)
     return _read_by_video(run_folder)
+
+
+def _note_dependent_rows(run_folder: Path, indexes: Iterable[Index]) -> Iterator[str]:
+    """Yield for each test with several frames or clips of a video that its intervals are too narrow."""
+    for index in {index.test: index for index in indexes}.values():
+        clips = clips_of(index)
+        try:
+            sources = video_sources(data_root_of(index)) if clips is None else None
+            entries = cells.read_manifest(cells.manifest_file(run_folder, index.manifest)).entries
+        except DataError:  # `read_run` reports the manifest
+            continue
+        rows = [
+            video_of(each.path) for each in entries if sources is None or each.source in sources
+        ]
+        if len(rows) > len({*rows}):
+            yield (
+                f"{index.test}: {len(rows)} {'frames' if clips is None else 'clips'} of {len({*rows})} videos count as "
+                "independent images, so intervals are too narrow"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -324,6 +324,14 @@ def test_models_of_the_same_clips_keep_their_unit(tmp_path: Path) -> None:
     assert result_of(bench, "a").scores is not None
     assert "unit" not in document(leaderboard(bench.results))
     assert "frames" not in document(leaderboard(bench.results))["models"][0]
+    assert not bench.results.problems, "each video has one clip"
+    for frames, word in ((2, "clips"), (1, "frames")):
+        run = write_run(tmp_path / word, {"a": (frames, FRAMES), "b": (frames, FRAMES)})
+        (run / "data").mkdir()
+        (run / "data/videos.json").write_text('{"schema": 1, "sources": ["V", "W"]}')
+        assert read_benchmark(run).results.problems == (
+            f"{TEST}: 16 {word} of 4 videos count as independent images, so intervals are too narrow",
+        )
 
 
 def test_command_writes_a_table_with_the_frames_of_each_model(
