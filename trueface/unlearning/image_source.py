@@ -50,6 +50,6 @@ def _stamp(file: str) -> tuple[int, ...]:
     try:
         status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
     except OSError:  # the file is unreadable, so that its samples are left out
-        return (0,)
+        return 0, 0
     # programs that copy files set back their modification time, and no program can set back the other
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

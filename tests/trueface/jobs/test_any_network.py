@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 import trueface
 from tests.trueface.conftest import Tree
 
@@ -105,6 +107,8 @@ facts = {
 def laboratory_in(folder: Path) -> Iterator[None]:
     """Let the laboratory be imported again, from a folder."""
     path, before = [*sys.path], forget_laboratory()
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()  # those of two copies would be mixed
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
@@ -113,6 +117,8 @@ def laboratory_in(folder: Path) -> Iterator[None]:
         sys.path[:] = path
         forget_laboratory()
         sys.modules.update(before)
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
 
 
 def forget_laboratory() -> dict[str, ModuleType]:
