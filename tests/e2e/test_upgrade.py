@@ -99,6 +99,7 @@ def test_next_version_takes_over_a_queue_in_use(project: Project, tmp_path: Path
     code.write_text(APPEND.format("code of today"))
     until(lambda: len(ran.read_text().splitlines()) >= 4, "done, paused and two trials ran")
     old("pause", "paused")
+    until(lambda: "\tnew\t" not in old("status", "--all"), "each waiting job has its reason")
     before = old("status", "--all")
 
     new("start")
