@@ -128,5 +128,5 @@ $(VENV)/.installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
-	@$(INSTALL) lab,web,data,notify,tensorboard,docs,dev $(if $(wildcard $@),0,1) $(PINNED)
+	@$(INSTALL) lab,timm,web,data,notify,tensorboard,docs,dev $(if $(wildcard $@),0,1) $(PINNED)
 	@touch $@

@@ -1,5 +1,7 @@
 """Errors in a task file, and their messages: one cause, one message, one remedy."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from launcher.experiments.kinds import installed_kinds
@@ -351,10 +353,11 @@ def test_errors_in_excluded_phases_are_ignored() -> None:
             "write an architecture below settings: {model: slim18}",
             "train: [{settings: {model: slim18}, data: 'gan2:pre'}]",
         ),
-        (
+        pytest.param(
             "train: [{model: xception, data: 'gan2:pre'}]",
             "write an architecture below settings: {model: timm/xception41}",
             "train: [{settings: {model: timm/xception41}, data: 'gan2:pre'}]",
+            marks=pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed"),
         ),
         (
             "train: [{settings: {model: MobileNet_v2}, data: 'gan2:pre'}]",
