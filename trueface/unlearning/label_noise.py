@@ -97,13 +97,6 @@ class Findings:
     # time of the expected precision, which an unlearning does not need
     judging_seconds: float = field(default=0.0, compare=False)
 
-    def correct_labels(self, examples: Examples) -> Examples:
-        """Return the searched samples with the suggested labels, as if trained with them."""
-        labels = list(examples.trained)
-        for row, label in zip(self.rows, self.suggested, strict=True):
-            labels[row] = label
-        return examples.replace_labels(labels)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Samples:

@@ -174,11 +174,6 @@ class Searches:
             for row in rows.fetchall()
         ]
 
-    def search_of(self, job: int) -> int | None:
-        """Return the number of the search to which a job belongs, None if it belongs to none."""
-        row = self._db.execute("SELECT search FROM trials WHERE job = ?", (job,)).fetchone()
-        return None if row is None else int(row[0])
-
     def follow(self, searches: Iterable[int], last_job: int) -> tuple[set[int], list[int]]:
         """Return which of some searches are open, and their jobs behind a number."""
         numbers = json.dumps([*searches])
@@ -215,14 +210,6 @@ class Searches:
             (pattern.replace("[!", "[^"),),
         )
         return [_search(row) for row in rows]
-
-    def open_searches_of_jobs(self, jobs: Iterable[int]) -> list[int]:
-        """Return the open searches to which some jobs belong."""
-        return self._db.query_numbers(
-            "SELECT DISTINCT search FROM trials JOIN searches ON searches.id = search"
-            " WHERE searches.state <> 'ended' AND job IN (SELECT value FROM json_each(?))",
-            json.dumps([*jobs]),
-        )
 
     # --- changes
 

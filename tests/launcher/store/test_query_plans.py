@@ -397,9 +397,7 @@ def search_values(store: Store) -> None:
     assert searches.searches_of_jobs([other]) == searches.all()
     assert searches.context(number) == context
     assert [row.job for row in searches.trials(number)] == [running, other]
-    assert searches.search_of(running) == number
     assert searches.follow([number], running) == ({number}, [other])
-    assert searches.open_searches_of_jobs([other]) == [number]
     assert searches.open_jobs([number]) == [other]
     assert searches.jobs_of_trials([running, other]) == searches.kept_jobs() == {running, other}
     assert searches.end(number, "over", has_failed=False)

@@ -238,15 +238,6 @@ def test_suggestions_are_other_classes_and_right_where_the_flag_is_right() -> No
     assert sum(right) >= 0.95 * len(right)
 
 
-def test_corrected_samples_have_fewer_wrong_labels() -> None:
-    hidden = gaussians(0.98, width=16)
-    corrected = hidden.find().correct_labels(hidden.retain)
-    true = corrected.labels("true")
-    left = sum(one != other for one, other in zip(corrected.trained, true, strict=True))
-    assert left <= 0.4 * len(hidden.wrong)
-    assert corrected.positions == hidden.retain.positions
-
-
 def test_true_labels_of_searched_samples_are_not_used() -> None:
     hidden = gaussians(0.98, width=16)
     blind = replace(hidden, retain=replace(hidden.retain, true=None))
