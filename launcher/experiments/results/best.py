@@ -7,13 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from itertools import takewhile
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.experiments.results.averages import lacks_ended_jobs
 from launcher.experiments.results.metric import Metric, read_metric
 from launcher.experiments.results.returned_rows import FAILED, INCOMPLETE, PRUNED, TRIAL
-from launcher.experiments.results.table import DATA, POOLED, Row, RunResults
+from launcher.experiments.results.table import DATA, POOLED, Row, RunResults, sort_key
 from launcher.system.errors import pluralize
 
 
@@ -119,17 +120,37 @@ def rank_trials(results: RunResults, metric: str) -> RunResults:
         results: Results of a run.
         metric: Metric of its search.
     """
-
-    def rank(row: Row) -> int:
-        number = read_metric(row.get(metric))
-        if number is None:
-            return _LAST if row.get(TRIAL) else 0
-        flaw = _flaw(row, number)
-        return 0 if flaw is None else _RANKS[flaw]
-
     if not metric and TRIAL not in results.columns:  # no search
         return results
-    return results._replace(rows=sorted(results.rows, key=rank))
+    return results._replace(rows=sorted(results.rows, key=lambda row: _rank(row, metric)))
+
+
+def _rank(row: Row, metric: str) -> int:
+    number = read_metric(row.get(metric))
+    if number is None:
+        return _LAST if row.get(TRIAL) else 0
+    flaw = _flaw(row, number)
+    return 0 if flaw is None else _RANKS[flaw]
+
+
+def count_equal(results: RunResults, most: int, columns: Sequence[str], metric: str) -> int:
+    """Return how many rows after the first `most` have the same place in their order as the last of these.
+
+    Args:
+        results: Sorted results, in which `rank_trials` has put trials that may not be best last.
+        most: Number of first rows.
+        columns: Names of the columns by which they are sorted.
+        metric: Metric by which their trials are ranked.
+    """
+
+    def place(row: Row) -> tuple[object, ...]:
+        return _rank(row, metric), *(sort_key(row.get(results.column(name))) for name in columns)
+
+    shown, others = results.rows[:most], results.rows[most:]
+    if not others or sort_key(shown[-1].get(results.column(columns[0]))) is None:
+        return 0  # each row with a value is shown
+    last = place(shown[-1])
+    return sum(1 for _ in takewhile(lambda row: place(row) == last, others))
 
 
 def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, Row]]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
 
 _LOW_END = "_low"  # suffix of the lower bound of an interval
+_ORDERS = {Direction.MIN: "", Direction.MAX: " DESC"}
 _FEW = 40  # metrics whose best models are listed
 _LARGEST = sys.float_info.max  # larger numbers are infinite; texts are larger than numbers
 _COUNTS = "scores.superseded IS NOT 1"  # one job per name of a run
@@ -111,9 +112,8 @@ def _results(swept_names: Sequence[str], measured_names: Sequence[str]) -> str:
 
 
 def _best(metrics: Sequence[tuple[str, Direction]], *, has_marks: bool) -> str:
-    """Return the query of the best model of each run per data set and metric.
+    """Return the query of the best model of each run per data set and metric, and of those that equal it.
 
-    A column without an aggregate is that of the row with the extreme value (SQLite, "bare columns").
     NaN is stored as NULL.
 
     Args:
@@ -127,11 +127,12 @@ def _best(metrics: Sequence[tuple[str, Direction]], *, has_marks: bool) -> str:
     marks = ", ".join(map(_quote_text, (PRUNED, INCOMPLETE, FAILED)))
     complete = f" AND coalesce({quote_name(TRIAL)}, '') NOT IN ({marks})" if has_marks else ""
     return " UNION ALL ".join(
-        f"SELECT runs.name AS run, data, {_quote_text(name)} AS metric, coalesce(model, row) AS model,"
-        f" {direction}({quote_name(name)}) AS value"
+        f"SELECT run, data, {_quote_text(name)} AS metric, model, value FROM ("
+        f"SELECT runs.name AS run, data, coalesce(model, row) AS model, {quote_name(name)} AS value,"
+        f" rank() OVER (PARTITION BY scores.run, data ORDER BY {quote_name(name)}{_ORDERS[direction]}) AS place"
         " FROM scores JOIN runs ON runs.id = scores.run"
         f" WHERE pooled = 0 AND {_COUNTS} AND {quote_name(name)} BETWEEN -{_LARGEST} AND {_LARGEST}{complete}"
-        " GROUP BY scores.run, data"
+        ") WHERE place = 1"
         for name, direction in metrics
     )
 

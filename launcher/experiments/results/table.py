@@ -1,6 +1,7 @@
 """One table of results: rows with identifying columns and numbers. Rows are selected and sorted here."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.experiments.results.metric import read_metric
@@ -153,21 +154,19 @@ def sort_rows(results: RunResults, columns: Sequence[str]) -> RunResults:
     rows = [*results.rows]
     for column in reversed(columns):
         name = results.column(column.removeprefix(DESCENDING))
-        having = [row for row in rows if _is_defined(row.get(name))]
-        having.sort(
-            key=lambda row: _rank(value_of(row[name])), reverse=column.startswith(DESCENDING)
-        )
-        rows = [*having, *(row for row in rows if not _is_defined(row.get(name)))]
+        keys = [sort_key(row.get(name)) for row in rows]
+        having = [(key, row) for key, row in zip(keys, rows, strict=True) if key is not None]
+        having.sort(key=itemgetter(0), reverse=column.startswith(DESCENDING))
+        lacking = [row for key, row in zip(keys, rows, strict=True) if key is None]
+        rows = [*(row for _, row in having), *lacking]
     return results._replace(rows=rows)
 
 
-def _is_defined(cell: Any) -> bool:
+def sort_key(cell: Any) -> tuple[Any, ...] | None:
+    """Return the sort key of a cell, None without a value: numbers first, numeric texts by their value."""
     value = value_of(cell)
-    return value is not None and value == value  # NaN differs from itself
-
-
-def _rank(value: Any) -> tuple[Any, ...]:
-    """Return the sort key of a value: numbers first, numeric texts by their value."""
+    if value is None or value != value:  # NaN differs from itself
+        return None
     number = read_number(value) if isinstance(value, str) else value
     if isinstance(number, int | float):
         return (0, number)

@@ -8,7 +8,7 @@ from launcher.experiments.search.definition import Objective
 from launcher.experiments.search.trials import EndedTrial, TrialOutcome
 from launcher.system.files import Json
 
-MOST_BEST = 20  # trials of a front that are recorded
+MOST_BEST = 20  # trials of a front that are recorded; of one metric, one of equal trials is
 
 
 class Standing(NamedTuple):
@@ -20,13 +20,14 @@ class Standing(NamedTuple):
     failed: int
     incomplete: int  # a seed failed, or was cancelled or lost
     best: tuple[EndedTrial, ...]  # one, or those of which none is better in each metric
+    more_best: int  # trials that are as good, but not recorded
     left_s: float | None = None  # seconds until the search's end; None: unknown
 
 
 def best_trials(
     ended_trials: Sequence[EndedTrial], objectives: Sequence[Objective]
 ) -> tuple[EndedTrial, ...]:
-    """Return the best complete trial, the first of equal ones; of several metrics the Pareto front."""
+    """Return the best complete trials, the first one first; of several metrics the Pareto front."""
     complete = [each for each in ended_trials if each.outcome is TrialOutcome.COMPLETE]
     signs = [1.0 if each.lower else -1.0 for each in objectives]
     costs = {
@@ -34,7 +35,9 @@ def best_trials(
         for each in complete
     }
     if len(objectives) == 1:
-        return tuple(sorted(complete, key=lambda each: (costs[each.number], each.number))[:1])
+        least = min(costs.values(), default=())
+        equal = (each for each in complete if costs[each.number] == least)
+        return tuple(sorted(equal, key=lambda each: each.number))
     front = [
         each
         for each in complete
@@ -44,7 +47,7 @@ def best_trials(
             for other in complete
         )
     ]
-    return tuple(front[:MOST_BEST])
+    return tuple(front)
 
 
 def standing_of(
@@ -66,13 +69,16 @@ def standing_of(
     """
     left = total - len(ended_trials)
     outcomes = Counter(each.outcome for each in ended_trials)
+    best = best_trials(ended_trials, objectives)
+    recorded = best[: MOST_BEST if len(objectives) > 1 else 1]
     return Standing(
         total,
         len(ended_trials),
         outcomes[TrialOutcome.PRUNED],
         outcomes[TrialOutcome.FAILED],
         outcomes[TrialOutcome.UNSTABLE] + outcomes[TrialOutcome.UNKNOWN],
-        best_trials(ended_trials, objectives),
+        recorded,
+        len(best) - len(recorded),
         None if mean_s is None else left * mean_s / max(1, running_count),
     )
 

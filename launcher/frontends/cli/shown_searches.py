@@ -7,10 +7,17 @@ from collections.abc import Iterator, Mapping
 from launcher.experiments.search.definition import SearchDefinition, read_definition
 from launcher.experiments.search.submission import describe
 from launcher.experiments.taskfile.domains import Choice, Range, text_of
-from launcher.frontends.screens.search_view import best_of, search_title, state_text, trials_text
+from launcher.frontends.screens.search_view import (
+    best_of,
+    count_more_best,
+    search_title,
+    state_text,
+    trials_text,
+)
 from launcher.queue.jobs.params import TEMPLATE
 from launcher.queue.store.queue import Store
 from launcher.queue.store.searches import SearchRow
+from launcher.system.errors import pluralize
 from launcher.system.text import sanitize_terminal
 from launcher.system.text_table import columns
 
@@ -45,6 +52,8 @@ def search_lines(store: Store, search: SearchRow) -> Iterator[str]:
         values = params.get(job, {}) if isinstance(job, int) else {}
         rows.append((f"  job {job}", _pairs(each.get("values")), _pairs(values)))
     yield from columns(rows)
+    if more := count_more_best(search):
+        yield f"  and {pluralize(more, 'more trial')} as good. List the trials: launcher results {shlex.quote(search.run)}"
 
 
 def _pairs(values: object) -> str:

@@ -89,7 +89,8 @@ def best_text(search: SearchRow) -> str:
     values = best[0].get("values")
     numbers = values if isinstance(values, Mapping) else {}
     text = " ".join(f"{name}={value:.4g}" for name, value in numbers.items())
-    others = f" and {len(best) - 1} more" if len(best) > 1 else ""
+    number = len(best) - 1 + count_more_best(search)
+    others = f" and {number:,} more" if number else ""
     return sanitize_terminal(f"{text} (job {best[0].get('job')}){others}")
 
 
@@ -98,6 +99,12 @@ def best_of(search: SearchRow) -> list[Mapping[str, Json]]:
     best = search.progress.get("best")
     listed = best if isinstance(best, list) else []
     return [each for each in listed if isinstance(each, Mapping)]
+
+
+def count_more_best(search: SearchRow) -> int:
+    """Return how many trials are as good as those of `best_of`."""
+    more = search.progress.get("more_best")
+    return more if isinstance(more, int) else 0
 
 
 def _left_text(search: SearchRow) -> str:

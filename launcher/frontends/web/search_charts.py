@@ -54,6 +54,7 @@ class Coordinates(NamedTuple):
     lines: Sequence[TrialLine] = ()  # the best last, above the others
     width: int = WIDTH
     height: int = HEIGHT
+    lines_left: int = 0  # trials whose line is not drawn
 
 
 class SearchCharts(NamedTuple):
@@ -189,7 +190,7 @@ def _coordinates(results: Sequence[Result], definition: SearchDefinition) -> Coo
         title = f"trial {each.trial}: {settings} {objective.metric}={number(each.value)}"
         shade = rank * SHADES // len(ranked)
         lines.append(TrialLine(points, shade, sanitize_terminal(title), each.job))
-    return Coordinates(axes, lines[::-1])
+    return Coordinates(axes, lines[::-1], lines_left=len(results) - len(ranked))
 
 
 def _shown_space(space: Space, results: Sequence[Result]) -> dict[str, Range | Choice]:

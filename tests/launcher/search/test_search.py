@@ -20,7 +20,7 @@ from launcher.experiments.planning.load import load, plan
 from launcher.experiments.search import definition
 from launcher.experiments.search.api import Search
 from launcher.experiments.search.definition import Objective, SearchDefinition, read_definition
-from launcher.experiments.search.standing import best_trials
+from launcher.experiments.search.standing import best_trials, standing_of, standing_record
 from launcher.experiments.search.study import Exhausted, SearchStudy, TrialRecord
 from launcher.experiments.search.submission import (
     SearchRequest,
@@ -43,7 +43,7 @@ from launcher.experiments.search.trials import (
 from launcher.experiments.search.words import SearchWords
 from launcher.experiments.taskfile.domains import Choice, text_of
 from launcher.frontends.screens import chart
-from launcher.frontends.screens.search_view import search_table, sort_searches
+from launcher.frontends.screens.search_view import best_text, search_table, sort_searches
 from launcher.frontends.web.results import result_table
 from launcher.frontends.web.run_data import read_runs
 from launcher.frontends.web.search_charts import search_charts
@@ -691,6 +691,9 @@ def test_search_is_continued_with_other_ranges_and_refused_with_another_metric(
     (charts,) = search_charts(store, search_of(store).run_id)
     axis = charts.coordinates.axes[0]
     assert (axis.top, axis.bottom) == ("21", chart.number(min(values)))  # also of earlier trials
+    monkeypatch.setattr("launcher.frontends.web.search_charts.MOST_LINES", 3)
+    (cut,) = search_charts(store, search_of(store).run_id)
+    assert (len(cut.coordinates.lines), cut.coordinates.lines_left) == (3, 1)
     Path("fit.py").write_text("")
     assert "another program" in add("--trials", "9").err
 
@@ -768,7 +771,11 @@ def test_several_metrics_have_a_front_and_one_metric_the_first_of_equal_trials()
         EndedTrial(number, UNSTABLE if value == 0 else COMPLETE, (value,))
         for number, value in enumerate([2.0, 1.0, 1.0, 0.0])
     ]
-    assert [each.number for each in best_trials(equal, both[1:])] == [1]
+    standing = standing_of(equal, both[1:], 9, running_count=1, mean_s=None)
+    assert [each.number for each in standing.best] == [1]
+    row = SearchRow(1, 1, "r", "", "", SearchState.ENDED, "", failed=False, body="", progress={})
+    record = standing_record(standing, both[1:], {1: 7}, {})
+    assert best_text(row._replace(progress=record)) == "loss=1 (job 7) and 1 more"
 
 
 def test_lists_begin_with_open_and_failed_searches_and_count_the_others() -> None:

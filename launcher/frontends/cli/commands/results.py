@@ -13,7 +13,7 @@ from launcher.experiments.results.averages import (
     notes_of_groups,
     notes_of_means,
 )
-from launcher.experiments.results.best import best_rows, rank_trials
+from launcher.experiments.results.best import best_rows, count_equal, rank_trials
 from launcher.experiments.results.database_questions import run_query
 from launcher.experiments.results.metric import Metric
 from launcher.experiments.results.metric_direction import (
@@ -485,11 +485,26 @@ def _apply_selection(
             single, results, selection, outcome, metric=metric, direction=direction
         )
     results = sort_rows(results, selection.sort)
+    ranking_metric = _ranking_metric(selection, results, outcome.searches)
     if selection.sort or not selection.best:
-        results = rank_trials(results, _ranking_metric(selection, results, outcome.searches))
-    if not selection.best:
-        results = results._replace(rows=results.rows[: selection.top])
+        results = rank_trials(results, ranking_metric)
+    if selection.top is not None and not selection.best:
+        results = _cut_rows(results, selection.top, selection.sort, ranking_metric)
     return results, asked, again
+
+
+def _cut_rows(
+    results: RunResults, most: int, sort: Sequence[str], ranking_metric: str
+) -> RunResults:
+    """Return the first rows, and print how many of the others equal the last of them."""
+    columns = [name.removeprefix(DESCENDING) for name in sort]
+    if equal := count_equal(results, most, columns, ranking_metric):
+        has = "row that is not shown has" if equal == 1 else "rows that are not shown have"
+        _note(
+            f"{equal:,} {has} the same {', '.join(columns)} as the last row. "
+            f"To print all: --top {most + equal}"
+        )
+    return results._replace(rows=results.rows[:most])
 
 
 def _ranking_metric(selection: RowSelection, results: RunResults, searches: RunSearches) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from launcher.experiments.results.best import count_equal
 from launcher.experiments.results.metric import Metric, read_metric
 from launcher.experiments.results.pivot import metrics_of_result, pivot
+from launcher.experiments.results.returned_rows import PRUNED, TRIAL
 from launcher.experiments.results.table import RunResults
 from launcher.frontends.cli.column_tables import flat_table, pivot_table
 from launcher.frontends.cli.commands.results import all_rows
@@ -557,6 +559,28 @@ def test_top_prints_the_first_rows_of_an_order_or_the_best_ones(
     a_result(store, name="command/equal", result={"accuracy": 0.92})
     equal = launcher.well(*words, "--best", "accuracy")
     assert equal.out == "accuracy\n0.97\n0.92\n0.92\n"  # neither of two equal rows is left out
+    first = launcher.well(*words, "--sort", "-accuracy")
+    assert first.out == "accuracy\n0.97\n0.92\n"
+    note = (
+        "note: 1 row that is not shown has the same accuracy as the last row. To print all: --top 3"
+    )
+    assert note in first.err
+    for order in ("-accuracy,job", "accuracy"):  # neither a difference nor equal rows in front
+        assert "the same" not in launcher.well(*words, "--sort", order).err
+
+
+def test_rows_that_a_cut_leaves_out_are_counted_if_their_place_is_that_of_the_last_row() -> None:
+    rows: list[Mapping[str, object]] = [
+        {"acc": 0.9, "lr": 1}, {"acc": 0.9, "lr": 1}, {"acc": 0.9, "lr": 1.0},
+        {"acc": 0.9, "lr": 2}, {"acc": 0.9, "lr": 3, TRIAL: PRUNED}, {"lr": 4}, {"lr": 4},
+    ]  # fmt: skip
+    results = RunResults(rows, ("lr", TRIAL))
+    cases = (
+        (["acc"], 1, 3), (["acc"], 4, 0), (["acc", "lr"], 1, 2), (["acc", "lr"], 3, 0),
+        (["acc"], 6, 0), (["lr"], 6, 1), (["acc"], 9, 0),
+    )  # fmt: skip
+    for columns, most, equal in cases:
+        assert count_equal(results, most, columns, "acc") == equal, (columns, most)
 
 
 def test_texts_that_equal_as_numbers_are_different_settings(

@@ -340,6 +340,16 @@ SWEEP: dict[str, tuple[str, dict[str, Json]]] = {
             "SELECT metric, model, value FROM best",
             [("acc", "command/c", 0.9), ("val.loss", "command/b", 0.3)],
         ),
+        (  # equal rows are all best
+            SWEEP | {"command/d": ("--lr=1 --seed=2", {"acc": 0.9, "val.loss": 0.3})},
+            "SELECT metric, model, value FROM best ORDER BY 1, 2",
+            [
+                ("acc", "command/c", 0.9),
+                ("acc", "command/d", 0.9),
+                ("val.loss", "command/b", 0.3),
+                ("val.loss", "command/d", 0.3),
+            ],
+        ),
         (  # neither infinite nor NaN, and no metric whose direction is unknown
             {
                 "command/a": ("--n=1", {"acc": 0.9, "loss": math.inf, "value": 1.5}),
