@@ -45,6 +45,7 @@ from trueface.models.published_settings import NO_FILE
 from trueface.models.registry import (
     FAMILIES,
     LIBRARIES,
+    OWN_DRAWS,
     spec_of,
     unfit_side,
     without_last_layer,
@@ -316,6 +317,9 @@ def _refuse_processes(draft: Draft) -> Iterator[str]:
             f"{draft.model}: batch_size: {settings['batch_size']} is too small for {processes} processes. "
             f"Set batch_size to {processes} or more."
         )
+    spec = spec_of(settings["model"])
+    if spec.own_draws:
+        yield f"{draft.model}: model {spec.name} {OWN_DRAWS} {_fewer_sentence(draft)}"
     if not objectives()[used_objective(settings)].mean:
         yield (
             f"{draft.model}: {choice(settings)} is not declared as a mean over images (mean=True), so its gradient "

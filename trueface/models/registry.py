@@ -27,6 +27,8 @@ PHOTO_MEAN, PHOTO_STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 LEAST_LETTERS = 3  # equal first letters of a name and the one that is suggested
 LEAST_SIZE = 8  # side of an image that any network with a recipe takes, in pixels
 
+# why a network, or a layer of it, is not trained in several processes
+OWN_DRAWS = "draws random numbers for the images of each process, so that several processes would not train as one does."
 LANDMARKS = "landmarks"  # value of `inputs`
 Triple = tuple[float, float, float]
 Solver = Literal["gradient", "ridge"]
@@ -97,6 +99,7 @@ class ModelSpec(Declared):
     # file that trainings start from, and published files lack; "": none is needed
     start_file: str = ""
     rounds_gradients: bool = False  # `round_gradients` of a test applies to it
+    own_draws: bool = False  # a layer draws numbers for the images of a process: see `OWN_DRAWS`
     not_trained: str = ""  # why it is only tested here; "": it can be trained
     revision: str = ""  # the last change of its code that changed its results, part of the hash
 

@@ -38,6 +38,7 @@ from trueface.data.batch import CLIP_DIMENSIONS, IMAGE_DIMENSIONS, Batch
 from trueface.data.loading.loader import WHOLE, Shard
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
+from trueface.models.registry import OWN_DRAWS
 from trueface.runtime.errors import DataError, JobError
 
 
@@ -255,8 +256,7 @@ def refuse_own_draws(model: nn.Module) -> Iterator[None]:
     def check(name: str) -> None:
         if not torch.equal(_random_state(device), last):
             raise JobError(
-                f"{f'layer {name}' if name else 'the training step'} draws random numbers for the images of each "
-                f"process, so that several processes would not train as one does. {ONE_PROCESS}"
+                f"{f'layer {name}' if name else 'the training step'} {OWN_DRAWS} {ONE_PROCESS}"
             )
 
     def begin(name: str, *_: Any) -> None:

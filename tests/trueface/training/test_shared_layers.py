@@ -1,17 +1,22 @@
 """Layers and objectives that share a batch: the parts of several processes together equal the batch of one."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import timm.layers
 import torch
+import torch.distributed as dist
 import torchvision
 from torch import Tensor, nn
 
 from trueface.data.batch import Batch
+from trueface.models.assembly import BuildOptions, assemble
 from trueface.models.blocks.efficientnet import DropConnect
 from trueface.models.blocks.lrnet import PointDropout
+from trueface.models.registry import LANDMARKS, OWN_DRAWS, SPECS
 from trueface.runtime.errors import JobError
 from trueface.training.config import ObjectiveOptions
 from trueface.training.distributed import (
@@ -24,6 +29,7 @@ from trueface.training.distributed import (
 from trueface.training.objectives.protocol import TrainingFacts
 from trueface.training.objectives.registry import make_objective, objectives
 
+OFTEN = ("capsule", "recce", "lrnet", "mesonet")  # the others are large
 PARTS = (0, 1, 3, 1)  # images of each process
 COUNT = sum(PARTS)
 LABELS = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
@@ -81,6 +87,14 @@ def test_copy_of_a_model_in_processes_has_batch_norms_of_its_own_that_activate()
     assert (before == 0).any()
 
 
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[None]:
+    """A group of processes in which the batch norms of this one compute their statistics."""
+    dist.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
 class Noise(nn.Module):
     """A layer that draws for each image, as none that processes can share."""
 
@@ -120,6 +134,27 @@ def test_draws_for_the_images_of_one_process_are_refused_by_name(
     assert inner[1] is layer
 
 
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in OFTEN else pytest.mark.night) for name in SPECS],
+)
+def test_networks_that_draw_for_the_images_of_one_process_declare_it(
+    name: str, group_of_one: None
+) -> None:
+    spec = SPECS[name]
+    model = assemble(name, BuildOptions(weights="none")).network.train()
+    side = spec.input_size or max(spec.side_step or 0, 128)
+    shape: tuple[int, ...] = (2, 3, side, side)
+    if spec.frames is not None:
+        frames = max(spec.frames, 4)
+        shape = (2, frames, 68, 2) if spec.inputs == LANDMARKS else (2, 3, frames, side, side)
+    images = torch.rand(shape)
+    rows = RankRows(own=2, total=4, whole_clips=True)
+    draws = pytest.raises(JobError, match=OWN_DRAWS) if spec.own_draws else nullcontext()
+    with sync_batch_layers(model, rows), draws, refuse_own_draws(model):
+        model(images)
+
+
 @pytest.mark.parametrize("name", [name for name, spec in objectives().items() if spec.mean])
 def test_gradients_of_parts_are_those_of_the_batch(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -143,7 +178,8 @@ def test_gradients_of_parts_are_those_of_the_batch(
             torch.arange(begin, end),
             {"demographic": GROUPS[begin:end]},
         )
-        loss, _ = objective.training_step(model, batch)
+        with refuse_own_draws(model):  # declared as a mean: several processes share its batch
+            loss, _ = objective.training_step(model, batch)
         return list(torch.autograd.grad(loss * (end - begin) / COUNT, list(model.parameters())))
 
     parts = [gradients(sum(PARTS[:rank]), sum(PARTS[: rank + 1])) for rank in range(len(PARTS))]

@@ -11,6 +11,7 @@ from trueface.models.registry import register_model
     summary="capsules on the beginning of VGG-19, Capsule-Forensics v2",
     head=None,
     usual_side=300,
+    own_draws=True,
     weights_url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
 )
 def capsule() -> nn.Module:

@@ -16,6 +16,7 @@ WIDTH = 2048  # features of Xception
     std=HALF,
     width=WIDTH,
     usual_side=299,
+    own_draws=True,
 )
 def recce() -> nn.Module:
     """Return the network, with random weights."""

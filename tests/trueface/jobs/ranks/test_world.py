@@ -67,6 +67,12 @@ def test_training_runs_on_several_gpus_or_processes() -> None:
         (2, {"freeze": True}, "it trains only the last layer"),
         (1, {"processes": 2, "freeze": True}, "would not be faster. Leave out processes."),
         (2, {"compile": True}, "compile: true works only in one process"),
+        (
+            2,
+            {"model": "capsule"},
+            "model capsule draws random numbers for the images of each process",
+        ),
+        (1, {"processes": 2, "model": "recce"}, "as one does. Leave out processes."),
         (4, {"batch_size": 3}, "batch_size: 3 is too small for 4 processes"),
     ],
 )
