@@ -28,6 +28,7 @@ from trueface.runtime.files import file_sha256
 
 SEPARATOR = ","
 MOST = 16  # qualities of a training: each is one more pass through the network
+SOURCE_ADVICE = "Give the real image that it was made of in quality_list."
 _FILES = re.compile(r"[A-Za-z0-9_.-]+")
 _MARK = "files:"  # before a quality that is a word of the list of files
 
@@ -193,6 +194,36 @@ class QualityList:
                 )
             partners[image.name] = self.files[quality][at]
         return partners
+
+    def has_sources(self, quality: str) -> bool:
+        """Return whether a fake has another file in a quality. Without labels, each image may be a fake."""
+        fakes = {file for file, label in zip(self.files[RAW], self._labels, strict=True) if label}
+        return len(self._own_files(quality)) < len(fakes)
+
+    def own_source(self, images: Sequence[Image], quality: str) -> Image | None:
+        """Return the first fake whose file in a quality is its own, None if each fake has another one."""
+        own = self._own_files(quality)
+        if not own:
+            return None
+        own |= {os.path.realpath(file) for file in own}
+        return next(
+            (
+                image
+                for image in images
+                if image.label
+                and not own.isdisjoint((os.path.normpath(image.file), os.path.realpath(image.file)))
+            ),
+            None,
+        )
+
+    def _own_files(self, quality: str) -> set[str]:
+        """Return the files of fakes that are also their files in a quality."""
+        rows = zip(self.files[RAW], self.files[quality], self._labels, strict=True)
+        return {os.fspath(file) for file, source, label in rows if label and file == source}
+
+    @property
+    def _labels(self) -> Sequence[int]:
+        return (1,) * len(self.files[RAW]) if self.labels is None else self.labels
 
     def _check_pairs(self) -> None:
         """Refuse lists that do not form pairs."""

@@ -24,7 +24,13 @@ from trueface.corruptions.registry import RAW, missing_programs
 from trueface.data import qualities
 from trueface.data.attribute_table import FORGERY, FORGERY_GROUP, GROUPS_BY
 from trueface.data.attributes import attribute_files, columns_in
-from trueface.data.qualities import QualityList, files_of, missing_file_words, split_quality_words
+from trueface.data.qualities import (
+    SOURCE_ADVICE,
+    QualityList,
+    files_of,
+    missing_file_words,
+    split_quality_words,
+)
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.clip_parts import (
@@ -387,12 +393,14 @@ def check_quality_list(draft: Draft, *_: object) -> Iterable[str]:
     """Yield the faults of the list of files of further qualities."""
     if not draft.settings["quality_list"]:
         return ()
-    path = draft.path(draft.settings["quality_list"])
-    key = ("quality_list", path, draft.settings["qualities"])
-    return draft.once(key, lambda: tuple(_unfit_list(path, draft.settings["qualities"])))
+    path, names = draft.path(draft.settings["quality_list"]), draft.settings["qualities"]
+    objective = used_objective(draft.settings)
+    compares = objective if objectives()[objective].pairs else ""
+    key = ("quality_list", path, names, compares)
+    return draft.once(key, lambda: tuple(_unfit_list(path, names, compares)))
 
 
-def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
+def _unfit_list(path: Path, qualities: str, compares: str) -> Iterator[str]:
     if (
         not path.exists()
     ):  # an earlier job may create it; otherwise it is reported with the missing inputs
@@ -407,6 +415,12 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
             f"qualities: {name} is neither a corruption nor a list in {path}. Its lists: "
             f"{', '.join(content.files)}"
         )
+    words = filter(None, map(files_of, split_quality_words(qualities)))
+    for word in words if compares else ():
+        if word in content.files and not content.has_sources(word):
+            yield (
+                f"objective: {compares}: each fake is its own real image in {word} of {path}. {SOURCE_ADVICE}"
+            )
 
 
 def _refuse_qualities(draft: Draft) -> Iterator[str]:

@@ -75,6 +75,25 @@ def an_image(folder: Path, number: int, label: int) -> Image:
     return Image(str(folder / f"raw/{number}.png"), f"A/{number}", label, "A", "pre")
 
 
+def test_fakes_that_are_their_own_source_are_found(tmp_path: Path) -> None:
+    fakes = [an_image(tmp_path, 1, 0), an_image(tmp_path, 2, 1)]
+    cases = (
+        (["raw/1.png", "c/2.png"], [0, 1], None, True),
+        (["raw/1.png", "raw/2.png"], [0, 1], fakes[1], False),
+        (["c/1.png", "raw/2.png"], None, fakes[1], True),
+        (["raw/1.png", "c/2.png"], None, None, True),  # it may be real
+        (["raw/1.png", "raw/2.png"], None, fakes[1], False),
+    )
+    for source, labels, own, has_sources in cases:
+        lists = {"raw": PAIRS["raw"], "source": source} | ({"labels": labels} if labels else {})
+        read = QualityList.read(write_list(tmp_path, lists))
+        found = read.own_source(fakes, "source"), read.has_sources("source")
+        assert found == (own, has_sources), source
+    (tmp_path / "link").symlink_to(tmp_path)
+    read = QualityList.read(write_list(tmp_path, PAIRS | {"c23": PAIRS["raw"]}))
+    assert read.own_source([an_image(tmp_path / "link", 2, 1)], "c23") is not None
+
+
 def test_files_of_images_are_found_by_position(tmp_path: Path) -> None:
     read = QualityList.read(write_list(tmp_path, PAIRS))
     images = [an_image(tmp_path, 2, 1), an_image(tmp_path, 1, 0)]

@@ -1,5 +1,6 @@
 """Trainings that compare rows of a batch: with a teacher (add), and with two augmentations (core)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def test_student_waits_for_a_teacher_that_the_plan_trains(tmp_path: Path) -> Non
             "needs at least 2 of them, got batch_size: 1",
         ),
         ({"objective": "caddm", "model": "caddm"}, "needs the real image that each fake was made"),
+        (
+            {
+                "objective": "caddm",
+                "model": "caddm",
+                "qualities": "raw,source",
+                "quality_list": "own.json",
+            },
+            "each fake is its own real image in source of",
+        ),
         ({"model": "ict", "resize_size": 112}, "model ict is only tested here: its authors"),
         ({"model": "lgrad", "weights": "none"}, "needs a file of StyleGAN's discriminator"),
         ({"objective": "triplet", "batch_size": 2}, "Set batch_size: 3 or more"),
@@ -102,6 +112,8 @@ def test_student_waits_for_a_teacher_that_the_plan_trains(tmp_path: Path) -> Non
 def test_plan_refuses_what_an_objective_cannot_use(
     tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
+    lists = {"raw": ["r/1.png", "f/2.png"], "source": ["r/1.png", "f/2.png"], "labels": [0, 1]}
+    (tmp_path / "own.json").write_text(json.dumps({"train": lists}))
     draft = a_draft(TRAIN, tmp_path, PLACE | {"model": "slim18"} | settings, model=DATA, data=DATA)
     assert any(reason in each for each in TRAIN.refusals(draft, ()))
 

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from trueface.data.batch import Batch
 from trueface.data.forging.blending import AXES, AXES_SPREAD, CENTRE
+from trueface.data.qualities import SOURCE_ADVICE
 from trueface.data.quality_feed import COLUMN
 from trueface.models.blocks.caddm import SIDE, WINDOWS, Caddm, Detections, anchors
 from trueface.runtime.errors import JobError
@@ -158,10 +159,7 @@ def swap_faces(images: Tensor, sources: Tensor, is_fake: Tensor) -> tuple[Tensor
             boxes.append(images.new_empty(0, 4))
             continue
         if torch.equal(images[at], sources[at]):
-            raise JobError(
-                "objective: caddm: a fake is equal to its real image. Give the real image that it was made of in "
-                "quality_list."
-            )
+            raise JobError(f"objective: caddm: a fake is equal to its real image. {SOURCE_ADVICE}")
         swapped[at], found = _swap_face(images[at], sources[at])
         boxes.append(images.new_tensor(found))
     return swapped, boxes

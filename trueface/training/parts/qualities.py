@@ -3,20 +3,23 @@
 See `training.collaboration` for the dependence between the features of different qualities.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from trueface.data.index import Image
 from trueface.data.loading.image_set import ImageLoader, ImageSet
 from trueface.data.loading.loader import Dataset, Loader
-from trueface.data.qualities import QualityList
+from trueface.data.qualities import SOURCE_ADVICE, QualityList, files_of
 from trueface.data.quality_feed import ChunkedSet, QualitySet, qualities_of, with_qualities
 from trueface.features.bank import FeatureSet
 from trueface.models.detectors import Detector
+from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, file_sha256
 from trueface.training.collaboration import CollaborationObjective
 from trueface.training.objectives.protocol import Objective
+from trueface.training.objectives.registry import objectives
 from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
 from trueface.training.settings import TrainSettings
@@ -41,7 +44,7 @@ class Qualities(Part):
         """Return the loaders, with all qualities of the training images.
 
         Raises:
-            DataError: the list of files does not fit the images.
+            DataError: the list of files does not fit the images, or the objective.
         """
         return with_qualities_of(
             train_loader, self.training.settings, self.training.path
@@ -90,7 +93,7 @@ def with_qualities_of(
         path: function that makes a path of the settings absolute.
 
     Raises:
-        DataError: the list of files does not fit the images.
+        DataError: the list of files does not fit the images, or the objective.
     """
     if not settings.quality_names:
         return images
@@ -98,7 +101,21 @@ def with_qualities_of(
     if settings.quality_list:
         partners = QualityList.read(path(settings.quality_list))
     qualities = qualities_of(settings.quality_names, images.dataset.images, partners)
+    if partners is not None and objectives()[settings.objective].pairs:
+        _refuse_own_sources(images.dataset.images, settings, partners)
     return with_qualities(images, qualities, settings.quality_batch)
+
+
+def _refuse_own_sources(
+    images: Sequence[Image], settings: TrainSettings, partners: QualityList
+) -> None:
+    """Refuse a fake that is its own real image, for an objective that compares the two."""
+    words = filter(None, map(files_of, settings.quality_names))
+    for image in filter(None, (partners.own_source(images, word) for word in words)):
+        raise DataError(
+            f"objective: {settings.objective}: fake {image.file} is its own real image in {partners.path}. "
+            f"{SOURCE_ADVICE}"
+        )
 
 
 def rows_of(images: Loader[Dataset], settings: TrainSettings) -> Loader[Dataset]:

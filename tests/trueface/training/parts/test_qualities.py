@@ -20,7 +20,7 @@ from trueface.data.loading.loader import PassRequest
 from trueface.data.quality_feed import COLUMN, ChunkedSet
 from trueface.features.bank import FeatureSet
 from trueface.models.inference import FrozenBackbone
-from trueface.runtime.errors import JobError
+from trueface.runtime.errors import DataError, JobError
 from trueface.runtime.progress import RunContext
 from trueface.training.parts.bank import build_feature_feeds, feature_facts
 from trueface.training.parts.qualities import rows_of, with_qualities_of
@@ -144,3 +144,11 @@ def test_quality_can_be_separate_file_and_bad_file_is_skipped_with_its_item(
         _, coded = batch.inputs.chunk(2)
         for at, pixels in zip(batch.indices.tolist(), coded, strict=False):
             assert (pixels[1].float() - 40 * at).abs().max() <= 3
+    pairs = options(qualities=["raw", "c23"], quality_list=str(listed), objective="caddm")
+    loader_in_qualities(images, pairs)
+    (fake, *_) = (image.file for image in images if image.label)
+    own = [fake if file == fake else path for file, path in zip(raw, files, strict=True)]
+    listed.write_text(json.dumps({"train": {"raw": raw, "c23": own, "labels": labels}}))
+    loader_in_qualities(images, settings)
+    with pytest.raises(DataError, match=f"caddm: fake {fake} is its own real image in {listed}"):
+        loader_in_qualities(images, pairs)
