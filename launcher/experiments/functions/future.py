@@ -275,7 +275,8 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         code, signal = outcome.get("exit_code"), outcome.get("signal")
         if code is None and isinstance(signal, int):
             code = -signal
-        numbers = _without_source(read_last_metrics(row.attempt_in(self._home)))
+        reported = read_last_metrics(row.attempt_in(self._home), may_be_cut=True)
+        numbers = _without_source(reported)
         return None, ProgramError(self._why(), ProgramResult(code, numbers))
 
     def __repr__(self) -> str:

@@ -93,7 +93,7 @@ def read_returned_values(
         spec = job.spec_without_sources
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry and not job.is_accepted_unrun:
-            result = read_last_metrics(job.attempt_in(home))
+            result = read_last_metrics(job.attempt_in(home), may_be_cut=_is_pruned(job))
         notes = NumberNotes()
         if _has_log_numbers(spec):
             result, notes = split_reserved_keys(result)
@@ -218,8 +218,11 @@ def returned_rows(
 
 def trial_mark(job: JobRow, trial_marks: Mapping[int, str]) -> str | None:
     """Return the value of a job in the column of trials that are not complete, None if it has none."""
-    is_pruned = job.state_reason.code is ReasonCode.PRUNED
-    return PRUNED if is_pruned else trial_marks.get(job.id)
+    return PRUNED if _is_pruned(job) else trial_marks.get(job.id)
+
+
+def _is_pruned(job: JobRow) -> bool:
+    return job.state_reason.code is ReasonCode.PRUNED
 
 
 def _similar_without_result(

@@ -93,7 +93,8 @@ class TrialJobs:
         for row in new:
             reported = stored.get(row.job)
             if reported is None and (is_pruned(row) or self.template().kind == PROGRAM):
-                reported = read_last_metrics(self._home.attempt(row.job, row.attempts))
+                attempt = self._home.attempt(row.job, row.attempts)
+                reported = read_last_metrics(attempt, may_be_cut=is_pruned(row))
                 if reported and is_pruned(row):  # nothing else keeps the numbers of a pruned trial
                     self._store.searches.add_result(row.job, row.ended or 0.0, reported)
             self.empty |= {name for name, value in (reported or {}).items() if value is None}

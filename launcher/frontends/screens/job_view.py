@@ -275,16 +275,19 @@ def read_final_metrics(home: Home, job: JobRow) -> Mapping[str, Json]:
     """Return the last reported metrics of a done program; empty for any other job."""
     if job.kind != PROGRAM or job.state is not State.DONE or not job.attempts:
         return {}
-    return _numbers_of(job.attempt_in(home), job.ended)
+    was_pruned = job.state_reason.code is ReasonCode.PRUNED
+    return _numbers_of(job.attempt_in(home), job.ended, may_be_cut=was_pruned)
 
 
 @lru_cache(maxsize=256)  # the metrics do not change, and a screen is drawn many times
-def _numbers_of(attempt: Attempt, _end_time: float | None) -> Mapping[str, Json]:
+def _numbers_of(
+    attempt: Attempt, _end_time: float | None, *, may_be_cut: bool
+) -> Mapping[str, Json]:
     from launcher.queue.workers.progress.attempt_progress import (
         read_last_metrics,  # 3 ms, only for programs that are done
     )
 
-    return read_last_metrics(attempt)
+    return read_last_metrics(attempt, may_be_cut=may_be_cut)
 
 
 def read_newest_progress(home: Home, job: JobRow) -> AttemptProgress:

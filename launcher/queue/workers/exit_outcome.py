@@ -70,11 +70,11 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         context: what else is known.
         now: seconds since 1970.
     """
-    # now, because another program may write the same files
-    end_named_files(attempt)
     record = read_worker_result(attempt)
     code = os.waitstatus_to_exitcode(status)
     done = done_from_result(record, now)
+    # now, because another program may write the same files
+    end_named_files(attempt, may_be_cut=code != 0 and done is None)
     if done is not None:
         return done
     if context.stopped:

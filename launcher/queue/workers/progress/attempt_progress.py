@@ -118,7 +118,7 @@ def _newest_printed(
     return None
 
 
-def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
+def read_last_metrics(attempt: Attempt, *, may_be_cut: bool = False) -> dict[str, Json]:
     """Return the last value of each number of an ended attempt, those of its last step first.
 
     Reported numbers count more than those of files, and these more than printed ones, which are read if the program
@@ -126,12 +126,16 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     printed. `READ_FROM` is the source of the numbers that were not reported: a word, or a word for each number if there
     are several sources. `NUMBER_FAULTS` is a list of sentences, if numbers are missing that were to be read, and
     `LEFT_OUT` contains the printed names that do not count.
+
+    Args:
+        attempt: The attempt.
+        may_be_cut: Its program was killed, so a last line without an end does not count.
     """
     log, _ = read_file_end(attempt.log, MOST_BYTES)
     errors, _ = read_file_end(attempt.stderr, MOST_BYTES)
     in_errors, in_log = (
-        _read_reported_numbers(attempt.stderr, errors),
-        _read_reported_numbers(attempt.log, log),
+        _read_reported_numbers(attempt.stderr, errors, may_be_cut=may_be_cut),
+        _read_reported_numbers(attempt.log, log, may_be_cut=may_be_cut),
     )
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
@@ -143,7 +147,8 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     if not (steps or printed):
         found[EVENT_FILES] = _file_results(_event_file_steps(attempt, MOST_BYTES))
     asked = _asked_names(attempt)
-    lines = _read_lines((errors, log), asked, alone=not (reported or found.get(EVENT_FILES)))
+    is_alone = not (reported or found.get(EVENT_FILES))
+    lines = _read_lines((errors, log), asked, alone=is_alone, may_be_cut=may_be_cut)
     found[LOG] = lines.numbers
     faults = [
         *read_file_faults(attempt),
@@ -179,13 +184,16 @@ class _Lines(NamedTuple):
     left_out: Sequence[str]  # printed names that do not count
 
 
-def _read_lines(texts: Iterable[bytes], asked_names: Sequence[str], *, alone: bool) -> _Lines:
+def _read_lines(
+    texts: Iterable[bytes], asked_names: Sequence[str], *, alone: bool, may_be_cut: bool
+) -> _Lines:
     """Return the numbers in the ends of logs.
 
     Args:
         texts: the ends; those of the last one count more.
         asked_names: names that count wherever they are printed.
         alone: nothing else has numbers; otherwise only those that are asked for count.
+        may_be_cut: a last line without an end does not count.
     """
     numbers: dict[str, Json] = {}
     left_out: dict[str, None] = {}
@@ -193,7 +201,7 @@ def _read_lines(texts: Iterable[bytes], asked_names: Sequence[str], *, alone: bo
         end = text[-END_BYTES:]
         if not _DIGIT.search(end):  # the forms are imported for programs that print numbers
             continue
-        printed = _forms().read_printed_numbers(end, asked_names)
+        printed = _forms().read_printed_numbers(end, asked_names, is_ended=not may_be_cut)
         if alone:
             left_out |= dict.fromkeys(printed.left_out)
         for name, number in printed.numbers.items():
@@ -267,11 +275,11 @@ def _combine(numbers_by_source: Mapping[str, Mapping[str, Json]]) -> dict[str, J
     return {**values, READ_FROM: {**sources}}
 
 
-def _read_reported_numbers(log: Path, end: bytes) -> ReportedNumbers:
+def _read_reported_numbers(log: Path, end: bytes, *, may_be_cut: bool) -> ReportedNumbers:
     """Return the numbers that were reported in a file, of which the end is read already."""
     if len(end) < WHOLE_BYTES:
-        return parse_reported_numbers(end)
-    return read_reported_numbers(log)
+        return parse_reported_numbers(end, may_be_cut=may_be_cut)
+    return read_reported_numbers(log, may_be_cut=may_be_cut)
 
 
 def _last_values(steps: Sequence[ProgressReport]) -> dict[str, Json]:
@@ -382,11 +390,16 @@ def _event_file_steps(attempt: Attempt, most_bytes: int) -> list[ProgressReport]
     return steps
 
 
-def end_named_files(attempt: Attempt) -> None:
-    """Read the files that an attempt's job names after its end: later content does not count."""
+def end_named_files(attempt: Attempt, *, may_be_cut: bool = False) -> None:
+    """Read the files that an attempt's job names after its end: later content does not count.
+
+    Args:
+        attempt: The attempt.
+        may_be_cut: Its program failed or was killed, so a last line without an end does not count.
+    """
     module = _named_files(attempt)
     if module is not None:
-        module.end_named_files(attempt)
+        module.end_named_files(attempt, may_be_cut=may_be_cut)
 
 
 def read_file_faults(attempt: Attempt) -> tuple[str, ...]:

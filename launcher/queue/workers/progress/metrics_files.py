@@ -88,7 +88,12 @@ class _Unreadable(Exception):
 
 
 def read_metrics_file(
-    path: Path, most_bytes: int = MOST_BYTES, *, is_complete: bool = False, begin: int = 0
+    path: Path,
+    most_bytes: int = MOST_BYTES,
+    *,
+    is_complete: bool = False,
+    may_be_cut: bool = False,
+    begin: int = 0,
 ) -> FileReading:
     """Return the rows of a file, and its faults.
 
@@ -98,6 +103,7 @@ def read_metrics_file(
         path: the file.
         most_bytes: that are read from its end; one JSON document is read as a whole.
         is_complete: its program has ended: a last line without an end is complete.
+        may_be_cut: the program failed or was killed: such a line is left out, as while it runs.
         begin: bytes at its beginning that other jobs wrote; only the header in them counts.
     """
     try:
@@ -109,7 +115,7 @@ def read_metrics_file(
     if not content.size:
         return FileReading([], ("is empty",))
     text = content.text.replace("\0", "")  # a file that was cut while it was written has holes
-    records, faults = _read_records(text, content, is_complete=is_complete)
+    records, faults = _read_records(text, content, is_complete=is_complete and not may_be_cut)
     records, summaries = _without_summaries(records)
     rejected = _rejected_texts(records)
     rows = _reports(

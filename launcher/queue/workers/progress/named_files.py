@@ -267,16 +267,24 @@ class NamedFilesWatch:
         _write_record(self._attempt, self._record)
 
 
-def end_named_files(attempt: Attempt) -> None:
-    """Read the files of an ended program, and record their numbers and faults; done once."""
+def end_named_files(attempt: Attempt, *, may_be_cut: bool = False) -> None:
+    """Read the files of an ended program, and record their numbers and faults; done once.
+
+    Args:
+        attempt: The attempt.
+        may_be_cut: The program failed or was killed, so a last line without an end does not count.
+    """
     record = _read_record(attempt)
     if record is None or record.has_ended:
         return
     files = {}
     for term, named in record.files.items():
         own = _with_own_files(attempt, record, term, named)
-        read = _end_metrics if term == METRICS else _end_events
-        files[term] = read(record, own)
+        files[term] = (
+            _end_metrics(record, own, may_be_cut=may_be_cut)
+            if term == METRICS
+            else _end_events(record, own)
+        )
     with suppress(OSError):
         _write_record(attempt, record._replace(files=files))
     for named in files.values():
@@ -342,14 +350,18 @@ def _find_matching_files(path: str) -> list[str]:
 # --- reading after the end
 
 
-def _end_metrics(record: FilesRecord, named_files: NamedFiles) -> NamedFiles:
+def _end_metrics(record: FilesRecord, named_files: NamedFiles, *, may_be_cut: bool) -> NamedFiles:
     """Return what is known of a metrics file, with its numbers and faults."""
     if not named_files.counted:
         faults = named_files.faults or (_absence(record, named_files),)
         return named_files._replace(steps=(), faults=faults)
     path = named_files.counted[0]
     reading = read_metrics_file(
-        Path(path), MOST_BYTES, is_complete=True, begin=_appended_at(named_files, path)
+        Path(path),
+        MOST_BYTES,
+        is_complete=True,
+        may_be_cut=may_be_cut,
+        begin=_appended_at(named_files, path),
     )
     predicates = reading.faults
     names = {name for row in reading.rows for name in row.metrics}

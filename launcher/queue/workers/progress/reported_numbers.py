@@ -173,8 +173,13 @@ def report_names(report: bytes) -> list[str]:
     return [name.decode(errors="replace") for name in _NAMES.findall(report)]
 
 
-def read_reported_numbers(log: Path) -> ReportedNumbers:
-    """Return the numbers in the whole log of an ended program, also in the parts that the log limit left out."""
+def read_reported_numbers(log: Path, *, may_be_cut: bool = False) -> ReportedNumbers:
+    """Return the numbers in the whole log of an ended program, also in the parts that the log limit left out.
+
+    Args:
+        log: The log.
+        may_be_cut: The program was killed, so a last line without an end does not count.
+    """
     numbers, offset = ReportedNumbers(), 0
     with suppress(OSError):
         match read_json(_file_of(log)):
@@ -188,15 +193,17 @@ def read_reported_numbers(log: Path) -> ReportedNumbers:
                 numbers = ReportedNumbers(steps, others, rest.encode("latin-1", errors="replace"))
     with suppress(OSError), open_descriptor(log, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
         NumbersReader(log, numbers, offset).read(descriptor, os.fstat(descriptor).st_size)
-    numbers.finish()
+    if not may_be_cut:
+        numbers.finish()
     return numbers
 
 
-def parse_reported_numbers(log: bytes) -> ReportedNumbers:
-    """Return the numbers in the text of a whole log."""
+def parse_reported_numbers(log: bytes, *, may_be_cut: bool = False) -> ReportedNumbers:
+    """Return the numbers in the text of a whole log. See `read_reported_numbers`."""
     numbers = ReportedNumbers()
     numbers.feed(log)
-    numbers.finish()
+    if not may_be_cut:
+        numbers.finish()
     return numbers
 
 

@@ -10,6 +10,7 @@ import pytest
 from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.jobs.job import Terms
 from launcher.queue.workers.attempt_spec import read_attempt_spec
+from launcher.queue.workers.exit_outcome import ExitContext, judge_exit
 from launcher.queue.workers.progress.attempt_progress import (
     read_file_faults,
     read_last_metrics,
@@ -63,11 +64,30 @@ def test_numbers_are_read_once_after_the_end(home: Home, tmp_path: Path) -> None
     write(work / "m.csv")
     check(attempt)
     assert str(read_newest_step(attempt)) == "1 val_acc=0.5"
+    (work / "m.csv").write_text("epoch,val_acc\n1,0.5")  # it has ended well: the line is whole
     assert numbers_at_end(attempt) == FREE
     write(work / "m.csv", 0.99)
     assert numbers_at_end(attempt) == FREE
     assert [step.metrics for step in read_reported_steps(attempt)] == [{"val_acc": 0.5}]
     assert start_time(attempt) == begin
+
+
+@pytest.mark.parametrize(
+    ("text", "losses"),
+    [
+        ("epoch,loss\n1,0.25\n2,0.0312\n", [0.25, 0.0312]),
+        ("epoch,loss\n1,0.25\n2,0.0", [0.25]),
+        ('{"epoch": 1, "loss": 0.25}\n{"epoch": 2, "loss": 0.0', [0.25]),
+        ('[{"epoch": 1, "loss": 0.25}, {"epoch": 2, "loss": 0.0312}]', [0.25, 0.0312]),
+    ],
+)
+def test_line_that_a_killed_program_has_not_ended_is_no_point(
+    home: Home, tmp_path: Path, text: str, losses: list[float]
+) -> None:
+    attempt = begun(home, tmp_path / "work", metrics="m")
+    (tmp_path / "work" / "m").write_text(text)
+    judge_exit(9, attempt, ExitContext(), 1000.0)
+    assert [step.metrics["loss"] for step in read_reported_steps(attempt)] == losses
 
 
 def test_file_that_was_not_written_has_no_numbers_later(home: Home, tmp_path: Path) -> None:

@@ -805,6 +805,25 @@ def test_last_value_of_each_number_counts_regardless_of_later_steps(
     assert read_last_metrics(attempt) == {"loss": 0.1, "val": 0.25}
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (b"launcher: acc=0.92\nlauncher: acc=0.0", (0.92, 0.0)),
+        (b"launcher: step=1 acc=0.92\nlauncher: step=2 acc=0.0", (0.92, 0.0)),
+        (b"acc: 0.92\nacc: 0.0", (0.92, 0.0)),
+        (b"launcher: acc=0.92\n" + b"x" * 600_000 + b"\nlauncher: acc=0.0", (0.92, 0.0)),
+        (b"launcher: acc=0.92\n", (0.92, 0.92)),
+    ],
+)
+def test_line_without_an_end_counts_unless_its_program_was_killed(
+    home: Home, text: bytes, values: tuple[float, float]
+) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.log.write_bytes(text)
+    read = [read_last_metrics(attempt, may_be_cut=cut)["acc"] for cut in (True, False)]
+    assert (*read,) == values
+
+
 MARKED = b"launcher: acc=0.92 f1=0.8\n"
 
 
