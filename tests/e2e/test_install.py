@@ -79,13 +79,13 @@ def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
     assert base_installation.call("launcher", "wait", "command/one").returncode == 0
     assert base_installation.call("launcher", "run", "programs.yaml", "--dry-run").returncode == 0
     assert base_installation.call("launcher", "gpus").returncode == 0
-    for page in (
+    for path in (
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "contributing").glob("*.md"),
     ):  # the pages are in the wheel
-        printed = base_installation.call("launcher", "help", page.stem)
+        printed = base_installation.call("launcher", "help", path.stem)
         assert printed.returncode == 0, printed.stderr
-        assert page.read_text(encoding="utf-8").splitlines()[0] in printed.stdout
+        assert path.read_text(encoding="utf-8").splitlines()[0] in printed.stdout
 
     (wheel,) = light.parent.glob("*.whl")
     command = f"{light / 'bin' / 'python'} -m pip install '{wheel}[lab]'"
@@ -109,6 +109,8 @@ def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
         assert completed.stderr.count("\n") == 1
         assert command in completed.stderr
     assert base_installation.call("trueface", "--help").returncode == 0
+    page = base_installation.call("trueface", "pretrain", "--help")
+    assert page.stdout.startswith("Usage: trueface pretrain ["), page.stderr
 
 
 def test_installation_prints_its_version_and_runs_programs(base_installation: Project) -> None:

@@ -1,6 +1,7 @@
 """The command `trueface`: finds the command, runs it, ends with one message and an exit code.
 
-Missing packages are detected before a command is imported, which would otherwise fail during the import.
+Missing packages are detected before a command is imported, which would otherwise fail during the import. A help page
+is printed without them if its command can be imported.
 
 All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
 class spares `trueface --help` the import of pydantic.
@@ -32,7 +33,7 @@ PACKAGES = (
     "torchvision",
 )
 _OWN = frozenset({"trueface", "launcher"})  # packages whose faults need a traceback
-_NEED_NOTHING = frozenset({"-h", "--help", "--version"})  # as the first word
+_HELP = frozenset({"-h", "--help"})
 SECTIONS = {
     "Data": {
         "sample": "Make a synthetic data set with splits.",
@@ -205,19 +206,23 @@ def run(argv: Sequence[str]) -> int:
 
 
 def can_work(argv: Sequence[str]) -> bool:
-    """Return whether all required packages are installed. Otherwise print the install command."""
-    if argv and argv[0] in _NEED_NOTHING:
+    """Return whether all required packages are installed, or help is asked for. Otherwise print the install command."""
+    if argv[:1] == ["--version"] or not _HELP.isdisjoint(argv):
         return True
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if not missing:
-        return True
+    if missing := _missing_packages():
+        sys.stderr.write(f"error: {_absence(missing)}\n")
+    return not missing
+
+
+def _missing_packages() -> list[str]:
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def _absence(missing_packages: Sequence[str]) -> str:
     from launcher.api import install_command  # help need not wait for it
 
-    sys.stderr.write(
-        f"error: packages are not installed: {', '.join(missing)}. "
-        f"Install them: {install_command('lab')}\n"
-    )
-    return False
+    names = ", ".join(missing_packages)
+    return f"packages are not installed: {names}. Install them: {install_command('lab')}"
 
 
 def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
@@ -258,8 +263,13 @@ def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
             from trueface.runtime.errors import first_line  # help need not wait for it
 
             code = MACHINE
+            missing = _missing_packages()
             message = (
-                f"the package {package} cannot be imported: {first_line(error)}. Install it again."
+                _absence(missing)
+                if package in missing
+                else (
+                    f"the package {package} cannot be imported: {first_line(error)}. Install it again."
+                )
             )
         if code is None:
             raise  # an error in the program: its traceback is needed

@@ -129,6 +129,22 @@ def test_installed_package_that_cannot_be_imported_is_named_without_a_traceback(
         cli.exit_code(lambda: exec("from trueface import lost", {"__name__": "trueface.data.a"}))
 
 
+def test_help_that_needs_no_missing_package_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "PACKAGES", (*cli.PACKAGES, "absent_package"))
+    absence = "error: packages are not installed: absent_package. Install them: "
+    for words in (["pretrain", "--help"], ["generate", "-h"], ["--version"]):
+        assert cli.run(words) == 0, words
+        assert capsys.readouterr().err == ""
+    assert cli.run(["pretrain"]) == 3
+    assert capsys.readouterr().err.startswith(absence)
+    # a help page whose module needs the package
+    code = cli.exit_code(lambda: exec("import absent_package", {"__name__": "trueface.data.a"}))
+    printed = capsys.readouterr().err
+    assert (code, printed.startswith(absence), len(printed.splitlines())) == (3, True, 1)
+
+
 def test_sample_is_created_with_its_splits(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
