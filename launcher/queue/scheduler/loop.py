@@ -28,11 +28,11 @@ from launcher.queue.scheduler.admission import Admission, transaction
 from launcher.queue.scheduler.chosen_policy import read_policy
 from launcher.queue.scheduler.code_recorder import CodeRecorder
 from launcher.queue.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
-from launcher.queue.scheduler.ending_notes import TerminationRecorder
 from launcher.queue.scheduler.endings import FinishedAttempt, FinishedAttempts
 from launcher.queue.scheduler.frozen_supervisors import FrozenSupervisors
 from launcher.queue.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.queue.scheduler.gpus.use_meter import UsageAccumulator
+from launcher.queue.scheduler.job_terminator import JobTerminator
 from launcher.queue.scheduler.local_node import LocalNode
 from launcher.queue.scheduler.local_partition import LocalPartition
 from launcher.queue.scheduler.nodes import Nodes
@@ -177,7 +177,7 @@ class Scheduler:
             attempts=self._attempts,
             specs=self._launches.specs,
         )
-        self._terminations = TerminationRecorder(home, store.running_jobs, self._attempts, clock)
+        self._terminator = JobTerminator(home, store.running_jobs, self._attempts, clock)
         self._executors = AbandonedExecutors(home, store)
         self._code_recorder = CodeRecorder(home)
         self._search_processes = SearchProcesses(home, store.searches, search_program)
@@ -300,7 +300,7 @@ class Scheduler:
         self._partitions.request_pilots(self._control, result)
         if self._finished_attempts.has_due:
             result.wake_within(0)
-        self._terminations.stop_and_record_jobs(self._control, self._gpus.evictions, result)
+        self._terminator.stop_and_record_jobs(self._control, self._gpus.evictions, result)
         self._attempts.pause(self._control.paused_jobs, result)
         self._frozen_supervisors.check(self._control, result)
         if claims := self._local.claims:

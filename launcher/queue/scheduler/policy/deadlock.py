@@ -73,9 +73,9 @@ def find_deadlock(waiting_job: int, queue: Queue) -> str:
     blocks_job = any(each.is_main for each in queue.waits.get(waiting_job, ()))
     if waiting_job not in stuck or (blocks_job and waiting_job != max(stuck)):
         return ""
-    judged = _Judgement(queue, stuck)
+    stuck_jobs = _StuckJobs(queue, stuck)
     awaited = (job for each in queue.waits[waiting_job] for job in each.jobs)
-    return next((text for job in awaited if (text := judged.explain(job))), "")
+    return next((text for job in awaited if (text := stuck_jobs.explain(job))), "")
 
 
 def _find_stuck(waiting_job: int, queue: Queue) -> frozenset[int]:
@@ -86,15 +86,17 @@ def _find_stuck(waiting_job: int, queue: Queue) -> frozenset[int]:
         if job in queue.holdings and (job == waiting_job or any(each.is_main for each in waits))
     )
     while True:
-        judged = _Judgement(queue, stuck)
-        left = frozenset(job for job in stuck if not any(map(judged.may_return, queue.waits[job])))
+        stuck_jobs = _StuckJobs(queue, stuck)
+        left = frozenset(
+            job for job in stuck if not any(map(stuck_jobs.may_return, queue.waits[job]))
+        )
         if left == stuck:
             return stuck
         stuck = left
 
 
-class _Judgement:
-    """Which jobs may end, if some running jobs never do."""
+class _StuckJobs:
+    """Running jobs that never end, and which other jobs may end beside them."""
 
     def __init__(self, queue: Queue, stuck_jobs: frozenset[int]) -> None:
         self._queue, self._stuck = queue, stuck_jobs

@@ -18,8 +18,8 @@ from launcher.system.answering import FilesystemTimeout, run_with_timeout
 RECHECK_S = 5.0
 
 
-class TerminationRecorder:
-    """Has running jobs ended, and records since when and why."""
+class JobTerminator:
+    """Has running jobs end, and records since when and why."""
 
     def __init__(
         self,
