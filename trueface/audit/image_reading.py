@@ -21,6 +21,8 @@ from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
 from trueface.data.splits.equal_files import Contradiction, LabelledFile, contradictions
 from trueface.data.video_headers import VideoSurvey, survey_data_root
+from trueface.evaluation.dependent_rows import DependentRows
+from trueface.evaluation.estimates import SourcedScores
 from trueface.evaluation.group_columns import DEFAULT_GROUP_COLUMNS
 from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, permutation_baselines
 from trueface.predictions.predictions import Predictions, merge
@@ -320,9 +322,12 @@ def fpr_gap(scores: Predictions, groups: Sequence[str | None]) -> tuple[float | 
         return None, None
     names = sorted_group_names(known)
     numbers = np.array(group_indices(known, names), np.int64)
-    counts = count_by_group(scores.labels[rows] == 1, logits > 0, numbers, len(names))
+    fake, called = scores.labels[rows] == 1, logits > 0
+    counts = count_by_group(fake, called, numbers, len(names))
     gap = float(group_gaps(counts)[GAP])
     if not np.isfinite(gap):
         return None, None
-    floor = permutation_baselines(counts).get(GAP)
+    keys = SourcedScores.from_predictions(scores.rows(np.array(rows))).unit_keys
+    dependent = DependentRows.find(keys, fake, called, numbers)
+    floor = permutation_baselines(counts, dependent=dependent).get(GAP)
     return gap, None if floor is None else floor.p95

@@ -344,6 +344,7 @@ class GroupedScores(NamedTuple):
             groups=column.groups,
             places=places_in_list(column.names, column.empty),
             intersections=intersections[column.rows],
+            keys=SourcedScores.from_predictions(scores).unit_keys,
         )
 
 
@@ -639,7 +640,7 @@ def _row(group_scores: GroupedScores, area: _Compared) -> FairnessRow:
             column.groups,
             column.names,
             threshold,
-            keys=scores.keys,
+            keys=logits.keys,
             base_table=base_table,
         )
         return with_published_gaps(group_table, logits, base_table=base_table)

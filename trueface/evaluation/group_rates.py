@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.arrays import Floats, Indices
+from trueface.evaluation.dependent_rows import DependentRows, Integers
 from trueface.evaluation.estimate import Estimate, interval_fields
 from trueface.evaluation.estimates import (
     RESAMPLES,
@@ -22,7 +23,6 @@ from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import numpy_rng
 
-Integers = NDArray[np.int64]
 PERCENT = 100.0
 GAP, AREA_GAP = "fpr_gap", "auc_gap"
 LARGEST_DISTANCE, MEAN_OF_BOTH, COVARIANCE = "f_g", "f_a", "f_cov"
@@ -275,20 +275,29 @@ class PermutationBaseline(NamedTuple):
 
 
 def permutation_baselines(
-    counts: GroupConfusion, *, shuffles: int = SHUFFLES
+    counts: GroupConfusion, *, shuffles: int = SHUFFLES, dependent: DependentRows | None = None
 ) -> Mapping[str, PermutationBaseline]:
-    """Return the floor of each measure of a table that is defined."""
+    """Return the floor of each measure of a table that is defined.
+
+    Args:
+        counts: of the table.
+        shuffles: their number.
+        dependent: rows of one image or video, which get one group. None: there are none.
+    """
     rng = numpy_rng("shuffled groups", 0)
-    shuffled = GroupConfusion(
-        reals=counts.reals,
-        fakes=counts.fakes,
-        false_positives=_shuffle_counts(
-            rng, counts.reals, int(counts.false_positives.sum()), shuffles
-        ),
-        true_positives=_shuffle_counts(
-            rng, counts.fakes, int(counts.true_positives.sum()), shuffles
-        ),
-    )
+    if dependent is not None:
+        shuffled = GroupConfusion(*dependent.shuffle_counts(rng, shuffles, len(counts.reals)))
+    else:
+        shuffled = GroupConfusion(
+            reals=counts.reals,
+            fakes=counts.fakes,
+            false_positives=_shuffle_counts(
+                rng, counts.reals, int(counts.false_positives.sum()), shuffles
+            ),
+            true_positives=_shuffle_counts(
+                rng, counts.fakes, int(counts.true_positives.sum()), shuffles
+            ),
+        )
     values = group_gaps(shuffled)
     return {
         name: permutation_baseline(value)
@@ -298,11 +307,16 @@ def permutation_baselines(
 
 
 def auc_gap_baseline(
-    ranking: SortedScores, groups: NDArray[np.integer], size: int, *, shuffles: int = SHUFFLES
+    ranking: SortedScores,
+    groups: NDArray[np.integer],
+    size: int,
+    *,
+    shuffles: int = SHUFFLES,
+    dependent: DependentRows | None = None,
 ) -> PermutationBaseline | None:
     """Return the floor of the AUC gap; None where it is undefined, or the table large.
 
-    Arguments as of `group_aucs`.
+    Arguments as of `group_aucs` and `permutation_baselines`.
     """
     if len(groups) > AREA_ROWS:
         return None
@@ -310,27 +324,36 @@ def auc_gap_baseline(
     values: list[Floats] = []
     tables = max(min(DEALT_ROWS // len(groups), shuffles), 1)
     for start in range(0, shuffles, tables):
-        dealt = np.tile(groups, (min(tables, shuffles - start), 1))
-        for rows in (np.flatnonzero(~ranking.fake), np.flatnonzero(ranking.fake)):
-            dealt[:, rows] = rng.permuted(dealt[:, rows], axis=1)
+        count = min(tables, shuffles - start)
+        if dependent is not None:
+            dealt = dependent.shuffle(rng, count)[:, dependent.units]
+        else:
+            dealt = np.tile(groups, (count, 1))
+            for rows in (np.flatnonzero(~ranking.fake), np.flatnonzero(ranking.fake)):
+                dealt[:, rows] = rng.permuted(dealt[:, rows], axis=1)
         values.append(PERCENT * max_difference(group_aucs(ranking, dealt, size)))
     every = np.concatenate(values)
     return permutation_baseline(every) if np.isfinite(every).all() else None
 
 
-def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
+def intervals(
+    counts: GroupConfusion, dependent: DependentRows | None = None
+) -> Mapping[str, Estimate]:
     """Return each measure that is defined with its 95 % interval over other images of each cell.
 
     A percentile bootstrap within group and class. Noise widens gaps, so the interval is rather too high. It
-    does not test a gap against 0; the floor does.
+    does not test a gap against 0; the floor does. Arguments as of `permutation_baselines`.
     """
     rng = numpy_rng("bootstrap of groups", 0)
-    drawn = GroupConfusion(
-        reals=counts.reals,
-        fakes=counts.fakes,
-        false_positives=_draw_binomial(rng, counts.reals, counts.fpr),
-        true_positives=_draw_binomial(rng, counts.fakes, counts.tpr),
-    )
+    if dependent is not None:
+        drawn = GroupConfusion(*dependent.draw_counts(rng, RESAMPLES, len(counts.reals)))
+    else:
+        drawn = GroupConfusion(
+            reals=counts.reals,
+            fakes=counts.fakes,
+            false_positives=_draw_binomial(rng, counts.reals, counts.fpr),
+            true_positives=_draw_binomial(rng, counts.fakes, counts.tpr),
+        )
     spreads = group_gaps(drawn)
     return {
         name: from_draws(float(value), spreads[name])
@@ -500,7 +523,8 @@ class GroupTable(NamedTuple):
             groups: (N,) number of the group of each image, an index of `names`.
             names: of the groups.
             threshold: in logits; 0 is a probability of a half.
-            keys: (N,) images with one key are copies, and count once. (): no image is a copy.
+            keys: (N,) images with one key are copies of an image, or frames of a video: they are shuffled and drawn
+                together. (): there are none.
             shuffles: number for the floor. 0: no floor, and no intervals of measures.
             base_table: table of the same images at another threshold, where it is at hand: the AUC has
                 no threshold, and is taken from there with its interval and floor.
@@ -521,15 +545,21 @@ class GroupTable(NamedTuple):
                 (AREA_GAP, PERCENT * max_difference(group_areas)),
             )
         }
-        floor = dict(permutation_baselines(counts, shuffles=shuffles)) if shuffles else {}
+        dependent = DependentRows.find(keys, fake, called, groups)
+        floor = (
+            dict(permutation_baselines(counts, shuffles=shuffles, dependent=dependent))
+            if shuffles
+            else {}
+        )
         of_areas = None
         if base_table is not None:
             of_areas = base_table.floor.get(AREA_GAP)
         elif shuffles and values[AREA_GAP] is not None:
-            of_areas = auc_gap_baseline(ranking, groups, size, shuffles=shuffles)
-        has_copies = len(set(keys)) < len(keys)
+            of_areas = auc_gap_baseline(
+                ranking, groups, size, shuffles=shuffles, dependent=dependent
+            )
         images = SourcedScores(
-            labels=labels, logits=logits - threshold, keys=keys if has_copies else ()
+            labels=labels, logits=logits - threshold, keys=() if dependent is None else keys
         )
         of_groups = _scores_of_groups(images, groups, counts)
         rows = _rows(
@@ -544,7 +574,7 @@ class GroupTable(NamedTuple):
             overall=overall,
             measures=values,
             floor=floor if of_areas is None else {**floor, AREA_GAP: of_areas},
-            intervals=intervals(counts) if shuffles else {},
+            intervals=intervals(counts, dependent) if shuffles else {},
             undefined=tuple(_list_undefined(names, counts, values)),
             constant=bool(called.all() or not called.any() or np.ptp(logits) == 0),
         )

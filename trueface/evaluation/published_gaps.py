@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from trueface.data.attribute_table import EIGHT, GENDERS, RACES, SIX
 from trueface.evaluation.arrays import Floats
+from trueface.evaluation.dependent_rows import DependentRows, Integers
 from trueface.evaluation.estimates import RESAMPLES, from_draws
 from trueface.evaluation.group_rates import (
     AREA_ROWS,
@@ -44,7 +45,6 @@ from trueface.evaluation.group_rates import (
     SHUFFLES,
     GroupConfusion,
     GroupTable,
-    Integers,
     Undefined,
     count_by_group,
     max_difference,
@@ -72,17 +72,29 @@ class GroupedLogits(NamedTuple):
     groups: NDArray[np.int32]  # (N,) number of the group, below G
     places: Integers  # (G,) of the groups in the program's list
     intersections: NDArray[np.int32]  # (N,) number of the intersection, or NEITHER
+    keys: Sequence[str] = ()  # (N,) rows with one key are of one image or video; (): none are
 
     def sort_by_values(self) -> "GroupedLogits":
         """Return the rows in an order that depends on their values alone, as the shuffles do on it."""
-        rows = np.lexsort((self.logits, self.groups.astype(np.int64) * 2 + self.fake))
+        cells = self.groups.astype(np.int64) * 2 + self.fake
+        if self.keys:
+            rows = np.lexsort((np.array(self.keys), self.logits, cells))
+        else:
+            rows = np.lexsort((self.logits, cells))
         return GroupedLogits(
             self.fake[rows],
             self.logits[rows],
             self.groups[rows],
             self.places,
             self.intersections[rows],
+            [self.keys[row] for row in rows] if self.keys else (),
         )
+
+    def find_dependent_rows(
+        self, parts: NDArray[np.integer], threshold: float = 0.0
+    ) -> DependentRows | None:
+        """Return the rows of one image or video in parts (N,); None if there are none."""
+        return DependentRows.find(self.keys, self.fake, self.logits > threshold, parts)
 
 
 def places_in_list(names: Sequence[str], empty_names: Sequence[str] = ()) -> Integers:
@@ -124,8 +136,8 @@ def with_published_gaps(
     spreads: dict[str, Floats] = {}
     shuffled: dict[str, Floats] = {}
     if shuffles:
-        spreads |= cells.gaps(_draw_counts(cells.counts))
-        shuffled |= cells.gaps(_shuffle_counts(cells.counts, shuffles))
+        spreads |= cells.gaps(_draw_counts(cells))
+        shuffled |= cells.gaps(_shuffle_counts(cells, shuffles))
     if base_table is None:
         with np.errstate(over="ignore", invalid="ignore"):  # overflow is reported as undefined
             rows = group_logits.sort_by_values()
@@ -134,9 +146,7 @@ def with_published_gaps(
             if shuffles:
                 spreads[COVARIANCE] = _covariance(_draw_sums(rows), sizes, rows.places)
                 if len(rows.logits) <= AREA_ROWS:
-                    shuffled[COVARIANCE] = _covariance(
-                        _shuffle_sums(rows, shuffles), sizes, rows.places
-                    )
+                    shuffled[COVARIANCE] = _covariance(*_shuffle_sums(rows, shuffles), rows.places)
     known = {name: float(value) for name, value in values.items() if np.isfinite(value)}
     measures = {name: known.get(name) for name in values}
     floors = {name: permutation_baseline(shuffled[name]) for name in known if name in shuffled}
@@ -165,6 +175,7 @@ class _Cells(NamedTuple):
     counts: GroupConfusion  # (J,)
     groups: Integers  # (J,) the group of each part
     intersections: Integers  # (J,) its intersection, or NEITHER
+    dependent: DependentRows | None  # rows of one image or video
 
     @classmethod
     def from_logits(cls, group_logits: GroupedLogits, threshold: float) -> "_Cells":
@@ -176,7 +187,12 @@ class _Cells(NamedTuple):
         counts = count_by_group(
             group_logits.fake, group_logits.logits > threshold, numbers, len(parts)
         )
-        return cls(counts, parts // radix, parts % radix + NEITHER)
+        return cls(
+            counts,
+            parts // radix,
+            parts % radix + NEITHER,
+            group_logits.find_dependent_rows(numbers, threshold),
+        )
 
     def gaps(self, counts: GroupConfusion) -> Mapping[str, Floats]:
         """Return F_G and F_A of counts (…, J) of these parts."""
@@ -206,9 +222,12 @@ def _positive_rates(counts: GroupConfusion) -> Floats:
     return rates
 
 
-def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
+def _draw_counts(cells: _Cells) -> GroupConfusion:
     """Return the counts of other images of each part and class, (RESAMPLES, J)."""
+    counts = cells.counts
     rng = numpy_rng("bootstrap of published gaps", 0)
+    if cells.dependent is not None:
+        return GroupConfusion(*cells.dependent.draw_counts(rng, RESAMPLES, len(counts.reals)))
 
     def draw(sizes: Integers, rates: Floats) -> Integers:
         called: Integers = rng.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
@@ -220,9 +239,12 @@ def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
     )
 
 
-def _shuffle_counts(counts: GroupConfusion, shuffles: int) -> GroupConfusion:
+def _shuffle_counts(cells: _Cells, shuffles: int) -> GroupConfusion:
     """Return the counts of groups shuffled within each class, (S, J)."""
+    counts = cells.counts
     rng = numpy_rng("shuffled groups of published gaps", 0)
+    if cells.dependent is not None:
+        return GroupConfusion(*cells.dependent.shuffle_counts(rng, shuffles, len(counts.reals)))
 
     def deal(sizes: Integers, predicted_fake: Integers) -> Integers:
         count: Integers = rng.multivariate_hypergeometric(
@@ -237,8 +259,8 @@ def _shuffle_counts(counts: GroupConfusion, shuffles: int) -> GroupConfusion:
 
 
 def _covariance(sums: Floats, sizes: Integers, places: Integers) -> Floats:
-    """Return F_COV of the sums of logits (…, G) of groups with these numbers of images (G,)."""
-    total = sizes.sum()
+    """Return F_COV of the sums of logits (…, G) of groups with these numbers of images, (…, G) or (G,)."""
+    total = sizes.sum(-1, keepdims=True)
     mean = sums.sum(-1, keepdims=True) / total
     value: Floats = (places * np.abs(sums / total - sizes / total * mean)).sum(-1)
     return value if np.count_nonzero(sizes) >= FEWEST else np.full_like(value, np.nan)
@@ -265,21 +287,37 @@ def _draw_sums(group_logits: GroupedLogits) -> Floats:
     sums = np.bincount(cells, weights=group_logits.logits, minlength=size)
     means = sums / np.maximum(counts, 1)
     squares = np.bincount(cells, weights=(group_logits.logits - means[cells]) ** 2, minlength=size)
+    dependent = group_logits.find_dependent_rows(group_logits.groups)
+    if dependent is not None:
+        of_units = np.bincount(dependent.units, weights=group_logits.logits - means[cells])
+        squares = np.bincount(
+            dependent.parts * 2 + dependent.fake, weights=of_units**2, minlength=size
+        )
     drawn: Floats = sums + np.sqrt(squares) * rng.normal(size=(RESAMPLES, size))
     of_groups: Floats = drawn.reshape(RESAMPLES, -1, 2).sum(-1)
     return of_groups
 
 
-def _shuffle_sums(group_logits: GroupedLogits, shuffles: int) -> Floats:
-    """Return sums of logits (S, G) of groups shuffled within each class."""
+def _shuffle_sums(group_logits: GroupedLogits, shuffles: int) -> tuple[Floats, Integers]:
+    """Return sums of logits and numbers of images, (S, G) both, of groups shuffled within each class."""
     rng = numpy_rng("shuffled groups of covariances", 0)
+    dependent = group_logits.find_dependent_rows(group_logits.groups)
+    if dependent is not None:
+        every = [
+            group_logits._replace(groups=each[dependent.units].astype(np.int32))
+            for each in dependent.shuffle(rng, shuffles)
+        ]
+        return (
+            np.array([_sums(each, each.groups) for each in every]),
+            np.array([_sizes(each) for each in every]),
+        )
     classes = (np.flatnonzero(~group_logits.fake), np.flatnonzero(group_logits.fake))
     dealt, sums = group_logits.groups.copy(), []
     for _ in range(shuffles):
         for rows in classes:
             dealt[rows] = rng.permutation(dealt[rows])
         sums.append(_sums(group_logits, dealt))
-    return np.array(sums)
+    return np.array(sums), np.tile(_sizes(group_logits), (shuffles, 1))
 
 
 def _list_undefined(measures: Mapping[str, float | None], sizes: Integers) -> list[Undefined]:

@@ -351,9 +351,13 @@ def _by_group(
         if not groups.files_of_tests(tests):
             return {}, {}
         column = groups.column(tests, column_name)
-        scores, rows = tests.scores, column.rows
+        scores = tests.scores.rows(column.rows)
         table = GroupTable.from_logits(
-            scores.labels[rows], scores.margin[rows], column.groups, column.names
+            scores.labels,
+            scores.margin,
+            column.groups,
+            column.names,
+            keys=SourcedScores.from_predictions(scores).unit_keys,
         )
     except DataError as error:  # the other measures need no groups
         return dict.fromkeys(OF_GROUPS), dict.fromkeys(OF_GROUPS, str(error))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 from launcher.api import Json, model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
+from tests.trueface.intervals import interval_of
+from trueface.audit.image_reading import fpr_gap
 from trueface.evaluation.fairness import Comparability, FairnessRow, fairness_rows, methods
 from trueface.evaluation.group_rates import GapVerdict
+from trueface.evaluation.result_rows import compare
 from trueface.models import model_file
 from trueface.models.model_file import Checkpoint
 from trueface.predictions.csv_tables import read_csv, write_csv
@@ -179,6 +183,31 @@ def test_gaps_are_also_computed_at_the_threshold_from_validation(run: Path) -> N
     assert (reals > row.common.threshold).double().mean() == pytest.approx(0.1)
     assert row.common.overall.rates["fpr"].value != row.table.overall.rates["fpr"].value
     assert row.validation.reals == 200
+
+
+def test_frames_of_a_video_get_one_group_when_groups_are_shuffled(run: Path) -> None:
+    model, floors = EVEN[0], []
+    for frames in (False, True):
+        for _, test in pairs_of(model):
+            path = paths.scores(run / model_folder_name(model), model, test)
+            old = read_csv(path)
+            videos = tuple(f"{test}-{n % 6}-{n // 60}" for n in range(COUNT))
+            firsts = [videos.index(video) for video in videos]
+            alike = old.with_margin(old.margin[firsts])
+            if frames:
+                keys = tuple(f"{video}/{n}" for n, video in enumerate(videos))
+                alike = replace(alike, keys=keys, videos=videos)
+            write_csv(path, alike)
+        (row,) = read_fairness_rows(run, model, by="intersec")
+        floor, ends = row.table.floor["fpr_gap"].p95, interval_of(row.table.intervals["fpr_gap"])
+        floors.append((floor, ends.high - ends.low))
+        assert compare(run, pairs_of(model))[0]["fpr_gap_floor"] == floor
+        assert row.grouped is not None
+        names = [row.grouped.column.names[group] for group in row.grouped.column.groups]
+        assert fpr_gap(row.grouped.grouped_scores, names)[1] == floor
+    (floor, width), (floor_of_videos, width_of_videos) = floors
+    assert floor_of_videos >= 2 * floor
+    assert width_of_videos > 2 * width
 
 
 def test_image_without_a_row_is_an_error_or_is_counted(run: Path) -> None:

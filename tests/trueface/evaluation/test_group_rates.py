@@ -10,6 +10,7 @@ from tests.trueface.intervals import interval_of
 from trueface.evaluation.fairness import original_rows
 from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.evaluation.group_rates import (
+    MEASURES,
     GroupTable,
     SortedScores,
     auc_gap_baseline,
@@ -20,6 +21,7 @@ from trueface.evaluation.group_rates import (
     permutation_baselines,
 )
 from trueface.evaluation.measurement import evaluate_scores
+from trueface.evaluation.published_gaps import GroupedLogits, with_published_gaps
 from trueface.runtime.errors import DataError
 
 
@@ -300,6 +302,36 @@ def test_floor_of_the_auc_gap_equals_shuffled_rows() -> None:
     assert floor is not None
     assert floor.mean == pytest.approx(np.mean(gaps_of_areas), rel=0.1)
     assert floor.p95 == pytest.approx(np.quantile(gaps_of_areas, 0.95), rel=0.15)
+
+
+def test_copies_of_images_change_neither_the_floors_nor_the_intervals_of_gaps() -> None:
+    rng = np.random.default_rng(3)
+    labels, groups = np.repeat([0, 1], [150, 250]), rng.choice(3, 400, p=[0.5, 0.3, 0.2])
+    scores, keys = np.round(rng.normal(size=400) + labels, 1), [f"s/{row}" for row in range(400)]
+    found = []
+    for copies in (1, 3):
+        rows = np.tile(np.arange(400), copies)
+        table = GroupTable.from_logits(
+            labels[rows], scores[rows], groups[rows], "abc", keys=keys * copies, shuffles=1000
+        )
+        logits = GroupedLogits(
+            fake=labels[rows] == 1,
+            logits=scores[rows],
+            groups=groups[rows].astype(np.int32),
+            places=np.arange(3),
+            intersections=groups[rows].astype(np.int32),
+            keys=keys * copies,
+        )
+        found.append(with_published_gaps(table, logits, shuffles=1000))
+    once, thrice = found
+    assert set(once.floor) == set(thrice.floor) == set(MEASURES)
+    for name, floor in once.floor.items():
+        assert thrice.measures[name] == pytest.approx(once.measures[name])
+        assert thrice.floor[name].p95 == pytest.approx(floor.p95, rel=0.12), name
+    for name, estimate in once.intervals.items():
+        width = interval_of(estimate).high - interval_of(estimate).low
+        ends = interval_of(thrice.intervals[name])
+        assert ends == pytest.approx(interval_of(estimate), abs=0.12 * width), name
 
 
 def write(folder: Path, group: str, labels: object, logits: object) -> None:
