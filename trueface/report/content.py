@@ -103,19 +103,21 @@ class ReportCache:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes, tuple[str, ...]], Report] = {}
+        self._known: dict[tuple[bytes, bytes, tuple[str, ...], tuple[str, ...]], Report] = {}
 
-    def measure_once(self, labels: Labels, logits: Floats, keys: Sequence[str]) -> Report:
+    def measure_once(self, scores: Predictions) -> Report:
         """Return the measures that a report shows.
 
         Raises:
             DataError: there is no image, or a logit is not finite.
         """
-        rows = np.argsort(labels, kind="stable")
-        labels, logits, keys = labels[rows], logits[rows], [keys[row] for row in rows.tolist()]
-        table = labels.tobytes(), logits.tobytes(), tuple(keys)
+        scores = scores.rows(np.argsort(scores.labels, kind="stable"))
+        labels, logits = scores.labels, scores.margin
+        table = labels.tobytes(), logits.tobytes(), scores.keys, scores.videos
         if table not in self._known:
-            self._known[table] = evaluate_scores(labels, logits, keys=keys, names=IN_REPORT)
+            self._known[table] = evaluate_scores(
+                labels, logits, keys=scores.keys, videos=scores.videos, names=IN_REPORT
+            )
         return self._known[table]
 
 
@@ -147,11 +149,7 @@ def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
         return [
             PartReport(
                 data=name,
-                report=reports.measure_once(
-                    scores.labels[rows],
-                    scores.margin[rows],
-                    [scores.keys[row] for row in np.flatnonzero(rows)],
-                ),
+                report=reports.measure_once(scores.rows(rows)),
             )
             for name, rows in subset_masks(scores)
         ]
@@ -162,11 +160,11 @@ def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
 def _row(tests: GroupedTests, reports: ReportCache) -> ReportRow:
     scores = tests.scores
     return ReportRow(
-        data=tests.data,
+        data=tests.with_root(tests.data),
         pooled=tests.pooled,
         labels=scores.labels,
         logits=scores.margin,
-        report=reports.measure_once(scores.labels, scores.margin, scores.keys),
+        report=reports.measure_once(scores),
         videos=video_report(scores),
     )
 
@@ -176,4 +174,7 @@ def _finished_test(test: AuditedTest, scores: Predictions) -> FinishedTest:
         # score files of the original system do not name images, so test and position identify a row
         names = tuple(f"{test.data}/{key}" for key in scores.keys)
         scores = replace(scores, ids=names, keys=names)
-    return FinishedTest(test.data, test.modifiers, scores)
+    root = test.settings.get("data_root")
+    return FinishedTest(
+        test.data, test.modifiers, scores, root=root if isinstance(root, str) else ""
+    )

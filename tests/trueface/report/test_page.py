@@ -23,6 +23,9 @@ from tests.trueface.audit.build import (
 )
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
+from trueface.evaluation.result_rows import compare
+from trueface.predictions.csv_tables import write_csv
+from trueface.predictions.predictions import Predictions
 from trueface.report.content import ReportCache, make_model_report, make_model_reports
 from trueface.report.run_page import run_page
 from trueface.runtime import paths
@@ -170,13 +173,43 @@ def test_parallel_measurement_of_many_models_equals_serial_measurement(
 
 def test_order_of_classes_does_not_change_a_table() -> None:
     labels, logits = np.array([1, 1, 0, 0], np.int8), np.array([2.0, -1.0, 0.5, -3.0])
-    keys, turned = ["a/1", "a/2", "b/1", "b/2"], [2, 3, 0, 1]
+    names = ("a/1", "a/2", "b/1", "b/2")
+    table = Predictions.from_margin(logits, labels, ids=names, keys=names)
     reports = ReportCache()
-    first = reports.measure_once(labels, logits, keys)
-    assert (
-        reports.measure_once(labels[turned], logits[turned], [keys[at] for at in turned]) is first
-    )
-    assert reports.measure_once(labels, logits[[1, 0, 2, 3]], keys) is not first
+    first = reports.measure_once(table)
+    assert reports.measure_once(table.rows(np.array([2, 3, 0, 1]))) is first
+    assert reports.measure_once(table.with_margin(logits[[1, 0, 2, 3]])) is not first
+
+
+def test_measures_are_those_of_the_table_of_results(lab: Lab) -> None:
+    folder, rng, tests = lab.run / DATA, np.random.default_rng(0), []
+    for data, label, root in (("real", 0, "data"), ("gan2", 1, "data"), ("gan3", 1, "others")):
+        side, test = ("Real/FFHQ", "Fake/StyleGAN2")[label], f"{data}:pre@corrupt=noise4"
+        videos = tuple(f"PreSocial/{side}/v{frame // 5}" for frame in range(40))  # of one source
+        names = tuple(f"{video}/{frame}.png" for frame, video in enumerate(videos))
+        table = Predictions.from_margin(
+            rng.normal(label, 1, 40) + np.repeat(rng.normal(0, 1, 8), 5),
+            np.full(40, label, np.int8),
+            ids=names,
+            keys=tuple(name.split("/", 2)[2] for name in names),
+            videos=videos,
+        )
+        write_csv(paths.scores(folder, DATA, test), table)
+        settings = {"decode": "exact", "data_root": root}
+        write_json(paths.metrics(folder, test), {"schema": 1, "n": 40, "settings": settings})
+        tests.append((DATA, test))
+    compared = {row["data"]: row["auc"] for row in compare(lab.run, tests)}
+    found = Reader().run(str(lab.run))
+    model = next(make_model_report(model) for model in found.models if model.name == DATA)
+    measured = {
+        row.data.partition(" in ")[0]: auc and auc.json_record
+        for row in model.conditioned
+        for auc in (row.report.metrics.get("auc"),)
+    }
+    for auc in filter(None, measured.values()):
+        assert auc.pop("over") == {"real": "videos", "fake": "videos"}
+    assert measured == compared
+    assert [auc for auc in measured.values() if auc is None] == [None]  # no reals of that root
 
 
 def test_page_is_accessible_without_sight(lab: Lab) -> None:
