@@ -466,16 +466,19 @@ def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
 def _delong(
     groups: Sequence[_ModelCells], places: Sequence[CellKey]
 ) -> Iterator[tuple[tuple[str, str], float]]:
-    """Yield DeLong's p value of each pair, if a setting has one clean set alone and no seeds.
+    """Yield DeLong's p value of each pair, if a setting has one clean set alone, without copies, and no seeds.
 
-    With more cells, the difference of a pair is one of means, of which DeLong's test says nothing.
+    With more cells, the difference of a pair is one of means, of which DeLong's test says nothing. Copies of an image
+    are not independent, as the test assumes.
     """
     if len(places) != 1 or places[0][1] != NONE:
         return
     single = {
         group.name: scores.predictions
         for group in groups
-        if len(results := group.cells[places[0]]) == 1 and (scores := results[0].scores) is not None
+        if len(results := group.cells[places[0]]) == 1
+        and (scores := results[0].scores) is not None
+        and len(set(results[0].keys)) == len(results[0].keys)
     }
     for (first, one), (second, other) in combinations(single.items(), 2):
         if one.ids != other.ids:

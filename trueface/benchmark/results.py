@@ -1,7 +1,7 @@
 """The benchmark of a run, read from the files of its jobs: every cell with its scores and measures.
 
 Every measure has an interval over images of the same sources, or a reason why it has none. Rates of one class have
-Wilson's interval. Tables of the same images have the same resamples, so that differences between cells and between
+Wilson's interval, in which copies of an image count as far as they differ. Tables of the same images have the same resamples, so that differences between cells and between
 models are paired.
 """
 
@@ -28,8 +28,8 @@ from trueface.evaluation.estimates import (
     SourcedScores,
     difference_of,
     estimates_over_images,
-    rate,
     sample_metric,
+    share_of,
 )
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.over_seeds import strip_seed
@@ -337,9 +337,9 @@ def evaluate_cell(
         entries: the images, (N,).
         clean: measures of the clean images, which the AUC of a corruption is compared with.
     """
-    if cell.condition.is_attack:
-        return evaluate_attacked(scores)
     keys, sources = [entry.key for entry in entries], [entry.source for entry in entries]
+    if cell.condition.is_attack:
+        return evaluate_attacked(scores, keys)
     measured = evaluate_unattacked(scores, facts, keys, sources)
     if clean is None or cell.condition.is_clean:
         return measured
@@ -359,7 +359,7 @@ def evaluate_unattacked(
     """
     labels, logits = scores.predictions.labels, scores.predictions.margin
     counts = _counts(labels)
-    shares = tuple(_shares(labels, logits > 0, sources))
+    shares = tuple(_shares(labels, logits > 0, keys, sources))
     if 0 in counts:
         reason = f"all images are {KINDS[int(counts[0] == 0)]}"
         empty = (
@@ -414,25 +414,26 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
     )
 
 
-def evaluate_attacked(scores: CellScores) -> CellMeasures:
+def evaluate_attacked(scores: CellScores, keys: Sequence[str]) -> CellMeasures:
     """Return the effect of an attack on fakes that were called fake and reals that were called real.
 
-    A logit above the threshold in the scores is called fake.
+    A logit above the threshold in the scores is called fake. Arguments as of `evaluate_unattacked`.
 
     Only images that were classified correctly before the attack count. Otherwise a detector that always predicts
     real could not be attacked, and one that always predicts fake would be safe.
     """
     labels, logits, at = scores.predictions.labels, scores.predictions.margin, scores.threshold
     before = scores.before if scores.before is not None else logits
-    was, after = before > at, logits > at
+    was, after, names = before > at, logits > at, np.array(keys)
     successes, shares = [], []
     for label, goal in ((1, "evasion"), (0, "defamation")):
         chosen, kind = labels == label, KINDS[label]
         right = chosen & (was == (label == 1))
-        successes.append(_share(f"attack_success_{goal}", after[right] != (label == 1), at))
+        turned = after[right] != (label == 1)
+        successes.append(_share(f"attack_success_{goal}", turned, names[right], at))
         shares += [
-            _share(f"called_fake_before:{kind}", was[chosen], at),
-            _share(f"called_fake:{kind}", after[chosen], at),
+            _share(f"called_fake_before:{kind}", was[chosen], names[chosen], at),
+            _share(f"called_fake:{kind}", after[chosen], names[chosen], at),
             _median(f"logit_shift:{kind}", (logits - before)[right]),
         ]
     if scores.psnr is not None:
@@ -442,20 +443,23 @@ def evaluate_attacked(scores: CellScores) -> CellMeasures:
 
 
 def _shares(
-    labels: Labels, predicted_fake: NDArray[np.bool_], sources: Sequence[str]
+    labels: Labels, predicted_fake: NDArray[np.bool_], keys: Sequence[str], sources: Sequence[str]
 ) -> Iterator[MeasureValue]:
     """Yield the TPR of each generator and the TNR of each set of real images, at threshold 0."""
-    names = np.array(sources)
+    names, images = np.array(sources), np.array(keys)
     for label, word in ((1, "tpr"), (0, "tnr")):
         for source in sorted(set(names[labels == label].tolist())):
             chosen = (labels == label) & (names == source)
-            yield _share(f"{word}:{source}", predicted_fake[chosen] == (label == 1), 0.0)
+            right = predicted_fake[chosen] == (label == 1)
+            yield _share(f"{word}:{source}", right, images[chosen], 0.0)
 
 
-def _share(name: str, holds: NDArray[np.bool_], threshold: float) -> MeasureValue:
+def _share(
+    name: str, holds: NDArray[np.bool_], keys: NDArray[np.str_], threshold: float
+) -> MeasureValue:
     if not len(holds):
         return MeasureValue(name, reason="no such image")
-    return _value(name, rate(float(holds.mean()), len(holds)), threshold)
+    return _value(name, share_of(holds, keys.tolist()), threshold)
 
 
 def _median(name: str, values: Floats) -> MeasureValue:

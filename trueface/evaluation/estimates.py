@@ -410,6 +410,8 @@ def share_of(holds: NDArray[np.bool_], keys: Sequence[str]) -> Estimate:
         keys: (N,) samples with one key are copies of one image.
     """
     value = float(holds.mean())
+    if len(set(keys)) == len(keys):
+        return rate(value, len(keys))
     _, picture = resampling.picture_codes(keys)
     effect = over_images.design_effect(holds.astype(np.float64), picture)
     count = len(set(keys)) if effect is None else len(holds) / effect

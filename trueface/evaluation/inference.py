@@ -28,7 +28,7 @@ from trueface.data.batch import CLIP_DIMENSIONS, Batch
 from trueface.data.index import Image
 from trueface.data.loading.image_set import ImageLoader
 from trueface.evaluation.arrays import mean_or_none
-from trueface.evaluation.estimates import rate
+from trueface.evaluation.estimates import share_of
 from trueface.evaluation.prediction_rows import predict_rows, sort_rows
 from trueface.features.bank import FeatureSet
 from trueface.features.store import FeatureStore
@@ -130,6 +130,7 @@ class AttackResult(NamedTuple):
     largest_change: int  # grey levels, before the images were saved
     queries: int  # images for which the attack queried its target
     threshold: float  # the logit above which an image is called fake
+    keys: tuple[str, ...]  # (N,) the name that all copies of an image share
 
 
 def select_per_class(images: Sequence[Image], count: int) -> tuple[Image, ...]:
@@ -224,6 +225,7 @@ def attack_images(
         largest_change=largest,
         queries=target.queries - before_attack,
         threshold=threshold,
+        keys=tuple(feed.dataset.images[position].key for position in rows),
     )
 
 
@@ -253,7 +255,8 @@ def _count_turned(clean: Predictions, result: AttackResult, *, label: int) -> di
         name = ("real", "fake")[label]
         return facts | {"success": None, "reason": f"no {name} image is predicted {name}"}
     turned = (after[tried] > 0) != (label == 1)
-    success = rate(float(turned.mean()), count)
+    keys = [result.keys[row] for row in np.flatnonzero(tried)]
+    success = share_of(turned, keys)
     moved = result.psnr[tried]
     moved = moved[np.isfinite(moved)]
     return facts | {

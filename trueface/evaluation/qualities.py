@@ -18,8 +18,8 @@ from trueface.evaluation.estimates import (
     difference_of,
     mean_of,
     mean_over_seeds,
-    rate,
     sample_metric,
+    share_of,
 )
 from trueface.evaluation.finished_tests import FinishedTest, finite_tests, group_tests
 from trueface.evaluation.metrics.curve import AUC
@@ -54,7 +54,7 @@ class QualityScores(NamedTuple):
     name: str
     reals: int
     fakes: int
-    accuracy: Estimate  # 0 … 1, at a probability of a half, Wilson's interval
+    accuracy: Estimate  # 0 … 1, at a probability of a half, Wilson's interval over images or videos
     real_score: float | None  # mean probability of a fake over the reals; None: there is none
     fake_score: float | None
 
@@ -512,13 +512,16 @@ def _row(
 
 def _qualities(table: QualityTable) -> Iterator[QualityScores]:
     fake = table.labels == 1
+    units = SourcedScores(
+        labels=table.labels, logits=table.logits[0], keys=table.keys, videos=table.videos
+    ).unit_keys
     for name, logits in zip(table.qualities, table.logits, strict=True):
         likely = probabilities(logits)
         yield QualityScores(
             name=name,
             reals=int(np.sum(~fake)),
             fakes=int(np.sum(fake)),
-            accuracy=rate(float(np.mean((logits > 0) == fake)), len(fake)),
+            accuracy=share_of((logits > 0) == fake, units),
             real_score=mean_or_none(likely[~fake]),
             fake_score=mean_or_none(likely[fake]),
         )

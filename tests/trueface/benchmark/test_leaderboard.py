@@ -135,6 +135,11 @@ def test_means_ranks_and_differences_of_one_seed_equal_a_manual_computation() ->
     clean = leaderboard(make_run((1,), ("none",))).pairs[Setting.WHITE]
     assert [pair.p_delong for pair in clean] == pytest.approx(holm(by_hand))
     assert [pair.p_holm for pair in pairs] == holm([pair.p for pair in pairs])
+    # it takes copies of an image for independent images
+    run = make_run((1,), ("none",))
+    copies = [replace(result, keys=result.keys[:1] + result.keys[:-1]) for result in run.results]
+    (pairs,) = leaderboard(replace(run, results=tuple(copies))).pairs.values()
+    assert {pair.p_delong for pair in pairs} == {None}
 
 
 def test_seeds_widen_the_interval_of_a_mean_like_manual_resampling() -> None:

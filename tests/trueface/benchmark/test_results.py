@@ -27,12 +27,14 @@ from trueface.benchmark.results import (
 )
 from trueface.evaluation.arrays import Floats
 from trueface.evaluation.estimates import Sampled, draws_over_seeds
+from trueface.evaluation.inference import AttackResult, outcome
 from trueface.predictions.predictions import Predictions
 
 FACTS = ModelFacts(
     checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",
     parameters=1, ms_image=1.0, device="cpu", threads=1,
 )  # fmt: skip
+KEYS = [f"s/{row}" for row in range(7)]
 RANDOM = np.random.default_rng(1)
 SEEDED = np.random.default_rng(0)
 
@@ -128,7 +130,9 @@ def test_change_from_clean_images_is_paired() -> None:
 def test_attack_counts_only_images_that_were_right_before() -> None:
     after = scores(np.array([1.0, -1.0, 1.0]), np.array([-1.0, -1.0, 1.0, -1.0]))
     before = np.array([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
-    made = evaluate_attacked(replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])))
+    made = evaluate_attacked(
+        replace(after, before=before, psnr=np.array([48.0] * 6 + [np.inf])), KEYS
+    )
     assert read_value(made, "attack_success_evasion") == pytest.approx(2 / 3)
     assert read_value(made, "attack_success_defamation") == pytest.approx(1 / 2)
     assert read_value(made, "called_fake:fake") == 0.25
@@ -137,10 +141,47 @@ def test_attack_counts_only_images_that_were_right_before() -> None:
     assert read_value(made, "psnr") == 48.0
 
 
+def test_copies_of_an_image_count_as_far_as_they_differ() -> None:
+    reals, fakes = np.full(30, -1.0), np.array([1.0] * 24 + [-1.0] * 6)
+    attacked = np.array([-1.0] * 9 + [1.0] * 21)
+    for copies in (1, 3):
+        cell = scores(np.tile(reals, copies), np.tile(fakes, copies))
+        keys = [key for at in (0, 30) for key in [f"s/{at + row}" for row in range(30)] * copies]
+        sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.predictions.labels]
+        rate = evaluate_unattacked(cell, FACTS, keys, sources)["tpr:StyleGAN"]
+        assert rate is not None
+        exact = binomtest(24, 30).proportion_ci(method="wilson")
+        assert interval_of(rate) == pytest.approx((exact.low, exact.high))
+        after = with_logits(
+            cell,
+            np.concatenate([cell.predictions.margin[: 30 * copies], np.tile(attacked, copies)]),
+        )
+        before = np.concatenate([np.full(30 * copies, -1.0), np.full(30 * copies, 1.0)])
+        success = evaluate_attacked(replace(after, before=before), keys)["attack_success_evasion"]
+        exact = binomtest(9, 30).proportion_ci(method="wilson")
+        assert success is not None
+        assert interval_of(success) == pytest.approx((exact.low, exact.high))
+        result = AttackResult(
+            predictions=after.predictions,
+            tried=np.ones(len(keys), np.bool_),
+            psnr=np.full(len(keys), np.inf),
+            largest_change=1,
+            queries=0,
+            threshold=0.0,
+            keys=tuple(keys),
+        )
+        facts = outcome(cell.predictions.with_margin(before), result)["evasion"]
+        assert isinstance(facts, dict)
+        assert isinstance(facts["success"], dict)
+        assert facts["success"]["high"] == pytest.approx(exact.high)
+
+
 def test_attack_uses_the_threshold_that_its_scores_name() -> None:
     fakes, reals = np.array([3.0, 1.0, 1.0]), np.array([1.0, 3.0, 1.0])
     before = np.concatenate([reals, fakes])
-    made = evaluate_attacked(replace(scores(reals, fakes - 2), before=before, threshold=2.0))
+    made = evaluate_attacked(
+        replace(scores(reals, fakes - 2), before=before, threshold=2.0), KEYS[:6]
+    )
     assert read_value(made, "attack_success_evasion") == 1  # the rate of one fake above 2
     assert read_value(made, "called_fake_before:fake") == pytest.approx(1 / 3)
     evasion = made["attack_success_evasion"]
@@ -149,7 +190,9 @@ def test_attack_uses_the_threshold_that_its_scores_name() -> None:
 
 
 def test_attack_on_a_detector_that_predicts_only_real_has_no_success() -> None:
-    made = evaluate_attacked(replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)))
+    made = evaluate_attacked(
+        replace(scores(-np.ones(3), -np.ones(3)), before=-np.ones(6)), KEYS[:6]
+    )
     evasion = made["attack_success_evasion"]
     assert evasion is not None
     assert (evasion.value, evasion.reason) == (None, "no such image")

@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_tests
+from tests.trueface.intervals import interval_of
 from trueface.cli.qualities import text
 from trueface.evaluation.qualities import comparisons, quality_rows
 from trueface.predictions.csv_tables import read_csv, write_csv
@@ -32,6 +35,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_tests(folder, RAW_ONLY[seed], weak, corrupt=name, attributes="")
             write_tests(folder, ALL[seed], firm, corrupt=name, attributes="")
     return folder
+
+
+def test_copies_of_an_image_do_not_narrow_the_interval_of_an_accuracy(tmp_path: Path) -> None:
+    folder, ends = tmp_path / "runs" / "copies", []
+    for copies in (1, 3):
+        for name in ("none", "jpeg50"):
+            values = [
+                np.repeat(logits(y, power=1, skew=0)[: COUNT // copies], copies) for y in (0, 1)
+            ]
+            write_tests(folder, ALL[0], values, corrupt=name, attributes="")
+            for _, test in pairs_of(ALL[0], corrupt=[name]):
+                path = paths.scores(folder / model_folder_name(ALL[0]), ALL[0], test)
+                keys = tuple(f"{test}/{row // copies}" for row in range(COUNT))
+                write_csv(path, replace(read_csv(path), keys=keys))
+        (row,) = quality_rows(folder, pairs_of(ALL[0], corrupt=["none", "jpeg50"]))
+        accuracy = row.qualities[0].accuracy
+        images = 2 * COUNT // copies
+        exact = binomtest(round(accuracy.value * images), images).proportion_ci(method="wilson")
+        ends.append((interval_of(accuracy), (exact.low, exact.high)))
+    for found, expected in ends:
+        assert found == pytest.approx(expected)
 
 
 def test_qualities_of_the_same_images_are_measured_separately_and_together(run: Path) -> None:

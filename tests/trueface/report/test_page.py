@@ -185,7 +185,7 @@ def test_measures_are_those_of_the_table_of_results(lab: Lab) -> None:
     folder, rng, tests = lab.run / DATA, np.random.default_rng(0), []
     for data, label, root in (("real", 0, "data"), ("gan2", 1, "data"), ("gan3", 1, "others")):
         side, test = ("Real/FFHQ", "Fake/StyleGAN2")[label], f"{data}:pre@corrupt=noise4"
-        videos = tuple(f"PreSocial/{side}/v{frame // 5}" for frame in range(40))  # of one source
+        videos = tuple(f"PreSocial/{side}/v{frame // 5}" for frame in range(40))
         names = tuple(f"{video}/{frame}.png" for frame, video in enumerate(videos))
         table = Predictions.from_margin(
             rng.normal(label, 1, 40) + np.repeat(rng.normal(0, 1, 8), 5),
@@ -209,7 +209,7 @@ def test_measures_are_those_of_the_table_of_results(lab: Lab) -> None:
     for auc in filter(None, measured.values()):
         assert auc.pop("over") == {"real": "videos", "fake": "videos"}
     assert measured == compared
-    assert [auc for auc in measured.values() if auc is None] == [None]  # no reals of that root
+    assert [auc for auc in measured.values() if auc is None] == [None]
 
 
 def test_page_is_accessible_without_sight(lab: Lab) -> None:
