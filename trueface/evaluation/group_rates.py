@@ -17,6 +17,7 @@ from trueface.evaluation.estimates import (
     group_estimate,
     group_rate,
 )
+from trueface.evaluation.measurement import CONSTANT
 from trueface.evaluation.metrics.curve import AUC
 from trueface.evaluation.weighted_scores import FAKE, REAL
 from trueface.runtime.errors import DataError
@@ -437,7 +438,7 @@ class GroupTable(NamedTuple):
         floor: of those that are defined; see `permutation_baselines`.
         intervals: the same, except for the AUC gap.
         undefined: every rate that a group has not, and every measure that is undefined.
-        constant: whether the detector calls every image the same: it has no gaps, and no use.
+        constant: whether the detector calls nearly every image the same: it has no gaps, and no use.
     """
 
     threshold: float
@@ -534,6 +535,7 @@ class GroupTable(NamedTuple):
         """
         _refuse_broken_logits(logits)
         fake, called = labels == 1, logits > threshold
+        share = float(called.mean())
         ranking, size = SortedScores.from_logits(fake, logits), len(names)
         counts = count_by_group(fake, called, groups, size)
         group_areas = group_aucs(ranking, groups, size)
@@ -576,7 +578,7 @@ class GroupTable(NamedTuple):
             floor=floor if of_areas is None else {**floor, AREA_GAP: of_areas},
             intervals=intervals(counts, dependent) if shuffles else {},
             undefined=tuple(_list_undefined(names, counts, values)),
-            constant=bool(called.all() or not called.any() or np.ptp(logits) == 0),
+            constant=max(share, 1 - share) > CONSTANT or bool(np.ptp(logits) == 0),
         )
 
 

@@ -122,7 +122,8 @@ def test_constant_detector_has_no_gaps_and_is_called_constant() -> None:
     assert table.constant
     assert table.measures["fpr_gap"] == table.measures["f_fpr"] == table.measures["auc_gap"] == 0
     assert table.overall.rates["auc"].value == 0.5
-    assert not table_of([(30, 29, 30, 30), (50, 50, 20, 20)]).constant
+    assert table_of([(30, 29, 30, 30), (50, 50, 20, 20)]).constant
+    assert not table_of([(30, 28, 30, 30), (50, 50, 20, 20)]).constant
 
 
 def test_aucs_are_computed_within_each_group_with_ties_counted_half() -> None:
