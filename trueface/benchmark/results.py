@@ -44,6 +44,13 @@ AT_THRESHOLD = "balanced_accuracy_at_threshold"
 UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # before and after temperature scaling
 DELTA = "auc_minus_clean"
 KINDS = ("real", "fake")
+# settings on which the rates of attacks depend, with the access of the attacks that use them; "": all attacks do
+OF_ATTACKS: Mapping[str, str] = {
+    "attack_images": "",
+    "attack_save": "",
+    "queries": "score",
+    "surrogate": "transfer",
+}
 
 CellKey = tuple[str, str]  # test, condition
 
@@ -198,6 +205,7 @@ def read_run(run_folder: Path) -> RunResults:
     if not results:
         raise DataError(" ".join(problems))
     problems += _without_cells(run_folder, indexes.values())
+    problems += _note_different_attacks(indexes.values())
     return RunResults(
         name=run_folder.name,
         manifest=cells.manifest_of(
@@ -242,6 +250,23 @@ def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str
                     f"{model} was not scored{where}. It is not in the benchmark, or its job is not done. "
                     f"Show the jobs: launcher status run:{run_folder.name}"
                 )
+
+
+def _note_different_attacks(indexes: Iterable[Index]) -> Iterator[str]:
+    """Yield for each test the settings of its attacks that differ between models, as their rates are then of others."""
+    values: dict[tuple[str, str], dict[str, None]] = {}
+    for index in indexes:
+        accesses = {cell.access for cell in index.cells if cell.condition.is_attack}
+        for name, access in OF_ATTACKS.items():
+            if accesses and (not access or access in accesses):
+                found = values.setdefault((index.test, name), {})
+                found[str(index.settings.get(name))] = None
+    for (test, name), differing in values.items():
+        if len(differing) > 1:
+            yield (
+                f"{test}: models were attacked with different values of {name} ({', '.join(differing)}), so the rates of "
+                "attacks are not comparable. Score all models in one entry of `benchmark`."
+            )
 
 
 def _refuse_other_images(indexes: Iterable[Index]) -> None:

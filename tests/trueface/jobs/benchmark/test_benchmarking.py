@@ -172,6 +172,8 @@ def test_cell_is_rescored_if_damaged_or_settings_changed(trained: Path) -> None:
     more = bench(trained, SEEDS[1], settings={"attack_images": 2, "corrupt": ["none", "webp60"]})
     assert dict(benchmark(more))["scored"] == 4  # three attacks, and the new corruption
     assert not (where / "jpeg50.npz").exists()
+    (problem,) = read_run(trained / RUN).problems
+    assert "different values of attack_images (3, 2)" in problem
     assert dict(benchmark(bench(trained, SEEDS[1])))["scored"] == 5
 
 
