@@ -10,7 +10,7 @@ from trueface.corruptions.registry import NONE
 from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_headers import LearnedSizes
 from trueface.evaluation.estimate import Estimate, Interval
-from trueface.evaluation.estimates import rate
+from trueface.evaluation.estimates import SourcedScores, share_of
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.prediction.model_folder import TESTS
 from trueface.prediction.predictor import FAR, Reason, select
@@ -160,11 +160,17 @@ def _tests(facts: CardContents) -> Iterator[str]:
     shown = {key: title for key, title in MEASURES.items() if any(row.get(key) for row in rows)}
     yield "The test images were used neither for training nor for selecting the model. 95 % intervals are in brackets."
     yield ""
-    yield f"| test | images | number | {' | '.join(shown.values())} |"
-    yield f"|---|---|---|{'---|' * len(shown)}"
+    doubtful = any(row.get("verdict") for row in rows)
+    titles = [*shown.values(), *(["verdict"] if doubtful else [])]
+    yield f"| test | images | number | {' | '.join(titles)} |"
+    yield f"|---|---|---|{'---|' * len(titles)}"
     for row in rows:
-        cells = (_measure(row.get(key)) for key in shown)
+        cells = [_measure(row.get(key)) for key in shown]
+        cells += [str(row.get("verdict") or "")] if doubtful else []
         yield f"| {_describe_row(facts, row)} | {_count(row.get('n'))} | {' | '.join(cells)} |"
+    if doubtful:
+        yield ""
+        yield "A row with a verdict does not show how well the model works."
     remarks = dict.fromkeys(str(row["few_sources"]) for row in rows if row.get("few_sources"))
     for remark in remarks:
         yield ""
@@ -336,14 +342,15 @@ def source_errors(
 
 def _count_test(test: ModelTest, scores: Predictions, threshold: float) -> Iterator[SourceErrors]:
     right = (scores.margin > threshold) == (scores.labels == 1)
+    units = np.array(SourcedScores.from_predictions(scores).unit_keys)
     sources = np.array([_source(*each) for each in zip(scores.labels, scores.subsets, strict=True)])
     for source in dict.fromkeys(sources.tolist()):
-        chosen = right[sources == source]
+        rows = sources == source
         yield SourceErrors(
             test=test,
             source=source,
-            right=rate(float(chosen.mean()), len(chosen)),
-            images=len(chosen),
+            right=share_of(right[rows], units[rows].tolist()),
+            images=int(rows.sum()),
         )
 
 

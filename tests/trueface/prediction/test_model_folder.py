@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from scipy.stats import binomtest
 
 from trueface.data.image_formats import Format, LearnedFormats, read_format
 from trueface.evaluation.estimate import Estimate, Interval
@@ -14,6 +15,9 @@ from trueface.models.detectors import build_detector
 from trueface.models.model_file import Checkpoint
 from trueface.prediction import model_card, model_folder
 from trueface.prediction.reference import FeatureDistance, Reference
+from trueface.predictions.csv_tables import write_csv
+from trueface.predictions.predictions import Predictions
+from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
 from trueface.runtime.files import Json
 
@@ -210,6 +214,34 @@ def test_card_has_values_intervals_and_the_worst_source_first() -> None:
         "| `gan2:pre` | unchanged | real FFHQ | 50.0 % (40.0 to 60.0) | 750 of 1,500 | **fails** |",
         "| `gan2:pre` | unchanged | fake StyleGAN2 | 66.0 % (55.0 to 75.0) | 510 of 1,500 | **fails** |",
     ]
+
+
+def test_card_has_the_verdicts_of_tests() -> None:
+    auc: Json = {"value": 0.9, "low": 0.85, "high": 0.95}
+    tests: list[Json] = [
+        {"data": name, "n": 9, "auc": auc, "verdict": verdict}
+        for name, verdict in (("a:pre", ""), ("b:pre", "confounded by format"))
+    ]
+    text = card({}, tests=tests, conditions={"": model_card.ModelTest("a:pre")})
+    assert "| number | AUC | verdict |\n|---|---|---|---|---|\n" in text
+    assert "| `a:pre` | unchanged | 9 | 0.900 (0.850 to 0.950) |  |\n" in text
+    assert "| `b:pre` | unchanged | 9 | 0.900 (0.850 to 0.950) | confounded by format |\n" in text
+
+
+def test_accuracy_by_source_counts_frames_by_video(tmp_path: Path) -> None:
+    test, names = model_card.ModelTest("gan2:pre"), [f"a/v{n // 10}/{n}" for n in range(200)]
+    right = np.repeat(np.arange(20) < 15, 10)
+    table = Predictions.from_margin(
+        np.where(right, 1.0, -1.0),
+        np.ones(200, np.int8),
+        ids=tuple(names),
+        keys=tuple(names),
+        videos=tuple(name.rpartition("/")[0] for name in names),
+    )
+    write_csv(paths.scores(tmp_path, "m", test.name), table)
+    (errors,) = model_card.source_errors(tmp_path, "m", [test], threshold=0.0)
+    exact = binomtest(15, 20).proportion_ci(method="wilson")
+    assert errors.right.interval == pytest.approx((exact.low, exact.high))
 
 
 def test_failed_tests_are_listed_in_card(tmp_path: Path, kept: Checkpoint) -> None:
