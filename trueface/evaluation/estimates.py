@@ -148,10 +148,8 @@ class SourcedScores:
     def is_joined(self, metric: Metric) -> bool:
         """Whether an interval over sources contains the one over images, which is printed beside that of two sources.
 
-        It does not if the images are frames, which are not independent.
+        Of frames it is the one over videos. Leaving out one video at a time says too little near 0 and 1.
         """
-        if self.has_frames:
-            return False
         both = metric.interval is not IntervalMethod.CROSSING and TWO in self.sources.values()
         return metric.interval in JOINED and not both
 
@@ -181,8 +179,8 @@ class SourcedScores:
 
     @cached_property
     def image_sample(self) -> over_images.ImageSample:
-        """The data for intervals over images."""
-        return over_images.ImageSample.from_table(self.table, self.keys)
+        """The data for intervals over images, of frames over videos."""
+        return over_images.ImageSample.from_table(self.table, self.unit_keys)
 
     @cached_property
     def known_estimates(self) -> dict[str, Estimate]:
@@ -593,7 +591,7 @@ def function_of_means(
     draws = function(resampling.means_under(values, table.weights))
     interval = resampling.percentile_interval(value, draws)
     if fraction and interval.low == interval.high:
-        interval = fraction_interval(value, sum(each.pictures for each in design.strata))
+        interval = fraction_interval(value, sum(count for count, _ in _counts(table).values()))
     return Estimate(value=value, interval=interval, over=dict.fromkeys(design.scopes, Over.IMAGES))
 
 
@@ -669,7 +667,7 @@ def _percentiles(metric: Metric, value: float, spread: Floats, table: SourcedSco
     if metric.scale is not Scale.SHARE or varied:
         return measure
     counts = [
-        each.pictures for each in table.design.strata if not metric.of_fakes or each.label == 1
+        count for label, (count, _) in _counts(table).items() if not metric.of_fakes or label == 1
     ]
     count = sum(counts) if metric.pooled else min(counts)
     return clopper_pearson(value * count, count)

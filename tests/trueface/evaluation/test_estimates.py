@@ -258,6 +258,28 @@ def test_videos_of_one_set_are_not_sources() -> None:
     assert len(by_video(scores)) == videos.videos == 80
 
 
+@pytest.mark.parametrize("sets", [1, 2, 3])
+def test_frames_without_an_error_have_the_intervals_of_as_many_videos(sets: int) -> None:
+    found = []
+    for count in (1, 30):
+        scores = frames(12, count, sets)
+        logits = scores.margin + np.where(scores.labels == 1, 9.0, -9.0)
+        report = evaluate_scores(
+            scores.labels, logits, keys=scores.keys, videos=scores.videos,
+            names={"accuracy", "recall", "auc"},
+        )  # fmt: skip
+        assert {interval_of(each).high for each in report.metrics.values()} == {1.0}
+        found.append(
+            [interval_of(report.metrics[name]).low for name in ("recall", "accuracy", "auc")]
+        )
+    assert found[1] == pytest.approx(found[0])
+    assert found[1][:2] == pytest.approx([0.025 ** (1 / 12), 0.025 ** (1 / 24)])
+    logits[-1] = -9.0  # one wrong frame of 360
+    wrong = evaluate_scores(scores.labels, logits, keys=scores.keys, videos=scores.videos)
+    for each in (wrong.metrics["recall"], wrong.metrics["auc"]):
+        assert interval_of(each).low < 0.8
+
+
 def test_two_sets_of_videos_have_intervals_over_both_and_over_their_videos() -> None:
     scores = frames(20, 4, sets=2)
     report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)

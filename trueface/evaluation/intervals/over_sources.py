@@ -109,9 +109,9 @@ def _error_of(
     """Return the error of the fraction of reals above the threshold, as if it were 1 %."""
     error = _rate(exceeds_threshold, reals, design)
     share = float(exceeds_threshold[reals].mean())
-    pictures = max(min(stratum.pictures for stratum in design.strata if stratum.label == 0), 1)
+    counts = (stratum.videos or stratum.pictures for stratum in design.strata if stratum.label == 0)
     if error.error == 0 or share == 0:
-        binomial = math.sqrt(ALLOWED * (1 - ALLOWED) / pictures)
+        binomial = math.sqrt(ALLOWED * (1 - ALLOWED) / max(min(counts), 1))
         return StandardError(error=binomial, freedom=error.freedom)
     return StandardError(error=error.error * ALLOWED / share, freedom=error.freedom)
 

@@ -13,7 +13,7 @@ from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
     UndefinedMetric,
     align_samples,
-    picture_ids,
+    unit_ids,
 )
 
 LEAST = 20  # samples; of fewer no interval is worth its name
@@ -37,7 +37,7 @@ def best_permutation_gain(
     naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
     called, labels = test.predicted_classes, test.right_classes
     gain = (called == naming[labels]).astype(float) - (called == labels)
-    return _with_ends(gain, picture_ids(test)), naming
+    return _with_ends(gain, unit_ids(test)), naming
 
 
 def accuracy_loss(
@@ -54,9 +54,7 @@ def accuracy_loss(
                 (part.predicted_classes == labels).astype(float)
                 for part in (align_samples(unlearned_predictions, other), unlearned_predictions)
             ]
-            losses.append(
-                (*_with_ends(hits[0] - hits[1], picture_ids(unlearned_predictions)), name)
-            )
+            losses.append((*_with_ends(hits[0] - hits[1], unit_ids(unlearned_predictions)), name))
     return min(losses) if losses and len(unlearned_predictions) >= LEAST else None
 
 

@@ -5,8 +5,8 @@ in `reasons`. Non-finite logits are rejected, since argmax assigns them class 0.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +36,35 @@ WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 
 
 def sourced_scores(part: Predictions, labels: Classes) -> SourcedScores:
-    """Return predictions with the sources of their images. Copies of an image are drawn together."""
-    return SourcedScores(labels=labels, logits=part.logits, keys=picture_ids(part))
+    """Return predictions with the sources of their images. Copies of an image, and frames of a video, are drawn together."""
+    return SourcedScores(
+        labels=labels, logits=part.logits, keys=picture_ids(part), videos=part.videos
+    )
 
 
 def picture_ids(part: Predictions) -> tuple[str, ...]:
     """Return the name of the image of each row, the same for its copies in several networks."""
     names = part.ids or tuple(map(str, range(len(part))))
     return tuple(map(image_name, names))
+
+
+def unit_ids(part: Predictions) -> Sequence[str]:
+    """Return the name of the independent unit of each row: the image, or the video of a frame."""
+    return sourced_scores(part, part.labels).unit_keys
+
+
+def name_videos(part: Predictions, sources: Collection[str]) -> Predictions:
+    """Return predictions with the videos of their rows.
+
+    Args:
+        part: predictions.
+        sources: sources of images in which each folder is a video.
+    """
+    videos = tuple(
+        name.rpartition("/")[0] if name.partition("/")[0] in sources else ""
+        for name in picture_ids(part)
+    )
+    return replace(part, videos=videos) if any(videos) else part
 
 
 # "forget", "retain", "validation", "test": the last may be absent

@@ -8,7 +8,7 @@ from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.unlearning.evaluation.measures import (
     Classes,
     UndefinedMetric,
-    picture_ids,
+    unit_ids,
 )
 
 LEAST = 50  # samples of either side: with 100 in all a fraction is known to 10 points
@@ -82,8 +82,8 @@ def side_losses(
     inside, beside = forget.rows(members), nonmembers.rows(others)
     values, member = stack_features(inside.losses(forget.labels[members]), beside.losses(labels))
     names = [
-        *(f"in/{name}" for name in picture_ids(inside)),
-        *(f"out/{name}" for name in picture_ids(beside)),
+        *(f"in/{name}" for name in unit_ids(inside)),
+        *(f"out/{name}" for name in unit_ids(beside)),
     ]
     return values, member, names
 

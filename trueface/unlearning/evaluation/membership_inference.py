@@ -35,8 +35,8 @@ from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
     UndefinedMetric,
     compute_metrics,
-    picture_ids,
     retained_class_rows,
+    unit_ids,
 )
 from trueface.unlearning.evaluation.member_samples import (
     LEAST,
@@ -113,7 +113,7 @@ def by_entropy(*, retain: Predictions, nonmembers: Predictions, forget: Predicti
     values, member = stack_features(prediction_entropy(retain), prediction_entropy(nonmembers))
     _refuse_empty_forget_set(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
-    return share_of(attack.predict(prediction_entropy(forget)[:, None]) == 1, picture_ids(forget))
+    return share_of(attack.predict(prediction_entropy(forget)[:, None]) == 1, unit_ids(forget))
 
 
 def by_confidence(
@@ -183,7 +183,7 @@ def classified_as_non_members(
     _refuse_empty_forget_set(forgotten)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
     called = attack.predict(as_columns(statistic(forgotten, forgotten.labels)))
-    return share_of(called == 0, picture_ids(forgotten))
+    return share_of(called == 0, unit_ids(forgotten))
 
 
 def by_loss(*, forget: Predictions, nonmembers: Predictions, seed: int = 0) -> Estimate:
@@ -203,7 +203,7 @@ def by_loss(*, forget: Predictions, nonmembers: Predictions, seed: int = 0) -> E
     values, member, names = _losses(forget, nonmembers, seed)
     if len(np.unique(names)) < 2 * LEAST:
         raise UndefinedMetric(
-            f"there are {len(np.unique(names))} original images, and the attack needs {2 * LEAST}"
+            f"there are {len(np.unique(names))} independent images or videos, and the attack needs {2 * LEAST}"
         )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     attack = LogisticRegression(max_iter=1000)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trueface.data.class_copies import IN_TEST, read_equal_images
+from trueface.data.dataset_file import video_sources
 from trueface.evaluation.estimate import Estimate
 from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
@@ -118,7 +119,7 @@ def measure_models(
         retrained=None if retrained is None else retrained.record,
         reference=None if retrained is None else kept[retrained.folder],
         poisoned=_ModelPredictions(
-            paths.predictions_before(plain.folder), plain.record, svc_attacks=svc_attacks
+            plain, paths.predictions_before(plain.folder), svc_attacks=svc_attacks
         ),
         clean=None if clean is None else kept[clean.folder],
         why_not_clean="no model was corrected or retrained with this seed"
@@ -145,14 +146,18 @@ def measure_models(
 class _ModelPredictions:
     """The predictions of a model, and the measures that need nothing else."""
 
-    def __init__(self, path: Path, record: Record, *, svc_attacks: bool) -> None:
+    def __init__(self, model: UnlearnedModel, path: Path, *, svc_attacks: bool) -> None:
+        record = model.record
         self.parts: PredictionsBySplit | None = None
         # imports scikit-learn, for which a run without an unlearned model need not wait
         from trueface.unlearning.evaluation import svc_attacks as attacks
         from trueface.unlearning.evaluation.membership_inference import membership
 
         try:
-            self.parts = parts = _read(path)
+            sources = _video_sources(model) if record.goal == "flips" else frozenset[str]()
+            self.parts = parts = {
+                name: measures.name_videos(part, sources) for name, part in _read(path).items()
+            }
             own = single_model_metrics(parts, goal=record.goal, forgotten_classes=record.forgotten)
             self.sheet = own | membership(
                 parts, goal=record.goal, forgotten_classes=record.forgotten
@@ -178,9 +183,18 @@ def _read(path: Path) -> PredictionsBySplit:
     return parts
 
 
+def _video_sources(model: UnlearnedModel) -> frozenset[str]:
+    """Return the sources of a model's images in which each folder is a video; none if the data root is not known."""
+    settings = (read_json(paths.provenance(model.folder)) or {}).get("settings")
+    root = settings.get("data_root") if isinstance(settings, dict) else None
+    if not isinstance(root, str):
+        return frozenset()
+    return video_sources(model.folder.parents[2] / Path(root).expanduser())
+
+
 def _load_after_unlearning(model: UnlearnedModel, *, svc_attacks: bool) -> _ModelPredictions:
     path = paths.predictions_after(model.folder)
-    return _ModelPredictions(path, model.record, svc_attacks=svc_attacks)
+    return _ModelPredictions(model, path, svc_attacks=svc_attacks)
 
 
 def _has_other_base(model: UnlearnedModel, references: "_References") -> bool:

@@ -192,7 +192,7 @@ def chance(test: Predictions) -> Alarm | None:
 
 def _chance_of_two(test: Predictions) -> Alarm | None:
     labels, keys = test.right_classes.astype(np.int8), picture_ids(test)
-    report = evaluate_scores(labels, test.margin, keys=keys, names=("auc",))
+    report = evaluate_scores(labels, test.margin, keys=keys, videos=test.videos, names=("auc",))
     guesses = {"chance", "below chance"}.intersection(report.verdict.split(", "))
     if not guesses:
         return None

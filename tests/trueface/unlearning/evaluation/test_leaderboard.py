@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,6 +20,7 @@ from tests.trueface.unlearning.unlearned_runs import (
     make_record,
     write_unlearning,
 )
+from trueface.data.dataset_file import write_video_sources
 from trueface.runtime import paths
 from trueface.runtime.files import write_json
 from trueface.unlearning.evaluation.alarms import AlarmKind
@@ -500,6 +502,20 @@ def test_model_that_was_tested_on_other_images_has_no_gap_and_an_alarm(tmp_path:
     assert "(test: 60, there 80)" in alarm.text
     alarms = find_row(group, "retrain").alarms
     assert all(each.alarm_kind is not AlarmKind.OTHER_SAMPLES for each in alarms)
+
+
+def test_frames_of_videos_are_not_sources(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "flips"
+    write_video_sources(tmp_path, ["part"])
+    names = tuple(f"pre:part/v{frame % 20}/{frame}" for frame in range(80))
+    parts = flip_predictions(8)
+    parts["test"] = replace(parts["test"], ids=names)
+    record = make_record(with_seed(f"{BASE}~scrub", 0), with_seed(BASE, 0), seed=0)
+    folder = write_unlearning(run, record, parts, parts)
+    assert any("10 real sources (40 images)" in note for note in only_group(run).notes)
+    write_json(paths.provenance(folder), {"settings": {"data_root": "."}})
+    (videos,) = [note for note in only_group(run).notes if "sources" in note]
+    assert videos.endswith("1 real source (over its 10 videos), 1 fake source (over its 10 videos)")
 
 
 def test_model_of_other_weights_of_its_base_is_not_compared(tmp_path: Path) -> None:
