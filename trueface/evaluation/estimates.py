@@ -148,7 +148,7 @@ class SourcedScores:
     def is_joined(self, metric: Metric) -> bool:
         """Whether an interval over sources contains the one over images, which is printed beside that of two sources.
 
-        Of frames it is the one over videos. Leaving out one video at a time says too little near 0 and 1.
+        The one over images of frames is over videos. Leaving out one video at a time says too little near 0 and 1.
         """
         both = metric.interval is not IntervalMethod.CROSSING and TWO in self.sources.values()
         return metric.interval in JOINED and not both
