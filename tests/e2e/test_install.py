@@ -93,7 +93,7 @@ def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
     assert refused.returncode == 3
     assert refused.stderr == (
         "error: sample needs torch, torchvision, numpy, PIL, simplejpeg and sklearn, which are "
-        f"not installed; install them with `{command}`. Nothing was queued.\n"
+        f"not installed. Install them with `{command}`. Nothing was queued.\n"
     )
     listed = base_installation.call("launcher", "kinds")
     assert listed.returncode == 0

@@ -122,8 +122,8 @@ def test_missing_packages_of_a_kind_are_named_with_the_install_command(
     install(site, "heavylab", {"heavy": "heavylab:HEAVY"}, requires)
     (kind,) = installed_kinds(["heavy"]).values()
     (said,) = missing_packages([kind])
-    install_with = f"install it with `{sys.executable} -m pip install"
-    assert said == f"heavy needs atoms, which is not installed; {install_with} 'atoms>=2'`"
+    install_with = f"Install it with `{sys.executable} -m pip install"
+    assert said == f"heavy needs atoms, which is not installed. {install_with} 'atoms>=2'`"
     folder = site / "heavy lab"
     folder.mkdir()
     (site / "heavylab-1.0.dist-info/direct_url.json").write_text(

@@ -18,7 +18,7 @@ _EXTRA = compile_lazily(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']"""
 
 
 def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
-    """Return a sentence for each set of missing modules, with the kinds that need them; none if all are installed.
+    """Return two sentences without the last full stop for each set of missing modules; none if all are installed.
 
     Args:
         kinds: those whose jobs shall run. The modules in the `preload` of each kind must be importable.
@@ -32,7 +32,7 @@ def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
     offers = {point.name: point.dist for point in find_entry_points(KIND_GROUP)}
     return tuple(
         f"{_join_with_and(names)} {'needs' if len(names) == 1 else 'need'} {_join_with_and(modules)}, which "
-        f"{'is' if len(modules) == 1 else 'are'} not installed; {_install_remedy(offers.get(names[0]), modules)}"
+        f"{'is' if len(modules) == 1 else 'are'} not installed. {_install_remedy(offers.get(names[0]), modules)}"
         for modules, names in absent.items()
     )
 
@@ -53,11 +53,11 @@ def _install_remedy(package: Distribution | None, modules: Collection[str]) -> s
     """Return what to type so that the modules are there."""
     them = "it" if len(modules) == 1 else "them"
     if package is None:
-        return f"install {them}"
+        return f"Install {them}"
     extra = _extra(package.requires or (), modules)
     if not extra:
-        return f"install the requirements of {package.name}"
-    return f"install {them} with `{install_command(extra, package.name)}`"
+        return f"Install the requirements of {package.name}"
+    return f"Install {them} with `{install_command(extra, package.name)}`"
 
 
 def _extra(requires: Iterable[str], modules: Collection[str]) -> str:

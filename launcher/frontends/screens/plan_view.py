@@ -350,8 +350,7 @@ def _wrap_warning(warning: str, width: int) -> Iterator[str]:
 
 def refusal(reasons: Sequence[str]) -> str:
     """Return the lines about a plan that `run` would refuse."""
-    text = sanitize_terminal("; ".join(reasons))
-    return f"{text[0].upper()}{text[1:]}: launcher run refuses this file"
+    return f"launcher run refuses this file: {sanitize_terminal('; '.join(reasons))}"
 
 
 def _last_lines(

@@ -138,7 +138,7 @@ def test_missing_inputs_are_marked_and_counted_in_the_last_line() -> None:
     text = drawn(made, compared_jobs(made), refused=refusals(made, {}, ()))
     assert "warning[missing-input]: 2 inputs are missing, and no job makes them" in text
     assert text.endswith(
-        "nothing was queued (dry run). Inputs are missing: launcher run refuses this file"
+        "nothing was queued (dry run). launcher run refuses this file: inputs are missing"
     )
 
 
@@ -340,7 +340,7 @@ def test_dry_run_prints_every_reason_for_refusal(
     for form in ([], ["--all"], ["--commands"]):
         dry = launcher("run", "x.yaml", "--dry-run", *form)
         assert dry.code == 2
-        assert f"{reason}: launcher run refuses this file" in " ".join((dry.out + dry.err).split())
+        assert f"launcher run refuses this file: {reason}" in " ".join((dry.out + dry.err).split())
         assert "To start:" not in dry.out
     record = launcher("run", "x.yaml", "--dry-run", "--json")
     told = json.loads(record.out)

@@ -83,14 +83,14 @@ def check(
     found: Findings = {
         **_check_gpus(environ, user, deep=deep),
         "configuration": queued.judge_configuration(faults, configuration),
-        "home": queued.judge_home(queue, disk),
-        "home's disk": disk and disk_checks.judge_room(disk, queued.HOME_BYTES),
+        "queue folder": queued.judge_home(queue, disk),
+        "queue's disk": disk and disk_checks.judge_room(disk, queued.HOME_BYTES),
         "results' disk": disk_checks.judge_results(disk_checks.read_results_disk(mountinfo)),
         "shared memory": disk_checks.judge_shared(shared),
         **queued.judge_backends(backends, environ, home, mountinfo),
         **queued.judge_targets(messages, environ),
         "messages": queued.judge_unsent(queued.read_unsent(home)),
-        "promises": queued.judge_reservations(*queued.find_reservations_folder(environ, home)),
+        "reservations": queued.judge_reservations(*queued.find_reservations_folder(environ, home)),
         "clock": machine.judge_clock(now, queue.probe and queue.probe.newest_event_at),
         "cores": machine.judge_cores(
             os.cpu_count() or 1, len(os.sched_getaffinity(0)), usable_cores(), environ

@@ -37,11 +37,11 @@ from tests.build import GIB, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here
 
-PLACES = ("visible GPUs", "configuration", "home", "home's disk", "results' disk", "shared memory")
+PLACES = ("visible GPUs", "configuration", "queue folder", "queue's disk", "results' disk", "shared memory")
 
 
 SHELL = (
-    *("promises", "clock", "cores", "open files", "processes", "logout"),
+    *("reservations", "clock", "cores", "open files", "processes", "logout"),
     *("leftovers", "scheduler", "queue", "SQLite", "terminal"),
 )
 
@@ -144,11 +144,11 @@ def test_invalid_queue_folder_is_an_error(
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", "queue")
 
-    assert "LAUNCHER_HOME" in report_of(launcher, code=3)["home"]["told"]
+    assert "LAUNCHER_HOME" in report_of(launcher, code=3)["queue folder"]["told"]
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
-    assert "is not a folder" in report_of(launcher, code=3)["home"]["told"]
+    assert "is not a folder" in report_of(launcher, code=3)["queue folder"]["told"]
 
 
 # --- what is looked at
