@@ -171,6 +171,15 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
     return CommandFile(file, tuple(commands), () if odd is None else (odd,))
 
 
+def _has_operator(command: str) -> bool:
+    """Return whether a shell would find an operator outside of quotes."""
+    tokens = shlex.shlex(command, posix=False, punctuation_chars=True)
+    try:
+        return any(set(token) <= set("|&;<>") for token in tokens)
+    except ValueError:  # a quotation mark is not closed
+        return False
+
+
 def _shell_operator_warning(file: str, line_number: int, text: str, offset: int) -> Problem:
     """Return the warning that a program gets a shell operator as an argument."""
     word = text[offset:].split()[0]
@@ -334,7 +343,9 @@ def typed_oddities(
                 f"To remove it: launcher cancel {job}"
             )
         words = program.split()
-        if len(words) > 1 and not missing_program(words[0], folder, environment):
+        if len(words) > 1 and _has_operator(program):
+            way = f"For a shell: launcher add -- sh -c {shlex.join(argv)}"
+        elif len(words) > 1 and not missing_program(words[0], folder, environment):
             way = f"Remove the quotes: launcher add -- {' '.join([*words, *map(shlex.quote, arguments)])}"
         if arguments and is_assignment(program):
             way = f"{_SET_VARIABLES}: launcher add -- env {shlex.join(argv)}"

@@ -127,7 +127,7 @@ def _name(parameter: click.Parameter) -> str:
     """Return an option's longest spelling, or an argument's name as help prints it."""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
-    return parameter.human_readable_name
+    return parameter.human_readable_name.removesuffix("…")
 
 
 def _lowercase_first(message: str) -> str:
