@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from launcher.queue.workers.progress.line_content import FormLine
 from launcher.queue.workers.progress.line_forms import read_form
@@ -17,13 +17,20 @@ from launcher.queue.workers.progress.number_names import (
     plain_name,
 )
 from launcher.queue.workers.progress.number_texts import NUMBER, to_number
-from launcher.queue.workers.progress.pair_lines import EPOCH, Pair, PairLine, read_pairs
+from launcher.queue.workers.progress.pair_lines import (
+    DIFFERENCE,
+    EPOCH,
+    Pair,
+    PairLine,
+    read_pairs,
+)
 from launcher.queue.workers.progress.pair_patterns import COUNTER
 from launcher.queue.workers.progress.printed_tables import (
     Table,
     TableRow,
     is_ruler,
     may_be_headings,
+    may_be_row,
     read_headings,
     read_row,
     split_cells,
@@ -118,6 +125,10 @@ _COUNTED_TEXT = re.compile(
     r"(?P<c>\d{1,9})(?: of |/| von )(?P<d>\d{1,9})\b"
 )
 _SCATTERED = re.compile(rf"(?P<name>[^\W\d][\w/@.-]{{0,40}})(?:\s?[=:]\s?| ){NUMBER}(?![\w.%/:-])")
+_UNREAD_PAIR = re.compile(  # a name with a text that is meant as a number: `score: 1.2k`, `loss: <0.01`, `"acc": 0.9,`
+    r"(?:^\W*|[,{]\s*[\"'])(?P<name>[^\W\d][\w/@.%()-]*(?: [\w/@.%()-]+){0,3}?)[\"']?\s*[:=]\s*"
+    rf"(?:(?P<value>{NUMBER})(?![\w%.])|[\[(\"'`*<>=~\u2248\u2264\u2265\u2212\u2013\u2010\u2011$ +-]{{0,4}}\.?\d)"
+)
 _ANY_DIGIT = re.compile("[0-9]")
 _ONLY_NUMBER = re.compile(rf"\s*{NUMBER}\s*")
 _NAME_ALONE = re.compile(r"(?P<title>[^\W\d_][\w /()-]{0,50}?)\s*=")  # MATLAB
@@ -140,6 +151,9 @@ class LogReader:
         self.unread: dict[
             str, int
         ] = {}  # plain name → last line of a counter with it that was not read
+        self.unread_values: dict[
+            str, tuple[int, float | None]
+        ] = {}  # plain name → last line with a value of it that was not read, and the number in it
         self.asked_found: dict[str, tuple[float, int]] = {}  # name → value, line
         self.table_rows: dict[
             int, int
@@ -259,6 +273,8 @@ class LogReader:
         text = line.text
         if self._table is not None and self._read_row(line, self._table):
             return
+        if self._table is not None and self._rows and may_be_row(self._table, text):
+            self._skip_values(self._table.headings, line)
         if ("|" in text or "│" in text or "┃" in text) and self._read_two_cells(line):
             return
         if (pairs := read_pairs(text.strip().strip("|│┃•"))) is not None:
@@ -285,6 +301,9 @@ class LogReader:
             self._add_step(form.step, form.total, form.unit, form.batch)
         elif form.eval_step is not None:
             self._evaluation_step = ProgressReport(self._at, *form.eval_step, {}, unit=STEP)
+        if "{" in line.text:
+            read = {plain_name(name.rpartition("/")[2]) for name, _ in form.numbers}
+            self._skip_pairs(line, read)
         for name, value in form.numbers:
             number = FoundNumber(
                 name,
@@ -310,6 +329,8 @@ class LogReader:
             if isinstance(value, float):
                 number = FoundNumber(name, title, value, line.number, "bar of tqdm")
                 self._add(number, is_known=True)
+            elif _ANY_DIGIT.match(str(value).lstrip("+-.")):
+                self._skip_values([name], line)
         # ultralytics draws bars behind headings and rows
         table = read_headings(line.text) if bar.title else None
         if table is not None and table.is_known:
@@ -364,6 +385,8 @@ class LogReader:
             reason = reason or WHOLE
         if reason:
             self._leave_out(pair.name, reason, line.number)
+            if reason != DIFFERENCE:
+                self._skip_values([pair.name], line)
         else:
             is_loss = plain in _PHASES and pair_line.step is not None and "." in pair.text
             number = FoundNumber(
@@ -386,6 +409,7 @@ class LogReader:
                 self._leave_out(match["name"], OTHER_TEXT, line.number)
                 if COUNTER.match(line.text.strip()):
                     self.unread[plain_name(match["name"])] = line.number
+        self._skip_pairs(line)
 
     # records of several lines
 
@@ -473,6 +497,8 @@ class LogReader:
         self.table_rows[self._tables] = self.table_rows.get(self._tables, 0) + is_single
         for heading, value in row.numbers:
             self._add_cell(line, table, row, heading, value)
+        if not row.label:
+            self._skip_values(row.unread, line)
         return True
 
     def _add_cell(
@@ -607,6 +633,17 @@ class LogReader:
     def _leave_out(self, name: str, reason: str, line: int) -> None:
         if len(self.left_out) < MOST_LEFT_OUT:
             self.left_out.setdefault(name, (reason, line))
+
+    def _skip_values(self, names: Iterable[str], line: LogLine) -> None:
+        """Note that a line has values of some names that were not read: earlier ones are not the last."""
+        self.unread_values |= dict.fromkeys(map(plain_name, names), (line.number, None))
+
+    def _skip_pairs(self, line: LogLine, read_names: Collection[str] = ()) -> None:
+        """Note the pairs of a line that were not read."""
+        for match in _UNREAD_PAIR.finditer(line.text):
+            if (name := plain_name(match["name"])) not in read_names:
+                value = to_number(match["value"]) if match["value"] else None
+                self.unread_values[name] = line.number, value
 
     def _drop_batches(self, title: str) -> None:
         """Forget the numbers of the batches of a phase: the line of means has those of all."""

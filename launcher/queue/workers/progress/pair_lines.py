@@ -30,6 +30,7 @@ from launcher.queue.workers.progress.pair_patterns import (
     NOTHING,
     OF_BEST,
     OF_TITLE,
+    ONE_MINUS,
     PAIR,
     PHASE_GROUP,
     REMARK,
@@ -80,7 +81,7 @@ class PairLine(NamedTuple):
 def read_pairs(text: str) -> PairLine | None:
     """Return the pairs of a line that consists of nothing else; None if it contains other text."""
     shape = text.translate(SHAPES)
-    if shape in _UNREAD or not DIGIT.search(text):
+    if shape in _UNREAD or not DIGIT.search(text) or ONE_MINUS.match(text):
         return None
     found = _PairScanner(text).scan()
     if found is None:

@@ -82,6 +82,9 @@ FRACTION = re.compile(
     r"|\u7b2c\s*(?P<cstep>\d+)\s*(?:/\s*(?P<ctotal>\d+)\s*)?[\u8f6e\u4ee3\u6b65]"
 )
 BARE_COUNT = re.compile(r"\s*(\d{1,12})\s*\|\s+(?=[A-Za-z])")  # 3500 | loss 1.25
+ONE_MINUS = re.compile(
+    r"\s*1(?:\.0*)? ?[-\u2212\u2013] ?[A-Za-z]"
+)  # `1 - acc: 0.1` is an error rate
 STEP_WORDS = re.compile(r" (?:at|in|after|for|on) ")
 AT_STEP = re.compile(  # within a name: `Test MRR at step 99999: 0.337`
     r"(?<=[\w)]) (?:at|after|in|for|on) "

@@ -1,7 +1,7 @@
 """The numbers that programs print, and how far they are: one reader for tables, screens, curves and searches.
 
 Three things count, in this order: the line of a known tool, a line that consists of pairs, a row of a table with
-headings. A later line takes nothing away: the last value of each name counts. The title of a line or block is part of
+headings. The last value of each name counts, and none if it cannot be read. The title of a line or block is part of
 a name if two titles have the same name. Names of settings, times and sizes do not count, unless the user asks for them.
 """
 
@@ -83,6 +83,9 @@ def read_printed_numbers(
         unread = reader.unread.get(plain_name(found.name), 0)
         if found.is_counted and unread > found.line and not reason:
             reason = f"line {unread} has a newer one between other text"
+        unread, value = reader.unread_values.get(plain_name(found.name), (0, None))
+        if unread > found.line and not reason and not _is_rounded(found.value, value):
+            reason = f"line {unread} has a newer one that cannot be read"
         if found.step >= 0 and reason in {"", OF_BATCH}:
             of_steps.setdefault(found.step, {})[name] = found.value
         if reason:
@@ -102,6 +105,12 @@ def read_printed_numbers(
         [step._replace(metrics=of_steps[n]) for n, step in reader.outer_steps() if n in of_steps],
         bool(reader.inner_bars),
     )
+
+
+def _is_rounded(number: float, exact: float | None) -> bool:
+    """Return whether a number is another one with fewer decimals."""
+    decimals = len(repr(number).partition(".")[2])
+    return exact is not None and round(exact, decimals) == number
 
 
 def read_newest_step(

@@ -10,6 +10,7 @@ _BORDERS = str.maketrans(dict.fromkeys("│┃║", "|"))
 _CELLS = re.compile(r"\S+(?: \S+)*")
 _RULER = re.compile(r"[\s|+=\-:─━┄┈═╪╫╬┼┿╂┏┓┗┛┡┩┢┪├┤┠┨╞╡╒╕╘╛╔╗╚╝┌┐└┘┬┴┳┻╇╈╤╧╥╨╭╮╰╯*_~]+")
 _CELL_NUMBER = re.compile(rf"({NUMBER})\s?%?(?:\s?(?:±|\+/-)\s?{NUMBER}%?)?")
+_MEANT_AS_NUMBER = re.compile(r"[<>=~\u2248\u2264\u2265\u2212\u2013+-]{0,2}\.?\d(?!\d*:)")
 _HEADING = re.compile(
     r"[#%]|-|\([\w:]+\)|[^\W\d_][\w@/.%#&^+*'|-]*(?:[ _/.-]?\(?[\w@/.%^+|:-]+\)?){0,4}|P>\|[tz]\||\[?0\.\d+\]?|\d{1,2}%|\s*",
 )
@@ -70,6 +71,7 @@ _NEVER = frozenset(
         "e_mol",
     }
 )
+_MISSING = frozenset({"-", "N/A", "nan"})
 _METRIC_HINT = re.compile(
     r"loss|acc|auc|f1|score|error|err\b|mse|mae|psnr|ssim|fid|iou|map|dice|bleu|wer|cer|ppl|reward|precision|recall|rmse|r2|metric|value|Temp|nevals|GPU_mem|AP|result|ndcg|perplexity|hits|mrr|Verlust|损失|准确率|objective|fitness|Elapsed|Energy",
     re.IGNORECASE,
@@ -104,6 +106,7 @@ class TableRow(NamedTuple):
     step: int | None = None
     unit: str = "step"
     total: int | None = None
+    unread: tuple[str, ...] = ()  # headings of texts that are meant as numbers, such as `1.2k`
 
 
 def is_ruler(text: str) -> bool:
@@ -188,6 +191,12 @@ def _without_repeated(headings: Sequence[str]) -> list[str]:
     ]
 
 
+def may_be_row(table: Table, text: str) -> bool:
+    """Return whether a line begins with two numbers, as rows of a table do."""
+    words = text.replace(table.style, " ").split()
+    return len(words) > 1 and all(_MEANT_AS_NUMBER.match(word) for word in words[:2])
+
+
 def read_row(table: Table, text: str) -> TableRow | None:
     """Return the numbers of a row; None if the line is not a row of the table."""
     style, cells = split_cells(text)
@@ -195,11 +204,16 @@ def read_row(table: Table, text: str) -> TableRow | None:
         cells = re.split(r":\s+\d+%", text)[0].split()
     elif style != table.style:
         return None
+    elif style == "\t" and text.count("\t") >= table.text.count("\t"):
+        cells = [cell.strip() for cell in text.split("\t")]  # some are empty
     headings = _without_repeated(table.headings)
     if (labelled := _split_by_words(table, text)) is not None:
         headings, cells = labelled
     if len(cells) == len(headings) + 1:
-        headings = ["", *headings]  # an index or a label without a heading
+        if _is_remark(cells[-1]) and _CELL_NUMBER.fullmatch(cells[0]):
+            cells = cells[:-1]
+        else:
+            headings = ["", *headings]  # an index or a label without a heading
     if len(cells) != len(headings):
         if headings[-1].lower() == "support" and len(cells) == 3:  # accuracy of a report
             return _report_accuracy(cells)
@@ -207,8 +221,10 @@ def read_row(table: Table, text: str) -> TableRow | None:
         if aligned is None:
             return None
         headings, cells = aligned
+    if not headings[0] and headings[1].lower() in COUNTERS and "." in cells[1].removesuffix(".0"):
+        return None  # one number more than headings
     label, step, total, unit = "", None, None, "step"
-    numbers = []
+    numbers, unread = [], []
     if table.metric_place is not None:
         return _named_row(headings, cells)
     for place, (heading, cell) in enumerate(zip(headings, cells, strict=True)):
@@ -218,12 +234,9 @@ def read_row(table: Table, text: str) -> TableRow | None:
         if value is None and word in COUNTERS and (counted := re.fullmatch(r"(\d+)/(\d+)", cell)):
             step, total, unit = int(counted[1]), int(counted[2]), COUNTERS[word]
         elif value is None:
-            if (
-                not label
-                and cell
-                and not re.match(r"[\d:.]", cell)
-                and cell not in {"-", "N/A", "nan"}
-            ):
+            if heading and word not in _NEVER and _MEANT_AS_NUMBER.match(cell):
+                unread.append(heading)
+            if not label and cell and not re.match(r"[\d:.]", cell) and cell not in _MISSING:
                 label = cell
         elif (
             word in COUNTERS
@@ -241,7 +254,12 @@ def read_row(table: Table, text: str) -> TableRow | None:
         return None
     if label == table.plain_label:
         label = ""
-    return TableRow(tuple(numbers), label, step, unit, total)
+    return TableRow(tuple(numbers), label, step, unit, total, tuple(unread))
+
+
+def _is_remark(cell: str) -> bool:
+    """Return whether the last cell of a row is a text behind its numbers, such as `best`."""
+    return cell not in _MISSING and _CELL_NUMBER.fullmatch(cell) is None
 
 
 def _read_aligned_headings(table: Table, text: str) -> tuple[list[str], list[str]] | None:

@@ -361,6 +361,27 @@ def test_numbers_of_training_batches_are_no_results_beside_those_of_an_evaluatio
         ("iou_thres: 0.6\nZielgenauigkeit: 0,95", ""),
         ("Accuracy:\ncomputing ...\n10000", ""),
         ("fold    acc\n0    0.8\n1    0.7\nstd    0.05", "fold 0 acc 0.8, fold 1 acc 0.7"),
+        ("acc: 0.8\n1 - acc: 0.2", "acc 0.8"),
+        ("1 - loss: 0.5\n2 - loss: 0.4", "loss 0.4"),
+        # a newer number of the name cannot be read
+        ("f1: 0.7\nscore: 900.5\nscore: 1.2k", "f1 0.7"),
+        ("loss: 0.5\nloss: <0.01", ""),
+        ("acc: 0.90\nacc: 95.5 percent", ""),
+        ("reward: 999.5\nreward: 1,234", ""),
+        ("reward: 12.5\nreward: \u221213.5", ""),
+        ("val_acc: 0.98\nval_acc: 1\nprecision: 0.9\nprecision: 1", "val_acc 1"),
+        ('{"step": 1, "acc": 0.5}\n{"step": 2, "acc": 0.9', ""),
+        ('{"step": 1, "acc": 0.5}\n{"step": 2, "acc": "70 percent"}', ""),
+        ("2/2 [00:01<00:00, 9.9it/s, loss=9.5]\n100%|##| 2/2 [00:01<00:00, 9.9it/s, loss=1.2k, acc=91%]", "acc 91"),
+        ("epoch  loss  reward\n1  0.5  7.5\n2  0.4  1,234", "loss 0.4"),
+        ("epoch  loss  acc\n1  0.5  0.7\n2  0.4", ""),
+        # the same number with more digits, no number, and other names
+        ("acc: 0.9134\nsaved\nacc: 0.91341 in runs/best.pt", "acc 0.9134"),
+        ("acc: 0.90\nacc: N/A\nbest acc so far: 0.95 in runs/best.pt", "acc 0.9"),
+        # rows with more cells than headings
+        ("epoch  val_loss  acc\n1  0.6  0.7\n2  0.3  0.8  best", "val_loss 0.3, acc 0.8"),
+        ("epoch  val_loss  acc\n1  0.6  0.7\n2  0.3  0.8  0.9", ""),
+        ("epoch\tloss\tacc\tf1\n1\t0.6\t0.7\t0.5\n2\t\t0.8\t0.4\tbest", "loss 0.6, acc 0.8, f1 0.4"),
     ],
 )  # fmt: skip
 def test_numbers_of_scripts(log: str, numbers: str) -> None:
