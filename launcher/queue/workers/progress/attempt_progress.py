@@ -19,6 +19,7 @@ from launcher.queue.workers.progress.growing_files import IncrementalFileReader
 from launcher.queue.workers.progress.printed_lines import (
     EPOCH_MARKER,
     STEP_MARKER,
+    has_pairs,
     last_line,
     parse_newest_step,
     parse_steps,
@@ -122,10 +123,10 @@ def read_last_metrics(attempt: Attempt, *, may_be_cut: bool = False) -> dict[str
     """Return the last value of each number of an ended attempt, those of its last step first.
 
     Reported numbers count more than those of files, and these more than printed ones, which are read if the program
-    reports none. Lines without a step count more than steps. Names that the job asks for count wherever they are
-    printed. `READ_FROM` is the source of the numbers that were not reported: a word, or a word for each number if there
-    are several sources. `NUMBER_FAULTS` is a list of sentences, if numbers are missing that were to be read, and
-    `LEFT_OUT` contains the printed names that do not count.
+    reports none. The last line that reports a name counts, with or without a step. Names that the job asks
+    for count wherever they are printed. `READ_FROM` is the source of the numbers that were not reported: a word, or a
+    word for each number if there are several sources. `NUMBER_FAULTS` is a list of sentences, if numbers are missing
+    that were to be read, and `LEFT_OUT` contains the printed names that do not count.
 
     Args:
         attempt: The attempt.
@@ -140,6 +141,7 @@ def read_last_metrics(attempt: Attempt, *, may_be_cut: bool = False) -> dict[str
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else {**in_log.steps, **in_errors.steps, **in_log.steps}
     reported = {**_last_values(steps), **printed, **in_errors.others, **in_log.others}
+    reported = reported if has_pairs(reported) else {}
     found: dict[str, Mapping[str, Json]] = {
         REPORTED: reported,
         METRICS_FILE: _file_results(_metrics_file_steps(attempt, MOST_BYTES)),

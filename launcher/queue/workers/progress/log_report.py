@@ -10,6 +10,7 @@ from launcher.queue.workers.progress.printed_lines import (
     LINE_END,
     LONGEST_BYTES,
     REPORT,
+    has_pairs,
     is_report,
     parse_newest_step,
 )
@@ -54,6 +55,7 @@ def read_log_report(log: Path, asked_names: Sequence[str] = ()) -> LogReport:
     reported = read_reported_numbers(log)
     printed = read_printed_numbers(end, asked_names, first_line=_first_line(log, end))
     words: dict[str, Json] = {**reported.steps, **reported.others}
+    words = words if has_pairs(words) else {}
     numbers, left_out = dict(printed.numbers), dict(printed.left_out)
     if words:
         numbers = _reported_numbers(log, words)

@@ -16,7 +16,7 @@ The last line of a log is also read here, for a screen that has nothing better t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from launcher.queue.workers.progress.number_texts import to_number
 from launcher.queue.workers.progress.steps import ProgressReport
@@ -34,7 +34,7 @@ LINE_END = re.compile(rb"[\r\n]")
 # the beginning of a report: a step, or the name of the first number
 REPORT = re.compile(
     rb"launcher: (?:step=[0-9]{1,15}(?:/[0-9]{1,15})?[,;]*(?![^ \r\n])"
-    rb"|(?!step=)[A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=)"
+    rb"|(?!step=)[A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}(?:=|(?: ?[:=] ?)(?=[+-]?\.?[0-9])))"
 )
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
 # letters of any language, accents behind letters, and the replacement of bytes that are not UTF-8
@@ -43,6 +43,8 @@ _NAME = r"(?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63}"
 _PAIR = re.compile(
     rf"({_NAME})=((?:[\w.]+\([^()\s]*(?: [^()]*)?\)|\"[^\"]*\"|'[^']*'|(?![,;]{_NAME}=)\S)+)"
 )
+# a pair with another separator: `acc = 0.9` and `acc: 0.9` are texts, and hide an older number of the name
+_SPACED = re.compile(rf"(?:^|(?<=[\s,;]))({_NAME})( ?= ?| ?: ?)([+-]?\.?[0-9][^\s,;]*)", re.ASCII)
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?|nan|inf(?:inity)?)",
     re.ASCII | re.IGNORECASE,
@@ -105,6 +107,20 @@ def parse_pairs(text: str) -> dict[str, Json]:
     return values
 
 
+def parse_report(text: str) -> dict[str, Json]:
+    """Return name → value of the pairs in a report; a pair with blanks or a colon has a text, such as `= 0.9`."""
+    values = parse_pairs(text)
+    for name, separator, word in _SPACED.findall(text):
+        values.setdefault(name, f"{separator.strip()} {word}"[:LONGEST_WORD])
+    return values
+
+
+def has_pairs(values: Mapping[str, Json]) -> bool:
+    """Return whether values contain one that was reported without blanks or a colon."""
+    texts = (each for each in values.values() if isinstance(each, str))
+    return sum(each.startswith(("= ", ": ")) for each in texts) < len(values)
+
+
 def _number_of(word: str) -> float | None:
     """Return the number that a reported word surely is, None if it is another word."""
     if _NUMBER.fullmatch(word):
@@ -153,7 +169,7 @@ def parse_step(report: bytes, timestamp: float) -> ProgressReport | None:
     numbers = _COUNT.fullmatch(count.rstrip(",;"))
     if numbers is None:
         return None
-    values = parse_pairs(rest)
+    values = parse_report(rest)
     total = values.pop("total", None)
     if numbers[2] is not None:
         total = float(numbers[2])

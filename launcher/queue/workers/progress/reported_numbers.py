@@ -17,7 +17,7 @@ from launcher.queue.workers.progress.printed_lines import (
     REPORT,
     STEP_MARKER,
     is_report,
-    parse_pairs,
+    parse_report,
     parse_step,
 )
 from launcher.system.files import Json, open_descriptor, read_json, write_json_keeping_time
@@ -27,7 +27,7 @@ KEPT_BYTES = 8 << 20  # between two writes of the file; a reader reads so much o
 MOST_NAMES = 100_000  # names of numbers of one log; a table has fewer columns
 SUFFIX = ".numbers"  # end of the name of the file with kept numbers; the rest is the log's name
 _MARKER = b"launcher: "
-_NAMES = re.compile(rb"([^\s=,;]+)=")
+_NAMES = re.compile(rb"([^\s=,;]+?)(?:=| ?[:=] ?(?=[+-]?\.?[0-9]))")
 
 
 class ReportedNumbers:
@@ -71,6 +71,7 @@ class ReportedNumbers:
         # name → the last report that contains it, the newest one last
         steps: dict[bytes, bytes] = {}
         others: dict[bytes, tuple[int, bytes]] = {}  # in the order of the names, with the place
+        in_steps: dict[str, int] = {}  # name → place of the last report of a step
         begins = [
             match.start() for match in REPORT.finditer(text) if is_report(text, match.start())
         ]
@@ -82,20 +83,28 @@ class ReportedNumbers:
                 for name in names:
                     steps.pop(name, None)
                 steps |= dict.fromkeys(names, report)
+                # the last value of a name counts, with or without a step
+                in_steps |= {name.decode(errors="replace"): begin for name in names}
             else:
                 others |= dict.fromkeys(names, (begin, report))
         self._add_steps(dict.fromkeys(steps.values()))
-        self._add_others(others)
+        self.others = _drop_names(self.others, in_steps)
+        self._add_others(others, in_steps)
 
     def _add_steps(self, reports: Iterable[bytes]) -> None:
         for report in reports:
             if (step := parse_step(report, 0.0)) is not None:
                 self.steps = _limit({**step.metrics, **_drop_names(self.steps, step.metrics)})
 
-    def _add_others(self, reports: Mapping[bytes, tuple[int, bytes]]) -> None:
+    def _add_others(
+        self, reports: Mapping[bytes, tuple[int, bytes]], in_steps: Mapping[str, int]
+    ) -> None:
         values: dict[str, Json] = {}
-        for _, report in sorted(set(reports.values())):
-            values |= parse_pairs(report[len(_MARKER) :].decode(errors="replace"))
+        for place, report in sorted(set(reports.values())):
+            pairs = parse_report(report[len(_MARKER) :].decode(errors="replace"))
+            values |= {
+                name: value for name, value in pairs.items() if in_steps.get(name, -1) < place
+            }
         names = [name.decode(errors="replace") for name in reports]
         in_order = {name: values[name] for name in names if name in values}
         self.others = _limit(self.others | in_order | values)

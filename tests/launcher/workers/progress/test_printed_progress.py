@@ -22,6 +22,7 @@ from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.workers.attempt_spec import read_attempt_spec
 from launcher.queue.workers.progress import growing_files
 from launcher.queue.workers.progress.attempt_progress import (
+    NUMBER_FAULTS,
     read_attempt_progress,
     read_last_metrics,
     read_newest_step,
@@ -841,6 +842,9 @@ MARKED = b"launcher: acc=0.92 f1=0.8\n"
         b"launcher: step=4 f1=0.8\n" + b"acc=0 loss=7\n" * 90_000 + b"launcher: acc=0.92 ",
         b"launcher: step=4 acc=0.92" + b" 0.1" * 1_250_000 + b" f1=0.8\n" + b"loss=7\n" * 9,
         b"launcher: step=4 acc=0.92 f1=0.8\nlauncher: step=x acc=7\nxlauncher: acc=7\n",
+        b"launcher: acc=0.1 f1=0.8\nlauncher: step=4 acc=0.92\n",  # before the training
+        b"launcher: acc=0.1\n" + b"x" * 2_000_000 + b"\nlauncher: step=4 acc=0.92 f1=0.8\n",
+        b"launcher: step=4 acc=0.1\nlauncher: acc=0.92 f1=0.1\nlauncher: step=5 f1=0.8\n",
     ],
 )
 def test_reported_number_is_never_lost_or_replaced(home: Home, text: bytes) -> None:
@@ -851,6 +855,27 @@ def test_reported_number_is_never_lost_or_replaced(home: Home, text: bytes) -> N
         assert (read["acc"], read["f1"]) == (0.92, 0.8)
         assert "loss" not in read
         log.unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "acc"),
+    [
+        (b"launcher: acc=0.5 f1=1\nlauncher: acc = 0.7\n", "= 0.7"),
+        (b"launcher: step=1 acc=0.5 f1=1\nlauncher: step=2, acc: 0.7\n", ": 0.7"),
+        (b"launcher: acc: 0.7\nlauncher: f1=1\n", ": 0.7"),
+        (b"launcher: acc = 0.5\nlauncher: acc=0.7 f1=1\n", 0.7),
+        (b"launcher: f1 = 1.0\nlauncher: acc = 0.7\n", 0.7),  # no line has a pair, so all are read as those of any program
+    ],
+)  # fmt: skip
+def test_pair_with_blanks_or_a_colon_hides_older_numbers(
+    home: Home, text: bytes, acc: str | float
+) -> None:
+    attempt = an_attempt(home, a_spec())
+    attempt.log.write_bytes(text)
+    read = read_last_metrics(attempt)
+    assert (read["acc"], read["f1"]) == (acc, 1)
+    faults = [f"acc was reported as a text: {acc}"] if isinstance(acc, str) else None
+    assert read.get(NUMBER_FAULTS) == faults
 
 
 def test_numbers_of_a_log_read_in_pieces_are_those_of_the_whole() -> None:
