@@ -9,12 +9,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher.queue.workers.progress.number_names import has_phase
 from launcher.queue.workers.progress.result_names import TIME, reason_against
 from launcher.queue.workers.progress.steps import MOST_STEPS, STEP, ProgressReport
 from launcher.system.files import open_descriptor
@@ -31,6 +32,14 @@ _LONGEST_NAME, _LONGEST_TEXT = 128, 40  # characters
 _MOST_NAMED = 3  # columns that a fault lists
 _LONG_ROW_ADVICE = "Name each column, and begin a new line for each row"
 _MISSING = frozenset({"", "-", "--", "na", "n/a", "none", "null"})  # cells without a value
+# columns that say to which part of the work a row belongs, if they contain texts, or also numbers
+_NUMBERED_PARTS = frozenset(
+    {"fold", "split", "seed", "run", "trial", "client", "class", "label", "task", "subject", "rank", "cv"}
+)  # fmt: skip
+_PARTS = _NUMBERED_PARTS | {
+    "subset", "partition", "dataset", "data", "category", "domain", "metric", "name", "model", "method",
+}  # fmt: skip
+_MOMENTS = ("time", "date")  # in names of columns whose texts differ in each row
 # texts: compiling them takes longer than reading a short file, and few cells need them
 
 # a number, or a text that is meant as one: with a decimal comma, a percent sign or a unit
@@ -117,11 +126,15 @@ def read_metrics_file(
     text = content.text.replace("\0", "")  # a file that was cut while it was written has holes
     records, faults = _read_records(text, content, is_complete=is_complete and not may_be_cut)
     records, summaries = _without_summaries(records)
-    rejected = _rejected_texts(records)
+    rejected, mixed = _rejected_texts(records), _mixed_columns(records)
     rows = _reports(
-        [{k: v for k, v in record.items() if k not in rejected} for record in records], content.at
+        [
+            {k: v for k, v in record.items() if k not in rejected and k not in mixed}
+            for record in records
+        ],
+        content.at,
     )
-    faults = [*_text_faults(rejected), *faults]
+    faults = [*_text_faults(rejected), *_mixture_faults(mixed), *faults]
     if summaries:
         row = summaries[-1][:_LONGEST_TEXT]
         faults.append(f"has rows without a step, such as {row!r}, which are left out")
@@ -341,7 +354,7 @@ def _read_table(lines: Sequence[str]) -> tuple[list[Record], Sequence[str]]:
     with suppress(csv.Error):  # a cell of more than 128 KiB
         for cells in _split_cells(lines):
             table.read_row(cells)
-    return table.rows, table.faults()
+    return table.unique_columns(), table.faults()
 
 
 class _Table:
@@ -354,6 +367,7 @@ class _Table:
         self._has_rows = False  # since the last header
         self._is_headless = self._is_last_short = False
         self._long_row: list[str] = []  # a row with more numbers than names; it is not read
+        self._repeated: dict[str, None] = {}  # names of columns with different numbers in one row
 
     def read_row(self, cells: Sequence[str]) -> None:
         """Read the cells of the next line."""
@@ -379,8 +393,11 @@ class _Table:
         if any(isinstance(cell, float) for cell in read[len(self._names) :]):
             self._long_row = texts
         elif not self._is_last_short:
-            pairs = zip(self._names, read, strict=False)
-            self.rows.append({name: cell for name, cell in pairs if name and cell is not None})
+            pairs = [*zip(self._names, read, strict=False)]
+            row = {name: cell for name, cell in pairs if name and cell is not None}
+            self.rows.append(row)
+            others = (name for name, cell in pairs if cell not in {None, row.get(name)})
+            self._repeated |= dict.fromkeys(filter(None, others))
 
     def _is_header(self, texts: Sequence[str], read: Sequence[Cell | None]) -> bool:
         """Whether a line is a header: names only, and after rows some of the names before."""
@@ -398,9 +415,18 @@ class _Table:
         # a title may stand above the header; a row of texts has as many cells
         return not self._has_rows and (len(texts) != len(self._names) or len(texts) == 1)
 
+    def unique_columns(self) -> list[Record]:
+        """Return the rows without columns of one name and different numbers: nothing says which one counts."""
+        return [
+            {name: cell for name, cell in row.items() if name not in self._repeated}
+            for row in self.rows
+        ]
+
     def faults(self) -> list[str]:
         """Return what is wrong."""
         faults = []
+        if self._repeated:
+            faults.append(f"has several columns with the name {_listed(self._repeated)}")
         if self._long_row:
             row = ",".join(self._long_row)[:_LONGEST_TEXT]
             has_commas = all(map(_is_integer, self._long_row))
@@ -469,6 +495,63 @@ def _rejected_texts(records: Iterable[Record]) -> dict[str, str]:
     }
 
 
+def _mixed_columns(records: Sequence[Record]) -> dict[str, str]:
+    """Return column → two parts of the work, such as folds or classes, of which it has numbers: the last is that of one."""
+    mixed: dict[str, str] = {}
+    newest: dict[str, Record] = {}  # column of numbers → the newest row with a number in it
+    for record in records:
+        labels = [
+            name
+            for name, cell in record.items()
+            if isinstance(cell, str) or name.lower() in _NUMBERED_PARTS
+        ]
+        for name, cell in record.items():
+            if isinstance(cell, str) or name in labels or name.lower() in STEP_NAMES:
+                continue
+            before, newest[name] = newest.get(name, {}), record
+            label = next((each for each in labels if _are_parts(each, before, record)), "")
+            if label and not _is_internal(name):
+                parts = (f"{label}={_cell_text(row[label])}" for row in (before, record))
+                mixed.setdefault(name, " and ".join(parts))
+    return mixed
+
+
+def _are_parts(label: str, before: Record, record: Record) -> bool:
+    """Return whether two rows belong to different parts of the work by a column.
+
+    The column has the name of a part, the rows belong to a training and a test, or they have one step.
+    """
+    if label not in before or before[label] == record[label] or _is_internal(label):
+        return False
+    plain = label.lower()
+    if plain in _PARTS or all(has_phase(str(row[label])) for row in (before, record)):
+        return True
+    steps = [_step_of(row) for row in (before, record)]
+    return None is not steps[0] == steps[1] and not any(word in plain for word in _MOMENTS)
+
+
+def _step_of(record: Record) -> float | None:
+    numbers = {name: cell for name, cell in record.items() if isinstance(cell, float)}
+    return numbers.get(_counter_of(numbers))
+
+
+def _cell_text(cell: Cell) -> str:
+    return cell[:_LONGEST_TEXT] if isinstance(cell, str) else f"{cell:g}"
+
+
+def _mixture_faults(mixed: Mapping[str, str]) -> Iterator[str]:
+    """Yield the fault of columns with numbers of several parts of the work."""
+    if mixed:
+        parts = next(iter(mixed.values()))
+        yield f"has rows of {parts} in {_listed(mixed)}. Write a column for each"
+
+
+def _listed(names: Collection[str]) -> str:
+    """Return the first of some names, and the number of the others."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join([*names][:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _text_faults(rejected_texts: Mapping[str, str]) -> Iterator[str]:
     """Yield the faults of columns with texts in the place of numbers."""
     commas = {
@@ -480,10 +563,8 @@ def _text_faults(rejected_texts: Mapping[str, str]) -> Iterator[str]:
         (texts, "a text instead of a number", ""),
     ):
         if found:
-            names, first = [*found], next(iter(found.values()))
-            more = len(names) - _MOST_NAMED
-            listed = ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-            yield f"has {what} in {listed}: {first[:_LONGEST_TEXT]!r}{remedy}"
+            first = next(iter(found.values()))
+            yield f"has {what} in {_listed(found)}: {first[:_LONGEST_TEXT]!r}{remedy}"
 
 
 def _reports(records: Iterable[Record], timestamp: float) -> list[ProgressReport]:

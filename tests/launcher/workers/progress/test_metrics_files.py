@@ -78,6 +78,14 @@ def rows(reading: FileReading) -> list[Row]:
         (",epoch,acc\n0,1,0.5\n", (1, {"acc": 0.5})),
         ("phase,acc\nwarm,n/a\nval,0.5\n", (2, {"acc": 0.5})),
         ("epoch,acc,net\n1,0.5,small\n2,nan,small\n", (1, {"acc": 0.5})),
+        ("epoch,acc,epoch\n1,0.5,1\n", (1, {"acc": 0.5})),
+        ("epoch,saved,acc\n1,yes,0.5\n2,no,0.6\n3,yes,0.7\n", (3, {"acc": 0.7})),
+        ("step,phase,acc\n1,warmup,0.5\n2,main,0.6\n", (2, {"acc": 0.6})),
+        ("date,acc\nMay 1,0.5\nMay 2,0.6\n", (2, {"acc": 0.6})),
+        (
+            '{"epoch": 1, "mode": "train", "loss": 0.5}\n{"epoch": 1, "mode": "val", "acc": 0.9}\n',
+            (1, {"loss": 0.5, "acc": 0.9}),
+        ),
     ],
 )
 def test_rows_of_known_forms_are_read(tmp_path: Path, text: str | bytes, last: Row) -> None:
@@ -107,6 +115,13 @@ def test_rows_of_known_forms_are_read(tmp_path: Path, text: str | bytes, last: R
         ('{"acc": "0.5", "f1": 1}', {"f1": 1.0}, "has a text instead of a number in acc: '0.5'"),
         ("epoch,acc\n1,0.5\n2\n", {"acc": 0.5}, "has fewer cells in its last row than in its header"),
         ("epoch,acc\n1,0.5\n2,0.75\nmean,0.625\n", {"acc": 0.75}, "has rows without a step, such as 'mean', which are left out"),
+        ("epoch,acc,f1,acc\n1,0.5,0.4,0.6\n", {"f1": 0.4}, "has several columns with the name acc"),
+        # the last number is that of one fold, of the training, of one metric
+        ("fold,acc\n1,0.9\n2,0.8\n", {"fold": 2.0}, "has rows of fold=1 and fold=2 in acc. Write a column for each"),
+        ("epoch,split,acc\n1,val,0.9\n1,train,0.8\n", {}, "has rows of split=val and split=train in acc. Write a column for each"),
+        ('{"step": 1, "mode": "train", "acc": 0.5}\n{"step": 2, "mode": "val", "acc": 0.6}\n', {}, "has rows of mode=train and mode=val in acc. Write a column for each"),
+        ("epoch,metric,value\n1,acc,0.9\n1,loss,0.2\n", {}, "has rows of metric=acc and metric=loss in value. Write a column for each"),
+        ('{"step": 1, "on": "a", "acc": 0.5}\n{"step": 1, "on": "b", "acc": 0.6, "f1": 1}\n', {"f1": 1.0}, "has rows of on=a and on=b in acc. Write a column for each"),
         ('{"a": ', {}, "is not valid JSON"),
         ('{"acc": 1}\n{"acc": ', {"acc": 1.0}, "ends with a line that is not valid JSON"),
         ("[" + "1, " * 9 + "\n", {}, "is not valid JSON"),
