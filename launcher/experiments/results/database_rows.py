@@ -54,14 +54,14 @@ def job_cells(
     seed = parts.get(SEED)
     own = {**parts, SEED: to_param_value(settings_of(spec).get(SEED)) if seed is None else seed}
     resources = spec.resources
-    began, ended = (attempt.claimed, attempt.ended) if attempt else (None, None)
+    began = attempt.claimed if attempt else None
     return (
         number, run, job.id, job.name, job.kind, spec.role, str(job.state), first_line(job.reason),
         str(job.state_reason.code), spec.model, spec.base, spec.data, *(own.get(name) for name in PARTS),
         shlex.join(hide_secrets(spec.argv)), str(spec.run_folder), job.priority, resources.cpus, resources.ram,
         resources.gpus if resources.may_need_gpu else 0, resources.vram, spec.terms.group or None,
         job.attempts, job.failures, iso_time(job.submitted), iso_time_or_none(began), iso_time_or_none(job.ended),
-        None if began is None or ended is None else ended - began, job.hash, int(is_superseded),
+        attempt.seconds if attempt else None, job.hash, int(is_superseded),
     )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
     on_gpu = attempt.device != CPU
     return (
         job, attempt.number, attempt.device, attempt.cpus, iso_time(began), iso_time_or_none(ended),
-        None if ended is None else ended - began, outcome.get("ending"), attempt.reason_code,
+        attempt.seconds, outcome.get("ending"), attempt.reason_code,
         0 if done else outcome.get("exit_code"), outcome.get("signal"),
         attempt.vram if on_gpu else None, attempt.peak, attempt.pilot,
     )  # fmt: skip

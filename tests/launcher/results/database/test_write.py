@@ -17,6 +17,7 @@ from launcher.experiments.results.write import query_all_runs, update, write_run
 from launcher.queue.home.paths import Home
 from launcher.queue.jobs.states import Done, Failed, Outcome
 from launcher.queue.store.queue import Store
+from launcher.queue.texts import pause_reason
 from launcher.system.errors import MachineError, UsageError
 from launcher.system.files import Json
 from tests.build import DEADLINE_S, a_spec, claimed, enqueue, finished
@@ -82,6 +83,17 @@ def test_changed_rows_are_updated_in_place(path: Path, home: Home, store: Store)
     write(path, home, store)
     assert select(path, "SELECT id, state, attempts FROM jobs") == [(job, "done", 2)]
     assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
+
+
+def test_seconds_do_not_contain_pauses(path: Path, home: Home, store: Store) -> None:
+    (job,) = enqueue(store, a_spec(name="command/a"), run="test")
+    claim = claimed(store, job)
+    store.job_control.pause([job], lambda _: pause_reason("cpu", None, 3.0), 3.0)
+    store.job_control.resume([job], 9.0)
+    done = Done(at=claim.claimed + 10.0)
+    store.transitions.finish_attempt(claim, done, outputs={}, now=done.at)
+    write(path, home, store)
+    assert select(path, "SELECT seconds FROM jobs UNION SELECT seconds FROM attempts") == [(4.0,)]
 
 
 def test_rerun_or_queued_job_has_its_current_settings_and_numbers(
