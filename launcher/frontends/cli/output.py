@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -23,7 +24,10 @@ from launcher.system.text_table import TextTable, one_line_text, table_of_texts
 
 CellValue = str | int | float | None
 ABSENT = "–"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a cell with this prefix
+# a spreadsheet would evaluate a cell with such a prefix that is not a number, such as `-1e-5`
+_FORMULA = re.compile(
+    r"[=@\t\r]|[+-](?!(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\Z)", re.ASCII | re.IGNORECASE
+)
 
 
 class Format(StrEnum):
@@ -118,7 +122,7 @@ def csv_text(rows: Iterable[Sequence[CellValue]]) -> str:
 
 
 def _escape_formula(cell: CellValue) -> CellValue:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
 def long_rows(

@@ -182,6 +182,8 @@ def test_csv_has_separate_columns_for_intervals() -> None:
 def test_csv_follows_rfc_4180_and_disables_formulas() -> None:
     text = csv_text([["a", 'say "hi", twice'], ["two\nlines", -1.5], ["=1+1", "@x"]])
     assert text == 'a,"say ""hi"", twice"\r\n"two\nlines",-1.5\r\n\'=1+1,\'@x\r\n'
+    # settings as they were typed
+    assert csv_text([["-1e-05", "-.5", "+3", "-1+2", "-x"]]) == "-1e-05,-.5,+3,'-1+2,'-x\r\n"
 
 
 def test_markdown_shows_ids_literally() -> None:
