@@ -187,12 +187,15 @@ class ResultCounts(NamedTuple):
         }
 
 
-def count_results(selected_jobs: Iterable[ResultJob], *, tests: bool) -> ResultCounts:
+def count_results(
+    selected_jobs: Iterable[ResultJob], *, tests: bool, silent_count: int = 0
+) -> ResultCounts:
     """Count the jobs in a table of results.
 
     Args:
         selected_jobs: Jobs of a run.
         tests: Count only tests and folders, as in the table of a plugin package, instead of all jobs.
+        silent_count: Number of done jobs that returned no number, as similar ones did.
     """
     of_table = [
         each
@@ -206,7 +209,10 @@ def count_results(selected_jobs: Iterable[ResultJob], *, tests: bool) -> ResultC
     return ResultCounts(
         jobs=len(of_table),
         older=states(each for each in of_table if each.is_older),
-        missing=states(each for each in of_table if not each.has_result),
+        missing={
+            **states(each for each in of_table if not each.has_result),
+            **({str(State.DONE): silent_count} if silent_count else {}),
+        },
     )
 
 

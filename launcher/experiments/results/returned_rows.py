@@ -216,6 +216,17 @@ def returned_rows(
     )
 
 
+def silent_jobs(
+    returned_values: Collection[ReturnedValues], done_jobs: Iterable[JobRow]
+) -> list[JobRow]:
+    """Return the done jobs that are similar to jobs with a row, and returned nothing."""
+    telling = (each for each in returned_values if each.numbers.metrics or each.texts)
+    similar = {each.job.id: _similarity_key(each.job) for each in telling}
+    known = {each.job.id for each in returned_values}  # some have notes of their own
+    others = (job for job in done_jobs if job.id not in known and not job.is_accepted_unrun)
+    return _similar_without_result(similar, others)
+
+
 def trial_mark(job: JobRow, trial_marks: Mapping[int, str]) -> str | None:
     """Return the value of a job in the column of trials that are not complete, None if it has none."""
     return PRUNED if _is_pruned(job) else trial_marks.get(job.id)

@@ -39,6 +39,7 @@ from launcher.experiments.results.returned_rows import (
     ReturnedValues,
     read_returned_values,
     returned_rows,
+    silent_jobs,
     trial_mark,
     with_sources,
 )
@@ -246,7 +247,8 @@ def command(
         code_notes = different_code_notes(store, jobs)
         missing_trials = [end_text(each) for each in searches if each.failed]
         of_searches = _read_searches(store, searches)
-    counts = count_results(matching, tests=bool(results.rows))
+    silent = silent_jobs(returned, [each.job for each in matching if each.has_result])
+    counts = count_results(matching, tests=bool(results.rows), silent_count=len(silent))
     found = RunOutcome(every[0].run, results, returned, now, kinds, of_searches)
     missing = [
         *missing_trials,

@@ -812,6 +812,14 @@ def test_names_that_are_left_out_are_said(launcher: Launcher, store: Store) -> N
     assert row == {"job": "command/a", "acc": 0.5}
 
 
+def test_done_job_that_returned_nothing_is_counted(launcher: Launcher, store: Store) -> None:
+    with_results(store, {"command/a": {"acc": 0.5}, "command/b": {}}, argv=("python", "fit.py"))
+    with_results(store, {"command/c": {}}, argv=("python", "download.py"))  # is not similar
+    answer = launcher.well("results", "test")
+    assert answer.err == "note: 1 of 3 jobs has no result: 1 done\n"
+    assert launcher.json("results", "test")["counts"]["without_result"] == {"done": 1}
+
+
 def test_command_that_repeats_the_best_job_gives_it_a_folder_if_it_had_one(store: Store) -> None:
     for argv, line in (
         (("fit", "--lr=1"), "fit --lr=1"),
