@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from numbers import Integral, Rational, Real
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeGuard
 
 from launcher.experiments.functions.main_module import (
     MAIN,
@@ -283,11 +284,22 @@ def _short_text(value: object) -> str:
 
 
 def plain_result(value: object) -> dict[str, Json]:
-    """Return what of a returned value can be seen, of a dict by its names; nothing of one that is too large."""
-    if isinstance(value, Mapping):
-        named = plain_items(value)
-        return named if len(named) <= MOST else {}
-    return {} if (plain := plain_value(value)) is None else {"value": plain}
+    """Return what of a returned value can be seen, of a dict by its names; nothing of one that is too large.
+
+    NaN and infinity are seen, or a number of the log would be in their place.
+    """
+    named = value if isinstance(value, Mapping) else {"value": value}
+    seen = {
+        key: float(each) if _is_infinite(each) else plain_value(each)
+        for key, each in named.items()
+        if isinstance(key, str)
+    }
+    seen = {key: each for key, each in seen.items() if each is not None}
+    return seen if len(seen) <= MOST else {}
+
+
+def _is_infinite(value: object) -> TypeGuard[Real]:
+    return isinstance(value, Real) and not isinstance(value, Rational) and not math.isfinite(value)
 
 
 def named_arguments(
@@ -316,9 +328,11 @@ def plain_value(value: object) -> Json:
     match value:
         case bool():
             return value
-        case int() if value.bit_length() <= _BITS:
+        case Integral() if int(value).bit_length() <= _BITS:
             return int(value)
-        case float() if math.isfinite(value):
+        case Rational():  # too large, or a fraction
+            return None
+        case Real() if math.isfinite(value):  # also the scalars of NumPy
             return float(value)
         case str() if len(value) <= LONGEST_TEXT:
             return str(value)

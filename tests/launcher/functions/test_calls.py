@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import math
 import operator
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -326,14 +328,25 @@ def test_value_waits_for_disk_space(
 
 # --- What of values and arguments people see
 
+NAN = float("nan")
+
+
+@Real.register
+class Half:
+    """A number of another class than float, such as the scalars of NumPy."""
+
+    def __float__(self) -> float:
+        return 0.5
+
 
 @pytest.mark.parametrize(
     ("value", "plain"),
     [
         (1, {"value": 1}),
         (True, {"value": True}),
-        (float("nan"), {}),
-        (10**30, {}),
+        (NAN, {"value": NAN}),
+        ({"acc": Half(), "loss": -math.inf}, {"acc": 0.5, "loss": -math.inf}),
+        (10**400, {}),
         ("short", {"value": "short"}),
         ("x" * 1000, {}),
         (None, {}),
