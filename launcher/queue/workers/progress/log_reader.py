@@ -711,6 +711,6 @@ def _asked_pattern(names: Sequence[str]) -> "re.Pattern[str] | None":
     longest_first = sorted(names, key=len, reverse=True)
     words = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in longest_first)
     return re.compile(
-        rf"(?<![\w/.@-])(?P<name>{words})['\"]?(?:\s*[:=]\s*|\s+)['\"\[(]?(?P<value>{NUMBER})(?![\w])",
+        rf"(?<![\w/.@-])(?P<name>{words})['\"]?(?:\s*[:=]\s*|\s+)['\"\[(]?(?P<value>{NUMBER})(?!\w|[.,:-]\d)",
         re.IGNORECASE,
     )

@@ -83,17 +83,19 @@ def read_printed_numbers(
         unread = reader.unread.get(plain_name(found.name), 0)
         if found.is_counted and unread > found.line and not reason:
             reason = f"line {unread} has a newer one between other text"
-        unread, value = reader.unread_values.get(plain_name(found.name), (0, None))
-        if unread > found.line and not reason and not _is_rounded(found.value, value):
-            reason = f"line {unread} has a newer one that cannot be read"
         if found.step >= 0 and reason in {"", OF_BATCH}:
             of_steps.setdefault(found.step, {})[name] = found.value
+        reason = reason or _reason_of_newer(reader, found.name, found.value, found.line)
         if reason:
             left_out.setdefault(name, LeftOut(reason, found.line))
         else:
             numbers[plain_name(name)] = name, PrintedNumber(found.value, found.line, found.rule)
     for name, (value, line) in reader.asked_found.items():
-        numbers[plain_name(name)] = name, PrintedNumber(value, line, ASKED)
+        if reason := _reason_of_newer(reader, name, value, line):
+            left_out[name] = LeftOut(reason, line)
+            numbers.pop(plain_name(name), None)
+        else:
+            numbers[plain_name(name)] = name, PrintedNumber(value, line, ASKED)
     ordered = sorted(
         numbers.values(), key=lambda item: (item[1].rule != ASKED, table_rank(item[0]))
     )
@@ -107,10 +109,16 @@ def read_printed_numbers(
     )
 
 
-def _is_rounded(number: float, exact: float | None) -> bool:
-    """Return whether a number is another one with fewer decimals."""
+def _reason_of_newer(reader: LogReader, name: str, number: float, line: int) -> str:
+    """Return why a number is not the last one of its name: a newer one cannot be read. '' if it is the last.
+
+    The newer one may be the same number with more decimals.
+    """
+    newer, value = reader.unread_values.get(plain_name(name), (0, None))
     decimals = len(repr(number).partition(".")[2])
-    return exact is not None and round(exact, decimals) == number
+    if newer <= line or (value is not None and round(value, decimals) == number):
+        return ""
+    return f"line {newer} has a newer one that cannot be read"
 
 
 def read_newest_step(

@@ -190,6 +190,10 @@ def test_names_that_are_asked_for_count_wherever_they_are_printed() -> None:
         "tokens/s": 20.0, "LR": 0.5, "potential": -1.5, "wall time": 3.5, "loss": 3.0,
     }  # fmt: skip
     assert read.numbers["tokens/s"].line == 5
+    part = b"took: 12:30\nbuild 1.2.3\nday 2026-11-30\nEnergy = -1.5D-06\ntokens/s: 900\ntokens/s: 1.2k\n"
+    newer = read_printed_numbers(part, ("took", "build", "day", "Energy", "tokens/s"))
+    assert newer.values == {}
+    assert newer.left_out["tokens/s"].reason == "line 6 has a newer one that cannot be read"
 
 
 def test_tables_have_the_names_of_their_columns_and_rows() -> None:
