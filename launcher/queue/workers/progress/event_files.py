@@ -94,9 +94,14 @@ def read_event_steps(
         most_bytes: that are read from the end of each file.
         selected_paths: paths of the files that count; None for all.
     """
-    files = reversed(event_files(folder, start_time, selected_paths)[:MOST_FILES])
-    read = _read_values(files, lambda path: _FILES.items(path, most_bytes))
-    values = [*_without_repeated(read)]
+    read = partial(_read_whole, most_bytes=most_bytes)
+    files = event_files(folder, start_time, selected_paths)[:MOST_FILES]
+    mixed = _mixed_tags(files, read)
+    values = [
+        value
+        for value in _without_repeated(_read_values(reversed(files), read))
+        if value.tag not in mixed
+    ]
     if not values:
         return []
     steps: dict[int, list[ScalarEvent]] = defaultdict(list)
@@ -114,6 +119,53 @@ def read_event_steps(
         )
         for step in sorted(steps)
     ]
+
+
+def find_mixed_tags(
+    folder: Path, start_time: float, most_bytes: int, selected_paths: Collection[str] | None = None
+) -> list[str]:
+    """Return the tags that several files of one folder had at the same time with different values.
+
+    Nothing says which of their writers counts. The files of a program that was resumed follow each other.
+
+    Args:
+        folder: any; it need not exist.
+        start_time: as of `read_event_steps`, and so are the others.
+        most_bytes: bytes.
+        selected_paths: paths.
+    """
+    files = event_files(folder, start_time, selected_paths)[:MOST_FILES]
+    return sorted(_mixed_tags(files, partial(_read_whole, most_bytes=most_bytes)))
+
+
+def _read_whole(path: Path, most_bytes: int) -> list[ScalarEvent]:
+    return _FILES.items(path, most_bytes)
+
+
+def _mixed_tags(files: Sequence[EventFile], read: Callable[[Path], list[ScalarEvent]]) -> set[str]:
+    runs = Counter(file.run for file in files)
+    series: dict[str, list[list[ScalarEvent]]] = defaultdict(list)  # tag → values of each file
+    for file in files:
+        if runs[file.run] == 1:
+            continue
+        prefix = f"{file.run}/" if file.run and len(runs) > 1 else ""
+        of_tags: dict[str, list[ScalarEvent]] = defaultdict(list)
+        for value in read(file.path):
+            of_tags[f"{prefix}{value.tag}"].append(value)
+        for tag, values in of_tags.items():
+            series[tag].append(values)
+    return {
+        tag for tag, those in series.items() if any(_are_mixed(*pair) for pair in pairwise(those))
+    }
+
+
+def _are_mixed(one: Sequence[ScalarEvent], other: Sequence[ScalarEvent]) -> bool:
+    """Return whether the values of two files were written at the same time, and differ at a step."""
+    begin = max(one[0].at, other[0].at)
+    if begin >= min(one[-1].at, other[-1].at):
+        return False
+    at_steps = {value.step: value.value for value in one}
+    return any(at_steps.get(value.step, value.value) != value.value for value in other)
 
 
 def event_files(

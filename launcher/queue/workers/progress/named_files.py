@@ -20,6 +20,7 @@ from launcher.queue.jobs.context import JOB_FOLDER, attempt_job_folder
 from launcher.queue.workers.attempt_spec import AttemptSpec
 from launcher.queue.workers.progress.event_files import (
     event_files,
+    find_mixed_tags,
     read_event_steps,
     read_newest_event,
 )
@@ -401,6 +402,13 @@ def _end_events(record: FilesRecord, named_files: NamedFiles) -> NamedFiles:
     folder = Path(named_files.place.path)
     steps = read_event_steps(folder, record.since, MOST_BYTES, named_files.counted)
     faults = named_files.faults
+    if mixed := find_mixed_tags(folder, record.since, MOST_BYTES, named_files.counted):
+        more = f" and {len(mixed) - 1} more" if len(mixed) > 1 else ""
+        faults = (
+            *faults,
+            f"event files in {named_files.written} have several series of {mixed[0]}{more} from the same time. "
+            "Let each writer have a folder",
+        )
     if not steps and not faults:
         faults = (_event_fault(named_files),)
     return named_files._replace(steps=_thin_steps(steps), faults=faults)

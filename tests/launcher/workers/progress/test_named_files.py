@@ -260,3 +260,30 @@ def test_event_folder_without_numbers_has_a_fault(home: Home, tmp_path: Path) ->
         ["event files in runs2 contain no numbers"],
         ["event files in runs3 cannot be read: runs3 is not a folder"],
     ]
+
+
+def test_values_of_two_writers_at_once_do_not_count(home: Home, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    attempt = begun(home, work, tensorboard="runs")
+    for rank in (0, 1):  # each logs its own loss
+        values = [
+            event("loss", at, simple(rank + 0.5), at=1000.0 + at + rank / 8) for at in range(3)
+        ]
+        synced = event("acc", 2, simple(0.75), at=1003.0)
+        write_events(work / "runs" / f"events.out.tfevents.{rank}", *values, synced)
+    late = event("loss", 5, simple(9.0), at=2000.0)  # a resumed program, whose values are before it
+    write_events(work / "runs" / "resumed" / "events.out.tfevents.1", event("f1", 1, simple(0.5)))
+    write_events(
+        work / "runs" / "resumed" / "events.out.tfevents.2",
+        event("f1", 1, simple(0.25), at=1500.0),
+        late,
+    )
+    assert numbers_at_end(attempt) == {
+        "acc": 0.75,
+        "resumed/f1": 0.25,
+        "resumed/loss": 9.0,
+        "read_from": "event files",
+        "number_faults": [
+            "event files in runs have several series of loss from the same time. Let each writer have a folder"
+        ],
+    }

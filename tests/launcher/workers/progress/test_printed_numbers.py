@@ -381,7 +381,7 @@ def test_numbers_of_training_batches_are_no_results_beside_those_of_an_evaluatio
         ("epoch  loss  acc\n1  0.5  0.7\n2  0.4", ""),
         # the same number with more digits, no number, and other names
         ("acc: 0.9134\nsaved\nacc: 0.91341 in runs/best.pt", "acc 0.9134"),
-        ("acc: 0.90\nacc: N/A\nbest acc so far: 0.95 in runs/best.pt", "acc 0.9"),
+        ("acc 0.90\nacc N/A\nbest acc so far 0.95 in runs/best.pt", "acc 0.9"),
         # rows with more cells than headings
         ("epoch  val_loss  acc\n1  0.6  0.7\n2  0.3  0.8  best", "val_loss 0.3, acc 0.8"),
         ("epoch  val_loss  acc\n1  0.6  0.7\n2  0.3  0.8  0.9", ""),
