@@ -21,6 +21,7 @@ from launcher.queue.workers.progress.printed_lines import (
     STEP_MARKER,
     has_pairs,
     last_line,
+    last_whole_lines,
     parse_newest_step,
     parse_steps,
 )
@@ -200,7 +201,7 @@ def _read_lines(
     numbers: dict[str, Json] = {}
     left_out: dict[str, None] = {}
     for text in texts if alone or asked_names else ():
-        end = text[-END_BYTES:]
+        end = last_whole_lines(text, END_BYTES)
         if not _DIGIT.search(end):  # the forms are imported for programs that print numbers
             continue
         printed = _forms().read_printed_numbers(end, asked_names, is_ended=not may_be_cut)

@@ -12,6 +12,7 @@ from launcher.queue.workers.progress.printed_lines import (
     REPORT,
     has_pairs,
     is_report,
+    last_whole_lines,
     parse_newest_step,
 )
 from launcher.queue.workers.progress.printed_numbers import (
@@ -51,7 +52,8 @@ def read_log_report(log: Path, asked_names: Sequence[str] = ()) -> LogReport:
     """
     with log.open("rb"):  # a file that is missing has no numbers otherwise
         pass
-    end, at = read_file_end(log, END_BYTES)
+    more, at = read_file_end(log, END_BYTES + 1)
+    end = last_whole_lines(more, END_BYTES)
     reported = read_reported_numbers(log)
     printed = read_printed_numbers(end, asked_names, first_line=_first_line(log, end))
     words: dict[str, Json] = {**reported.steps, **reported.others}

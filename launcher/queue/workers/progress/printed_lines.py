@@ -183,6 +183,15 @@ def parse_step(report: bytes, timestamp: float) -> ProgressReport | None:
     )
 
 
+def last_whole_lines(text: bytes, most_bytes: int) -> bytes:
+    """Return the end of a text without a part of a line at its beginning: the end of `train_loss: 0.5` is another name."""
+    end = text[-most_bytes:]
+    if len(end) == len(text) or text[-most_bytes - 1 : -most_bytes] in {b"\n", b"\r"}:
+        return end
+    cut = LINE_END.search(end)
+    return end[cut.end() :] if cut else b""
+
+
 def last_line(end: bytes) -> str:
     """Return the last line that is not blank, without escape sequences; empty if there is none.
 

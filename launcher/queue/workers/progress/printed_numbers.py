@@ -16,7 +16,7 @@ from launcher.queue.workers.progress.number_names import (
     plain_name,
     table_rank,
 )
-from launcher.queue.workers.progress.printed_lines import LONGEST_BYTES
+from launcher.queue.workers.progress.printed_lines import LONGEST_BYTES, last_whole_lines
 from launcher.queue.workers.progress.progress_bars import parse_newest_bar
 from launcher.queue.workers.progress.steps import ProgressReport
 from launcher.system.files import Json
@@ -131,7 +131,8 @@ def read_newest_step(
         timestamp: When it was written, in seconds since 1970.
         more: Returns a longer end, in which the outer one of nested bars is drawn.
     """
-    found = read_printed_numbers(text[-STEP_BYTES:], is_ended=False, timestamp=timestamp)
+    end = last_whole_lines(text, STEP_BYTES)
+    found = read_printed_numbers(end, is_ended=False, timestamp=timestamp)
     step = found.step
     if found.has_inner_bars:
         step = parse_newest_bar(text[-BAR_BYTES:], timestamp, more) or step

@@ -22,6 +22,7 @@ from launcher.queue.home.paths import Attempt, Home
 from launcher.queue.workers.attempt_spec import read_attempt_spec
 from launcher.queue.workers.progress import growing_files
 from launcher.queue.workers.progress.attempt_progress import (
+    END_BYTES,
     NUMBER_FAULTS,
     read_attempt_progress,
     read_last_metrics,
@@ -35,6 +36,7 @@ from launcher.queue.workers.progress.event_files import (
 )
 from launcher.queue.workers.progress.event_scalars import ScalarEvent, masked_crc, parse_scalars
 from launcher.queue.workers.progress.growing_files import IncrementalFileReader
+from launcher.queue.workers.progress.log_report import read_log_report
 from launcher.queue.workers.progress.named_files import (
     begin_named_files,
     end_named_files,
@@ -855,6 +857,15 @@ def test_reported_number_is_never_lost_or_replaced(home: Home, text: bytes) -> N
         assert (read["acc"], read["f1"]) == (0.92, 0.8)
         assert "loss" not in read
         log.unlink()
+
+
+def test_part_of_a_line_at_the_cut_of_a_long_log_is_not_read(home: Home) -> None:
+    attempt = an_attempt(home, a_spec())
+    lines = b"train_loss: 0.5\nx\n" * (END_BYTES // 16)
+    for size in range(18):  # the cut is at each place of a line
+        attempt.log.write_bytes(lines + b"y" * size)
+        assert read_last_metrics(attempt) == {"train_loss": 0.5, "read_from": "log"}
+        assert [*read_log_report(attempt.log).numbers] == ["train_loss"]
 
 
 @pytest.mark.parametrize(
