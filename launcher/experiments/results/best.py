@@ -97,7 +97,7 @@ def best_rows(
     flawed = [
         (_RANKS[flaw], sign * number.value, row, flaw)
         for row in results.rows
-        if (number := read_metric(row.get(name))) is not None
+        if (number := _read_number(row.get(name))) is not None
         and (flaw := _flaw(row, number)) is not None
     ]
     room = max(0, most - len(rows)) if most > 1 and are_trials else 0
@@ -107,6 +107,11 @@ def best_rows(
         Counter(flaw for *_, flaw in part) for part in (flawed[:room], flawed[room:])
     )
     return BestRows(results._replace(rows=rows), _sort_flaws(left_out), _sort_flaws(behind))
+
+
+def _read_number(cell: Any) -> Metric | None:
+    """Return the number of a cell, NaN for a text that a function returned in its place, None if it is empty."""
+    return Metric(math.nan) if isinstance(cell, str) and cell else read_metric(cell)
 
 
 def _sort_flaws(flaws: Mapping[Flaw, int]) -> Mapping[Flaw, int]:

@@ -162,6 +162,10 @@ def test_trials_that_are_not_complete_stand_behind_the_others() -> None:
     ]
     none = best_rows(results._replace(rows=rows[:1]), "acc", low=False, most=2, are_trials=True)
     assert (len(none.results.rows), none.best) == (1, None)
+    text = {"x": 8, "trial": None, "acc": "0.99"}  # a function returned it
+    assert best_rows(results._replace(rows=[rows[4], text]), "acc", low=False).notes("acc") == [
+        "1 row was left out of the best: 1 has no finite acc"
+    ]
 
 
 def test_best_model_is_kept_per_data_set(store: Store, scored: Path) -> None:
