@@ -51,10 +51,14 @@ def create_views(database: "Database") -> None:
     swept = _distinct_names(
         database, "settings WHERE swept = 1 AND job IN (SELECT maker FROM scores)"
     )
-    numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
-    # numbers with an interval and numbers of programs were measured; others may be a threshold or a time
     programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
     of_programs = _distinct_names(database, f"metrics WHERE job IN ({programs})")
+    numbers = [
+        name
+        for name in measured
+        if (columns[name] in {int, float} or name in of_programs) and name not in swept
+    ]
+    # numbers with an interval and numbers of programs were measured; others may be a threshold or a time
     metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in of_programs] or numbers
     database.create_view("results", _results(swept, measured), replace=True)
     known = [

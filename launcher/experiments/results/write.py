@@ -371,13 +371,19 @@ def _replace_rows(
 ) -> int:
     """Replace a run's rows of a table; return how many changed."""
     table = database.table(name)
-    given = [{"run": run, **record} for record in records]
     settings = _setting_names(database)
+    kept = {*TABLES[name].columns, *settings}
+    given = [{"run": run, **record} for record in records]
+    numeric = {column for column, type_ in table.columns_dict.items() if type_ in {int, float}}
+    numeric |= {key for row in given for key, cell in row.items() if isinstance(cell, int | float)}
+    given = [*_separate_texts(given, numeric - kept)]
     names = dict.fromkeys(key for row in given for key in row)
     named = _columns_of(names, table.columns_dict, TABLES[name].columns, settings)
     rows = [{named[key]: cell for key, cell in row.items()} for row in given]
-    for given_name, column in named.items():  # a column of numbers would convert the text 007
-        if given_name in settings and column not in table.columns_dict:
+    # a column of numbers would convert the text 007, and one of texts the numbers of another run
+    texts = {column for row in rows for column, cell in row.items() if isinstance(cell, str)}
+    for given_name, column in named.items():
+        if (given_name in settings or column in texts) and column not in table.columns_dict:
             table.add_column(column, EXACT)
     table.add_missing_columns(rows)
     columns = [*named.values()]
@@ -392,6 +398,20 @@ def _replace_rows(
     connection.executemany(f"DELETE FROM {quote_name(name)} WHERE {condition}", gone)
     cells = ([row.get(column) for column in columns] for row in rows)
     return len(gone) + upsert(connection, name, cells, columns)
+
+
+def _separate_texts(
+    records: Iterable[Mapping[str, Any]], number_names: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield rows in which texts in the place of numbers, as functions return them, have a column `NAME_text`.
+
+    SQL counts a text as 0 in a mean, and as larger than each number.
+    """
+    for record in records:
+        yield {
+            f"{name}_text" if name in number_names and isinstance(cell, str) else name: cell
+            for name, cell in record.items()
+        }
 
 
 def _setting_names(database: "Database") -> set[str]:

@@ -408,6 +408,27 @@ def test_programs_are_rows_of_the_results_table(
     assert write(path, home, store) == 0
 
 
+def test_texts_in_the_place_of_numbers_have_a_column_of_their_own(
+    path: Path, home: Home, store: Store
+) -> None:
+    values: list[Json] = ["n/a", 9.5, 100.0]
+    for number, value in enumerate(values):
+        with_done_attempt(store, f"function/f#{number}", {"acc": value}, kind="function")
+    with_done_attempt(
+        store, "function/g", {"acc": "0.5", "word": "a"}, run="texts", kind="function"
+    )
+    with_done_attempt(store, "function/h", {"word": 9.5}, run="numbers", kind="function")
+    for run in ("test", "texts", "numbers"):
+        write(path, home, store, run)
+    assert select(path, "SELECT max(acc), avg(acc) FROM results") == [(100.0, 54.75)]
+    assert select(path, "SELECT acc_text FROM results WHERE acc_text IS NOT NULL") == [
+        ("n/a",),
+        ("0.5",),
+    ]
+    assert select(path, "SELECT typeof(word) FROM results WHERE run = 'numbers'") == [("real",)]
+    assert select(path, "SELECT value FROM best WHERE metric = 'acc'") == [(100.0,)]
+
+
 def test_scores_that_are_no_longer_reported_are_deleted(
     path: Path, home: Home, store: Store, scored: Path
 ) -> None:
