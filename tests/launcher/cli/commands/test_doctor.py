@@ -37,7 +37,14 @@ from tests.build import GIB, a_spec, enqueue
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import Devices, asked_here
 
-PLACES = ("visible GPUs", "configuration", "queue folder", "queue's disk", "results' disk", "shared memory")
+PLACES = (
+    "visible GPUs",
+    "configuration",
+    "queue folder",
+    "queue's disk",
+    "results' disk",
+    "shared memory",
+)
 
 
 SHELL = (
