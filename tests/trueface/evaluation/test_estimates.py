@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.coverage import (
@@ -260,12 +261,13 @@ def test_videos_of_one_set_are_not_sources() -> None:
 
 @pytest.mark.parametrize("sets", [1, 2, 3])
 def test_frames_without_an_error_have_the_intervals_of_as_many_videos(sets: int) -> None:
+    def margins(scores: Predictions) -> NDArray[np.float64]:
+        return scores.margin + np.where(scores.labels == 1, 9.0, -9.0)
+
     found = []
-    for count in (1, 30):
-        scores = frames(12, count, sets)
-        logits = scores.margin + np.where(scores.labels == 1, 9.0, -9.0)
+    for scores in (frames(12, 1, sets), frames(12, 30, sets)):
         report = evaluate_scores(
-            scores.labels, logits, keys=scores.keys, videos=scores.videos,
+            scores.labels, margins(scores), keys=scores.keys, videos=scores.videos,
             names={"accuracy", "recall", "auc"},
         )  # fmt: skip
         assert {interval_of(each).high for each in report.metrics.values()} == {1.0}
@@ -274,6 +276,8 @@ def test_frames_without_an_error_have_the_intervals_of_as_many_videos(sets: int)
         )
     assert found[1] == pytest.approx(found[0])
     assert found[1][:2] == pytest.approx([0.025 ** (1 / 12), 0.025 ** (1 / 24)])
+    scores = frames(12, 30, sets)
+    logits = margins(scores)
     logits[-1] = -9.0  # one wrong frame of 360
     wrong = evaluate_scores(scores.labels, logits, keys=scores.keys, videos=scores.videos)
     for each in (wrong.metrics["recall"], wrong.metrics["auc"]):

@@ -29,6 +29,7 @@ from trueface.predictions.predictions import Predictions
 from trueface.report.content import ReportCache, make_model_report, make_model_reports
 from trueface.report.run_page import run_page
 from trueface.runtime import paths
+from trueface.runtime.files import Json
 
 VOID = frozenset({"meta", "img", "path", "circle", "wbr", "br"})
 NASTY = '<b onclick="x">&"\'<script>alert(1)</script>'
@@ -195,7 +196,7 @@ def test_measures_are_those_of_the_table_of_results(lab: Lab) -> None:
             videos=videos,
         )
         write_csv(paths.scores(folder, DATA, test), table)
-        settings = {"decode": "exact", "data_root": root}
+        settings: Json = {"decode": "exact", "data_root": root}
         write_json(paths.metrics(folder, test), {"schema": 1, "n": 40, "settings": settings})
         tests.append((DATA, test))
     compared = {row["data"]: row["auc"] for row in compare(lab.run, tests)}
@@ -207,6 +208,7 @@ def test_measures_are_those_of_the_table_of_results(lab: Lab) -> None:
         for auc in (row.report.metrics.get("auc"),)
     }
     for auc in filter(None, measured.values()):
+        assert isinstance(auc, dict)
         assert auc.pop("over") == {"real": "videos", "fake": "videos"}
     assert measured == compared
     assert [auc for auc in measured.values() if auc is None] == [None]
