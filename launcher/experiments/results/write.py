@@ -403,7 +403,7 @@ def _replace_rows(
 def _separate_texts(
     records: Iterable[Mapping[str, Any]], number_names: Collection[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows in which texts in the place of numbers, as functions return them, have a column `NAME_text`.
+    """Yield rows in which texts in the place of numbers, as functions return them, have a column of their own.
 
     SQL counts a text as 0 in a mean, and as larger than each number.
     """

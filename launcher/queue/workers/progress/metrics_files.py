@@ -126,15 +126,15 @@ def read_metrics_file(
     text = content.text.replace("\0", "")  # a file that was cut while it was written has holes
     records, faults = _read_records(text, content, is_complete=is_complete and not may_be_cut)
     records, summaries = _without_summaries(records)
-    rejected, mixed = _rejected_texts(records), _mixed_columns(records)
+    rejected, mixtures = _rejected_texts(records), _mixed_columns(records)
     rows = _reports(
         [
-            {k: v for k, v in record.items() if k not in rejected and k not in mixed}
+            {k: v for k, v in record.items() if k not in rejected and k not in mixtures}
             for record in records
         ],
         content.at,
     )
-    faults = [*_text_faults(rejected), *_mixture_faults(mixed), *faults]
+    faults = [*_text_faults(rejected), *_mixture_faults(mixtures), *faults]
     if summaries:
         row = summaries[-1][:_LONGEST_TEXT]
         faults.append(f"has rows without a step, such as {row!r}, which are left out")
@@ -426,7 +426,7 @@ class _Table:
         """Return what is wrong."""
         faults = []
         if self._repeated:
-            faults.append(f"has several columns with the name {_listed(self._repeated)}")
+            faults.append(f"has several columns with the name {_list_names(self._repeated)}")
         if self._long_row:
             row = ",".join(self._long_row)[:_LONGEST_TEXT]
             has_commas = all(map(_is_integer, self._long_row))
@@ -497,7 +497,7 @@ def _rejected_texts(records: Iterable[Record]) -> dict[str, str]:
 
 def _mixed_columns(records: Sequence[Record]) -> dict[str, str]:
     """Return column → two parts of the work, such as folds or classes, of which it has numbers: the last is that of one."""
-    mixed: dict[str, str] = {}
+    mixtures: dict[str, str] = {}
     newest: dict[str, Record] = {}  # column of numbers → the newest row with a number in it
     for record in records:
         labels = [
@@ -508,25 +508,25 @@ def _mixed_columns(records: Sequence[Record]) -> dict[str, str]:
         for name, cell in record.items():
             if isinstance(cell, str) or name in labels or name.lower() in STEP_NAMES:
                 continue
-            before, newest[name] = newest.get(name, {}), record
-            label = next((each for each in labels if _are_parts(each, before, record)), "")
+            previous, newest[name] = newest.get(name, {}), record
+            label = next((each for each in labels if _are_parts(each, previous, record)), "")
             if label and not _is_internal(name):
-                parts = (f"{label}={_cell_text(row[label])}" for row in (before, record))
-                mixed.setdefault(name, " and ".join(parts))
-    return mixed
+                parts = (f"{label}={_cell_text(row[label])}" for row in (previous, record))
+                mixtures.setdefault(name, " and ".join(parts))
+    return mixtures
 
 
-def _are_parts(label: str, before: Record, record: Record) -> bool:
+def _are_parts(label: str, previous: Record, record: Record) -> bool:
     """Return whether two rows belong to different parts of the work by a column.
 
     The column has the name of a part, the rows belong to a training and a test, or they have one step.
     """
-    if label not in before or before[label] == record[label] or _is_internal(label):
+    if label not in previous or previous[label] == record[label] or _is_internal(label):
         return False
     plain = label.lower()
-    if plain in _PARTS or all(has_phase(str(row[label])) for row in (before, record)):
+    if plain in _PARTS or all(has_phase(str(row[label])) for row in (previous, record)):
         return True
-    steps = [_step_of(row) for row in (before, record)]
+    steps = [_step_of(row) for row in (previous, record)]
     return None is not steps[0] == steps[1] and not any(word in plain for word in _MOMENTS)
 
 
@@ -539,14 +539,14 @@ def _cell_text(cell: Cell) -> str:
     return cell[:_LONGEST_TEXT] if isinstance(cell, str) else f"{cell:g}"
 
 
-def _mixture_faults(mixed: Mapping[str, str]) -> Iterator[str]:
+def _mixture_faults(mixtures: Mapping[str, str]) -> Iterator[str]:
     """Yield the fault of columns with numbers of several parts of the work."""
-    if mixed:
-        parts = next(iter(mixed.values()))
-        yield f"has rows of {parts} in {_listed(mixed)}. Write a column for each"
+    if mixtures:
+        parts = next(iter(mixtures.values()))
+        yield f"has rows of {parts} in {_list_names(mixtures)}. Write a column for each"
 
 
-def _listed(names: Collection[str]) -> str:
+def _list_names(names: Collection[str]) -> str:
     """Return the first of some names, and the number of the others."""
     more = len(names) - _MOST_NAMED
     return ", ".join([*names][:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -564,7 +564,7 @@ def _text_faults(rejected_texts: Mapping[str, str]) -> Iterator[str]:
     ):
         if found:
             first = next(iter(found.values()))
-            yield f"has {what} in {_listed(found)}: {first[:_LONGEST_TEXT]!r}{remedy}"
+            yield f"has {what} in {_list_names(found)}: {first[:_LONGEST_TEXT]!r}{remedy}"
 
 
 def _reports(records: Iterable[Record], timestamp: float) -> list[ProgressReport]:
