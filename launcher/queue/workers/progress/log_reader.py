@@ -129,6 +129,11 @@ _UNREAD_PAIR = re.compile(  # a name with a text that is meant as a number: `sco
     r"(?:^\W*|[,{]\s*[\"'])(?P<name>[^\W\d][\w/@.%()-]*(?: [\w/@.%()-]+){0,3}?)[\"']?\s*[:=]\s*"
     rf"(?:(?P<value>{NUMBER})(?![\w%.])|[\[(\"'`*<>=~\u2248\u2264\u2265\u2212\u2013\u2010\u2011$ +-]{{0,4}}\.?\d)"
 )
+_UNREAD_LINE = (
+    re.compile(  # a line of nothing else than a name and a number: `(acc) 0.9`, `acc;0.9`
+        rf"\W*(?P<name>[^\W\d][\w/@.%-]*(?: [\w/@.%-]+){{0,3}}?)[\s,;)\]]+(?P<value>{NUMBER})\W*"
+    )
+)
 _ANY_DIGIT = re.compile("[0-9]")
 _ONLY_NUMBER = re.compile(rf"\s*{NUMBER}\s*")
 _NAME_ALONE = re.compile(r"(?P<title>[^\W\d_][\w /()-]{0,50}?)\s*=")  # MATLAB
@@ -640,7 +645,8 @@ class LogReader:
 
     def _skip_pairs(self, line: LogLine, read_names: Collection[str] = ()) -> None:
         """Note the pairs of a line that were not read."""
-        for match in _UNREAD_PAIR.finditer(line.text):
+        whole = _UNREAD_LINE.fullmatch(line.text)
+        for match in [*_UNREAD_PAIR.finditer(line.text), *([whole] if whole else [])]:
             if (name := plain_name(match["name"])) not in read_names:
                 value = to_number(match["value"]) if match["value"] else None
                 self.unread_values[name] = line.number, value

@@ -374,6 +374,7 @@ def test_numbers_of_training_batches_are_no_results_beside_those_of_an_evaluatio
         ("reward: 999.5\nreward: 1,234", ""),
         ("reward: 12.5\nreward: \u221213.5", ""),
         ("val_acc: 0.98\nval_acc: 1\nprecision: 0.9\nprecision: 1", "val_acc 1"),
+        ("acc: 0.8\n(acc) 0.9\nloss: 0.2\nloss;0.1", ""),
         ('{"step": 1, "acc": 0.5}\n{"step": 2, "acc": 0.9', ""),
         ('{"step": 1, "acc": 0.5}\n{"step": 2, "acc": "70 percent"}', ""),
         ("2/2 [00:01<00:00, 9.9it/s, loss=9.5]\n100%|##| 2/2 [00:01<00:00, 9.9it/s, loss=1.2k, acc=91%]", "acc 91"),
