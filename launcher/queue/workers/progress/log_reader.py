@@ -20,6 +20,7 @@ from launcher.queue.workers.progress.number_texts import NUMBER, to_number
 from launcher.queue.workers.progress.pair_lines import (
     DIFFERENCE,
     EPOCH,
+    OTHERS,
     Pair,
     PairLine,
     read_pairs,
@@ -57,7 +58,6 @@ _LONGEST_TITLE = 60  # characters
 OTHER_TEXT = "its line contains other text"
 EXAMPLE = "it is that of one example"
 INITIAL = "it is from before the work began"
-OTHERS = "it is a goal, or from an earlier run"
 WHOLE = "a whole number"
 _PHASES = frozenset(
     {"train", "val", "valid", "test", "dev", "tr", "va", "te"}
@@ -390,7 +390,7 @@ class LogReader:
             reason = reason or WHOLE
         if reason:
             self._leave_out(pair.name, reason, line.number)
-            if reason != DIFFERENCE:
+            if reason not in {DIFFERENCE, OTHERS}:
                 self._skip_values([pair.name], line)
         else:
             is_loss = plain in _PHASES and pair_line.step is not None and "." in pair.text
@@ -532,7 +532,7 @@ class LogReader:
         _, cells = split_cells(line.text)
         match = re.fullmatch(rf"({NUMBER}) ?%?", cells[1]) if len(cells) == 2 else None
         value = to_number(match[1]) if match else None
-        if value is None or not re.match(r"[^\W\d_]", cells[0]):
+        if value is None or not re.fullmatch(r"[^\W\d_](?!.*[:=]\s*[+-]?\.?\d).*", cells[0]):
             return False
         if plain_name(cells[0]).rpartition(" ")[2] in _COUNTERS and value.is_integer():
             self._add_step(int(value), None, STEP)

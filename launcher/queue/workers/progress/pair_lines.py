@@ -15,6 +15,7 @@ from launcher.queue.workers.progress.pair_patterns import (
     AT_STEP,
     BARE_COUNT,
     BETWEEN_PARTS,
+    BETWEEN_TWO,
     BLANKS,
     BRACKETED_TITLE,
     COUNTER,
@@ -29,10 +30,12 @@ from launcher.queue.workers.progress.pair_patterns import (
     NOISE_STARTS,
     NOTHING,
     OF_BEST,
+    OF_OTHERS,
     OF_TITLE,
     ONE_MINUS,
     PAIR,
     PHASE_GROUP,
+    PHASE_REMARK,
     REMARK,
     RESULT_PAIR,
     STEP_WORDS,
@@ -48,6 +51,7 @@ from launcher.queue.workers.progress.steps import STEP
 
 EPOCH = "epoch"
 DIFFERENCE = "a difference"
+OTHERS = "it is a goal, or from an earlier run"
 _UNREAD: set[str] = set()  # shapes of lines that contain other text
 _MEANS = frozenset({"avg", "mean", "average"})  # titles in brackets of a phase as a whole
 
@@ -215,6 +219,8 @@ class _PairScanner:
         if match is None:
             return False
         is_spaced = match["between"].isspace()
+        if is_spaced and match["name"].rpartition(" ")[2].lower() in BETWEEN_TWO:
+            return False
         if is_spaced and " " in match["name"] and OF_TITLE.match(self._text, match.end()):
             return False
         if first in NOISE_STARTS:
@@ -258,6 +264,10 @@ def _pair(match: "re.Match[str]", title: str) -> Pair:
         reason = SETTING
     elif match["value"][0] == "+" and match["between"].isspace():
         reason = DIFFERENCE
+    elif match["remark"] and OF_OTHERS.fullmatch(match["remark"]):
+        reason = OTHERS
+    if match["remark"] and (phase := PHASE_REMARK.fullmatch(match["remark"])):
+        title = phase[1]
     is_mean = (
         match["mean"]
         and not match["mean"].isdigit()

@@ -60,7 +60,7 @@ _REMARK = r"\s*\((?!\s*(?:\+/-|\+-|±))[^()]{0,60}\)"
 _END = r"(?![\w%/:@(-]|\.\w|,\d|\s(?:of|out of|von)\s\d)"  # no part of a date, version, address or formula follows
 PAIR = re.compile(
     rf"(?P<name>{_NAME})(?P<between>{_BETWEEN}){_OPEN}{_SHARE}(?P<value>{NUMBER}){_CLOSE}"
-    rf"(?P<share>\s?%(?!\w))?(?:{_SPREAD}|{_UNIT})?(?:{_one_of(_MEAN, _REMARK)})?(?:\s?[\u2191\u2193])?{_END}"
+    rf"(?P<share>\s?%(?!\w))?(?:{_SPREAD}|{_UNIT})?(?:{_one_of(_MEAN, rf'(?P<remark>{_REMARK})')})?(?:\s?[\u2191\u2193])?{_END}"
 )
 
 # counters
@@ -82,6 +82,14 @@ FRACTION = re.compile(
     r"|\u7b2c\s*(?P<cstep>\d+)\s*(?:/\s*(?P<ctotal>\d+)\s*)?[\u8f6e\u4ee3\u6b65]"
 )
 BARE_COUNT = re.compile(r"\s*(\d{1,12})\s*\|\s+(?=[A-Za-z])")  # 3500 | loss 1.25
+PHASE_REMARK = re.compile(
+    r"\s*\((train|val|valid|test|dev|eval)\w{0,6}(?: (?:set|split))?\)", re.IGNORECASE
+)
+OF_OTHERS = re.compile(  # remarks of numbers that the program did not compute: `acc: 0.95 (target)`
+    r"\s*\([^()\d]*\b(?:target|goal|expected|baseline|reference|required|random|chance|paper|published|sota|previous)\b[^()\d]*\)",
+    re.IGNORECASE,
+)
+BETWEEN_TWO = frozenset({"to", "or", "vs", "vs.", "versus", "until"})  # no names: `acc: 0.8 to 0.9`
 ONE_MINUS = re.compile(
     r"\s*1(?:\.0*)? ?[-\u2212\u2013] ?[A-Za-z]"
 )  # `1 - acc: 0.1` is an error rate

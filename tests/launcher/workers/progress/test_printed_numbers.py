@@ -366,6 +366,10 @@ def test_numbers_of_training_batches_are_no_results_beside_those_of_an_evaluatio
         ("Accuracy:\ncomputing ...\n10000", ""),
         ("fold    acc\n0    0.8\n1    0.7\nstd    0.05", "fold 0 acc 0.8, fold 1 acc 0.7"),
         ("acc: 0.8\n1 - acc: 0.2", "acc 0.8"),
+        # two numbers, numbers of others, and phases behind the number
+        ("acc: 0.8 to 0.9\nf1 0.7 or 0.6\nauc 12 vs 0.4\niou: 0.1 | 0.2", ""),
+        ("acc: 0.8\nacc: 0.95 (target)\nacc: 0.9 (published baseline)", "acc 0.8"),
+        ("acc: 0.8 (val)\nacc: 0.9 (train set)", "val acc 0.8, train acc 0.9"),
         ("1 - loss: 0.5\n2 - loss: 0.4", "loss 0.4"),
         # a newer number of the name cannot be read
         ("f1: 0.7\nscore: 900.5\nscore: 1.2k", "f1 0.7"),
