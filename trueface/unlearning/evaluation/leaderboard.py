@@ -20,6 +20,9 @@ from trueface.evaluation.over_seeds import (
     SeedSummary,
     summarize_seeds,
 )
+from trueface.runtime import paths
+from trueface.runtime.files import read_json
+from trueface.runtime.ids import model_folder_name
 from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, noise, unlearned_class_alarm
 from trueface.unlearning.evaluation.measures import (
     MetricDict,
@@ -36,6 +39,11 @@ from trueface.unlearning.evaluation.unlearned_models import (
 from trueface.unlearning.registry import METHODS, Goal
 
 REFERENCES = (BEFORE, "corrected", "retrain", "restart")
+# settings of a training that a retrained model should share with the model before
+OF_TRAINING = (
+    "num_epochs", "lr", "batch_size", "optimizer", "momentum", "weight_decay", "schedule", "dropout", "select",
+)  # fmt: skip
+REPLACED = {"num_epochs": "unlearn_epochs", "lr": "unlearn_lr"}  # take precedence
 CHANGED: Mapping[Goal, tuple[str, str]] = {  # the measures that show forgetting
     "flips": ("test", "the test set"),
     "class": ("test_forget", "the forgotten class in the test set"),
@@ -278,7 +286,11 @@ def _reference_settings(models: Sequence[UnlearnedModel]) -> dict[str, str]:
 
 
 def _about_references(models: Sequence[UnlearnedModel]) -> list[str]:
-    return [*_missing_references(models), *_chosen_references(models)]
+    return [
+        *_missing_references(models),
+        *_chosen_references(models),
+        *_differing_trainings(models),
+    ]
 
 
 def _chosen_references(models: Sequence[UnlearnedModel]) -> Iterator[str]:
@@ -300,6 +312,34 @@ def _chosen_references(models: Sequence[UnlearnedModel]) -> Iterator[str]:
         if chosen.record.known < 1:
             yield (
                 f"{name} was given only {chosen.record.known:.3g} of the flipped labels and learned the others"
+            )
+
+
+def _differing_trainings(models: Sequence[UnlearnedModel]) -> Iterator[str]:
+    """Yield in which settings a retrained model was not trained as the model before was."""
+    for method, measures in (("retrain", "gaps"), ("corrected", "recovery")):
+        chosen = reference_model(models, method)
+        if chosen is None:
+            continue
+        base = chosen.folder.parent / model_folder_name(chosen.record.base)
+        own, before = (
+            (read_json(paths.provenance(folder)) or {}).get("settings")
+            for folder in (chosen.folder, base)
+        )
+        if not isinstance(own, Mapping) or not isinstance(before, Mapping):
+            continue
+        used = {key: own[key] for key in OF_TRAINING if key in own}
+        used |= {key: own[name] for key, name in REPLACED.items() if own.get(name) is not None}
+        differing = [
+            f"{key} {value}, not {before[key]}"
+            for key, value in used.items()
+            if key in before and value != before[key]
+        ]
+        if differing:
+            name = f"{method} {chosen.swept_settings}".rstrip()
+            yield (
+                f"{name} was trained with other settings than the model before ({'; '.join(differing)}), which changes "
+                f"{measures} as well"
             )
 
 

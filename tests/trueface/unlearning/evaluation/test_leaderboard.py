@@ -22,7 +22,7 @@ from tests.trueface.unlearning.unlearned_runs import (
 )
 from trueface.data.dataset_file import write_video_sources
 from trueface.runtime import paths
-from trueface.runtime.files import write_json
+from trueface.runtime.files import Json, write_json
 from trueface.unlearning.evaluation.alarms import AlarmKind
 from trueface.unlearning.evaluation.leaderboard import (
     UnlearningGroup,
@@ -502,6 +502,20 @@ def test_model_that_was_tested_on_other_images_has_no_gap_and_an_alarm(tmp_path:
     assert "(test: 60, there 80)" in alarm.text
     alarms = find_row(group, "retrain").alarms
     assert all(each.alarm_kind is not AlarmKind.OTHER_SAMPLES for each in alarms)
+
+
+def test_retrained_model_of_another_recipe_is_named(tmp_path: Path) -> None:
+    folder = write_flip_unlearning(tmp_path, "retrain", 4)
+    base = tmp_path / paths.model_folder("model", with_seed(BASE, 0))
+    recipe: dict[str, Json] = {"num_epochs": 6, "lr": 0.1, "seed": 0}
+    for epochs, named in ((6, 0), (1, 1)):
+        own: dict[str, Json] = {**recipe, "unlearn_epochs": epochs, "unlearn_lr": None, "seed": 9}
+        for place, settings in ((folder, own), (base, recipe)):
+            place.mkdir(exist_ok=True)
+            write_json(paths.provenance(place), {"settings": settings})
+        notes = [note for note in only_group(tmp_path).notes if "other settings" in note]
+        assert len(notes) == named
+    assert "(num_epochs 1, not 6)" in notes[0]
 
 
 def test_frames_of_videos_are_not_sources(tmp_path: Path) -> None:
