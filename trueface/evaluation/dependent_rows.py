@@ -102,13 +102,13 @@ class DependentRows(NamedTuple):
         tables = len(parts)
         cells = (parts + size * np.arange(tables)[:, None]).ravel()
 
-        def summed(values: Integers) -> Integers:
+        def sum_by_part(values: Integers) -> Integers:
             sums = np.bincount(cells, weights=np.tile(values, tables), minlength=tables * size)
             return sums.reshape(tables, size).astype(np.int64)
 
         return CellCounts(
-            reals=summed(np.where(self.fake, 0, self.rows)),
-            fakes=summed(np.where(self.fake, self.rows, 0)),
-            false_positives=summed(np.where(self.fake, 0, self.called)),
-            true_positives=summed(np.where(self.fake, self.called, 0)),
+            reals=sum_by_part(np.where(self.fake, 0, self.rows)),
+            fakes=sum_by_part(np.where(self.fake, self.rows, 0)),
+            false_positives=sum_by_part(np.where(self.fake, 0, self.called)),
+            true_positives=sum_by_part(np.where(self.fake, self.called, 0)),
         )
