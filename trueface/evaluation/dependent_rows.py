@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trueface.evaluation.arrays import Indices
 
 Integers = NDArray[np.int64]
-AT_ONCE = 1_000_000  # shuffled or drawn units at a time, in 8 MB
+AT_ONCE = 1_000_000  # shuffled units at a time, in 8 MB
 
 
 class CellCounts(NamedTuple):
@@ -88,13 +88,11 @@ class DependentRows(NamedTuple):
                 units = np.flatnonzero((self.fake == label) & (self.parts == part))
                 if not len(units):
                     continue
-                shares = np.full(len(units), 1 / len(units))
-                at_once = max(AT_ONCE // len(units), 1)
-                for start in range(0, draws, at_once):
-                    rows = slice(start, min(start + at_once, draws))
-                    times = rng.multinomial(len(units), shares, rows.stop - start)
-                    counts[0, label, rows, part] = times @ self.rows[units]
-                    counts[1, label, rows, part] = times @ self.called[units]
+                # units of as many rows and called rows are alike, and few of them differ
+                pairs = np.stack([self.rows[units], self.called[units]], axis=1)
+                kinds, numbers = np.unique(pairs, axis=0, return_counts=True)
+                times = rng.multinomial(len(units), numbers / len(units), draws)
+                counts[0, label, :, part], counts[1, label, :, part] = (times @ kinds).T
         (reals, fakes), (false_positives, true_positives) = counts
         return CellCounts(reals, fakes, false_positives, true_positives)
 
