@@ -2,6 +2,8 @@
 
 Copies of an image, such as re-shared ones, and frames of a video have nearly the same scores. If they were shuffled
 and drawn one by one, floors of gaps would be too low and their intervals too narrow.
+
+Counts need no order of the units: those with as many rows and called rows are alike, and are dealt together.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,6 @@ from numpy.typing import NDArray
 from trueface.evaluation.arrays import Indices
 
 Integers = NDArray[np.int64]
-AT_ONCE = 1_000_000  # shuffled units at a time, in 8 MB
 
 
 class CellCounts(NamedTuple):
@@ -72,13 +73,20 @@ class DependentRows(NamedTuple):
         return dealt
 
     def shuffle_counts(self, rng: np.random.Generator, tables: int, size: int) -> CellCounts:
-        """Return the counts of `size` parts after each of so many shuffles."""
-        at_once = max(AT_ONCE // len(self.parts), 1)
-        chunks = [
-            self._count(self.shuffle(rng, min(at_once, tables - start)), size)
-            for start in range(0, tables, at_once)
-        ]
-        return CellCounts(*(np.concatenate(each) for each in zip(*chunks, strict=True)))
+        """Return the counts of `size` parts after each of so many shuffles within each class."""
+        counts = np.zeros((2, 2, tables, size), np.int64)  # rows and called, real and fake
+        for label in (0, 1):
+            units = np.flatnonzero(self.fake == label)
+            places = np.tile(np.bincount(self.parts[units], minlength=size), (tables, 1))
+            for kind, number in zip(*self._kinds(units), strict=True):
+                left = np.full(tables, number)
+                for part in range(size):
+                    beyond = places[:, part + 1 :].sum(1)
+                    dealt = rng.hypergeometric(places[:, part], beyond, left)
+                    places[:, part] -= dealt
+                    left -= dealt
+                    counts[:, label, :, part] += kind[:, None] * dealt
+        return _cell_counts(counts)
 
     def draw_counts(self, rng: np.random.Generator, draws: int, size: int) -> CellCounts:
         """Return the counts of `size` parts in so many resamples of the units of each part and class."""
@@ -88,25 +96,18 @@ class DependentRows(NamedTuple):
                 units = np.flatnonzero((self.fake == label) & (self.parts == part))
                 if not len(units):
                     continue
-                # units of as many rows and called rows are alike, and few of them differ
-                pairs = np.stack([self.rows[units], self.called[units]], axis=1)
-                kinds, numbers = np.unique(pairs, axis=0, return_counts=True)
+                kinds, numbers = self._kinds(units)
                 times = rng.multinomial(len(units), numbers / len(units), draws)
-                counts[0, label, :, part], counts[1, label, :, part] = (times @ kinds).T
-        (reals, fakes), (false_positives, true_positives) = counts
-        return CellCounts(reals, fakes, false_positives, true_positives)
+                counts[:, label, :, part] = (times @ kinds).T
+        return _cell_counts(counts)
 
-    def _count(self, parts: Integers, size: int) -> CellCounts:
-        tables = len(parts)
-        cells = (parts + size * np.arange(tables)[:, None]).ravel()
+    def _kinds(self, units: Indices) -> tuple[Integers, Integers]:
+        """Return the numbers of rows and of called rows that some units have, (K, 2), and how many units have them."""
+        pairs = np.stack([self.rows[units], self.called[units]], axis=1)
+        return np.unique(pairs, axis=0, return_counts=True)
 
-        def sum_by_part(values: Integers) -> Integers:
-            sums = np.bincount(cells, weights=np.tile(values, tables), minlength=tables * size)
-            return sums.reshape(tables, size).astype(np.int64)
 
-        return CellCounts(
-            reals=sum_by_part(np.where(self.fake, 0, self.rows)),
-            fakes=sum_by_part(np.where(self.fake, self.rows, 0)),
-            false_positives=sum_by_part(np.where(self.fake, 0, self.called)),
-            true_positives=sum_by_part(np.where(self.fake, self.called, 0)),
-        )
+def _cell_counts(counts: Integers) -> CellCounts:
+    """Return counts (2, 2, T, P) of rows and called rows, reals and fakes."""
+    (reals, fakes), (false_positives, true_positives) = counts
+    return CellCounts(reals, fakes, false_positives, true_positives)

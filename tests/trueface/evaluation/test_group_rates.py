@@ -7,10 +7,12 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from tests.trueface.intervals import interval_of
+from trueface.evaluation.dependent_rows import DependentRows
 from trueface.evaluation.fairness import original_rows
 from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.evaluation.group_rates import (
     MEASURES,
+    GroupConfusion,
     GroupTable,
     SortedScores,
     auc_gap_baseline,
@@ -333,6 +335,25 @@ def test_copies_of_images_change_neither_the_floors_nor_the_intervals_of_gaps() 
         width = interval_of(estimate).high - interval_of(estimate).low
         ends = interval_of(thrice.intervals[name])
         assert ends == pytest.approx(interval_of(estimate), abs=0.12 * width), name
+
+
+def test_units_of_unequal_sizes_are_dealt_as_in_shuffles_of_the_units() -> None:
+    rng = np.random.default_rng(5)
+    images = np.sort(rng.integers(0, 60, 300))
+    fake, groups = images % 3 == 0, images % 4 % 3
+    called = rng.random(300) < 0.2 + 0.5 * (images % 5 == 0)
+    units = DependentRows.find(list(map(str, images)), fake, called, groups)
+    assert units is not None
+    dealt = GroupConfusion(*units.shuffle_counts(rng, 4000, 3))
+    by_hand = [
+        count_by_group(fake, called, parts[units.units], 3) for parts in units.shuffle(rng, 4000)
+    ]
+    assert set(dealt.rows.sum(1)) == {300}
+    for rate in ("fpr", "tpr", "accuracy"):
+        found, expected = getattr(dealt, rate)[:, 0], [getattr(each, rate)[0] for each in by_hand]
+        for quantile in (0.05, 0.5, 0.95):
+            ends = np.quantile(found, quantile), np.quantile(expected, quantile)
+            assert ends[0] == pytest.approx(ends[1], abs=0.015), (rate, quantile)
 
 
 def write(folder: Path, group: str, labels: object, logits: object) -> None:
