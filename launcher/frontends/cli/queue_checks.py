@@ -71,7 +71,7 @@ ENGINE_TIMEOUT_S = 5.0  # seconds for a program of an engine
 TARGET_TIMEOUT_S = 15.0  # seconds to import apprise on a busy machine
 _OTHERS = 0o077
 _RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
-_NO_HOME = "the queue folder cannot be used (see home)"
+_NO_HOME = "the queue folder cannot be used (see 'queue folder')"
 
 
 class QueueHealth(NamedTuple):
@@ -187,7 +187,10 @@ def judge_configuration(faults: Sequence[str], configuration: Configuration | No
 def judge_home(queue: QueueHealth, disk: FilesystemInfo | None) -> Finding:
     """Check whether the queue folder can be used, on its current or future disk."""
     if queue.problem:
-        return trouble(queue.problem, "fix this, or set LAUNCHER_HOME to another folder")
+        return trouble(
+            queue.problem,
+            "repair it as `launcher status` says, or set LAUNCHER_HOME to another folder",
+        )
     if queue.copied:
         return warning(
             f"{queue.home} is a copy of {queue.copied}, which may have run its unfinished jobs",

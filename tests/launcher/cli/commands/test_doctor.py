@@ -155,7 +155,9 @@ def test_invalid_queue_folder_is_an_error(
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
-    assert "is not a folder" in report_of(launcher, code=3)["queue folder"]["told"]
+    report = report_of(launcher, code=3)
+    assert "is not a folder" in report["queue folder"]["told"]
+    assert report["queue"]["told"].endswith("the queue folder cannot be used (see 'queue folder')")
 
 
 # --- what is looked at
