@@ -86,7 +86,9 @@ def absolute_path(subject: str, text: str) -> Path:
             f"{subject}: {text!r} begins with a home folder that does not exist. Write the whole path."
         ) from error
     if not path.is_absolute():
-        raise UsageError(f"{subject} must be an absolute path, not {text!r}")
+        raise UsageError(
+            f"{subject} must be an absolute path, not {text!r}. Write a path that begins with / or ~."
+        )
     return path
 
 

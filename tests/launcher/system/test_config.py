@@ -124,7 +124,7 @@ detach = true
 """
     assert complaints(file, text) == [
         "F:1: 'hme' is not a key of the configuration. Did you mean 'home'?",
-        "F:2: home must be an absolute path, not 'queue'",
+        "F:2: home must be an absolute path, not 'queue'. Write a path that begins with / or ~.",
         "F:3: 'substs' is not a table of the configuration. Did you mean 'subsets'?",
         "F:6: 'my mail' is not a valid word of a data ID. Use letters, digits, _ . + and -.",
         'F:7: modifiers.post: expected "folder", or ["folder", "pattern-*"]',

@@ -62,7 +62,9 @@ def command(words: tuple[str, ...], as_json: bool) -> None:
         print_stderr(f"The page '{topic}' is now part of '{new}'.")
         _print_page(new, as_json=as_json)
     elif topic in VERBS and as_json:
-        raise UsageError("--json works only with the name of a page")
+        raise UsageError(
+            "--json works only with the name of a page, such as launcher help gpus --json"
+        )
     elif topic in VERBS:
         _print_help(topic)
     else:

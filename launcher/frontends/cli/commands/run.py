@@ -124,7 +124,7 @@ def _choose_form(dry_run: bool, asked_forms: Mapping[Form, bool]) -> Form:
     """
     wanted = [form for form, given in asked_forms.items() if given]
     if wanted and not dry_run:
-        raise UsageError(f"{wanted[0]} works only with --dry-run")
+        raise UsageError(f"{wanted[0]} works only with --dry-run. Add --dry-run.")
     if len(wanted) > 1 and Form.COMMANDS in wanted:
         raise UsageError(f"{' and '.join(wanted)} cannot be combined. Remove one of them.")
     return wanted[0] if wanted else Form.SOME
