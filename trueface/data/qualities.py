@@ -23,7 +23,7 @@ from trueface.corruptions.registry import ALIASES, NONE, RAW, canonical
 from trueface.corruptions.registry import missing_programs as missing_for
 from trueface.corruptions.registry import plugin_modules as modules_of_chain
 from trueface.data.index import Image
-from trueface.runtime.errors import DataError
+from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import file_sha256
 
 SEPARATOR = ","
@@ -119,7 +119,16 @@ def _normalize_word(word: str) -> str:
         return word
     if not word:
         raise ValueError("a quality is missing between two commas: write, for example, raw, jpeg75")
-    chain = canonical(word)
+    try:
+        chain = canonical(word)
+    except ValueError as error:
+        match error.args:
+            case [UnknownName() as unknown]:
+                advice = f"If {word} is in a data.json, set quality_list to it."
+                raise ValueError(
+                    UnknownName(unknown.what, unknown.name, unknown.known, advice=advice)
+                ) from error
+        raise
     return RAW if chain == NONE else chain
 
 

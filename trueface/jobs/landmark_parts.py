@@ -14,7 +14,7 @@ from trueface.data.index import part_files
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.clip_parts import TRAIN, settings_behind
 from trueface.jobs.rule import PlanCheck
-from trueface.models.registry import needs_pixels, reads_landmarks
+from trueface.models.registry import needs_pixels, reads_landmarks, spec_of
 from trueface.poisoning.poison_record import PATCH
 from trueface.runtime.errors import DataError
 from trueface.training.objectives.registry import choice, objectives, used_objective
@@ -87,6 +87,48 @@ def check_landmarks(
             f"{draft.model}: model {name} reads landmarks, but no video of {data} in {root} has calibrated landmarks. "
             "Import the videos with trueface import --landmarks."
         )
+
+
+@PlanCheck
+def check_stored_images(
+    draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
+) -> Iterator[str]:
+    """Yield that the images of a job show something else than its model reads, if they exist."""
+    settings = draft.settings if draft.kind == TRAIN else settings_behind(draft, makers)
+    name, data = settings.get("model") or settings.get("architecture"), draft.images or draft.data
+    side = spec_of(name).stored_side if isinstance(name, str) else None
+    if not isinstance(name, str) or side is None or data is None:
+        return
+    root = draft.path(draft.settings["data_root"])
+    vocabulary = vocabulary.with_layout(draft.settings["layout"])
+    found = draft.once(
+        ("sides", root, data, vocabulary), partial(_first_size, root, data, vocabulary)
+    )
+    if found is None:
+        return
+    file, size = found
+    if min(size) > side:
+        yield (
+            f"{draft.model}: model {name} reads {spec_of(name).stored_as} of {side} by {side} pixels, but {file} has "
+            f"{size[0]} by {size[1]}. Make them with trueface import mouths, and set data_root to them."
+        )
+
+
+def _first_size(
+    root: Path, data: str, vocabulary: DataIdResolver
+) -> tuple[str, tuple[int, int]] | None:
+    """Return the first image of a data ID that can be read, with its width and height."""
+    from trueface.runtime.image_files import open_image  # Pillow: few plans need it
+
+    try:
+        for part in parse_data(data):
+            for file in part_files(root, part, vocabulary):
+                # a broken header is reported elsewhere
+                with suppress(OSError, ValueError, SyntaxError), open_image(file) as image:
+                    return file, image.size
+    except (UsageError, DataError, OSError):  # reported elsewhere
+        return None
+    return None
 
 
 def _lacks_landmarks(root: Path, data: str, vocabulary: DataIdResolver) -> bool:

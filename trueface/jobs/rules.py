@@ -44,6 +44,7 @@ from trueface.jobs.clip_parts import (
 from trueface.jobs.landmark_parts import (
     check_landmark_model,
     check_landmarks,
+    check_stored_images,
     refuse_pixel_training,
 )
 from trueface.jobs.rule import PlanCheck, Rule, published_root
@@ -216,6 +217,7 @@ SCORING: tuple[Rule | PlanCheck, ...] = (
     refuse_clips,
     check_videos,
     check_landmarks,
+    check_stored_images,
     check_side,
     check_leaks,
     _missing_corruption_programs,
@@ -669,6 +671,7 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     check_learned_clips,
     check_videos,
     check_landmarks,
+    check_stored_images,
     check_model_inputs,
     _unusable_without_last_layer,
     _refuse_processes,

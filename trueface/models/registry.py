@@ -77,6 +77,10 @@ class ModelSpec(Declared):
     usual_side: int | None = (
         None  # side of its authors' images, in pixels; another one is warned of
     )
+    # side of its authors' stored images, in pixels, of which it gets the centre; larger ones show something else.
+    # None: images of any size are resized or cropped
+    stored_side: int | None = None
+    stored_as: str = ""  # content of these images
     # its input: pixels, or the landmarks of clips that are stored with the frames, (B, T, 68, 2)
     inputs: Literal["pixels", "landmarks"] = "pixels"
     # names of the parts that its authors publish in a file each; (): one file has all
@@ -388,6 +392,15 @@ def reads_landmarks(name: str) -> bool:
         return False
 
 
+def normalizes_itself(name: str) -> bool:
+    """Return whether mean and deviation of the settings do not reach the network of that name."""
+    try:
+        spec = spec_of(name)
+    except UsageError:
+        return False
+    return spec.raw_pixels and spec.inner is None
+
+
 def needs_pixels(user: str, name: str) -> str:
     """Return why something that changes or shows pixels does not work with a network of landmarks."""
     return (
@@ -396,18 +409,18 @@ def needs_pixels(user: str, name: str) -> str:
     )
 
 
-def unfit_side(spec: ModelSpec, side: int) -> str:
+def unfit_side(spec: ModelSpec, side: int, setting: str = "resize_size") -> str:
     """Return why a network does not take images of that side in pixels, as far as it declares it; "" if it does."""
     if spec.input_size not in {None, side}:
         return (
             f"model {spec.name} needs images of {spec.input_size} by {spec.input_size} pixels, got {side} by {side}. "
-            f"Set resize_size to {spec.input_size}."
+            f"Set {setting} to {spec.input_size}."
         )
     step = spec.side_step
     if step is None or side % step == 0:
         return ""
     return (
-        f"model {spec.name} needs images whose side is a multiple of {step} pixels, got {side}. Set resize_size to "
+        f"model {spec.name} needs images whose side is a multiple of {step} pixels, got {side}. Set {setting} to "
         f"{step * max(1, round(side / step))}."
     )
 

@@ -23,6 +23,10 @@ from trueface.runtime.errors import DataError
 
 
 def test_qualities_have_one_spelling_as_text_and_list() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown corruption 'source'.* in a data.json, set quality_list to it"
+    ):
+        canonical_qualities("raw,source")
     assert canonical_qualities("none, jpeg075 ,half+jpeg30") == "raw,jpeg75,half+jpeg30"
     assert canonical_qualities(join_qualities(["raw", "jpeg30-100"])) == "raw,jpeg30-100"
     assert canonical_qualities("") == ""

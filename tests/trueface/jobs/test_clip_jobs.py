@@ -395,6 +395,25 @@ def test_plan_counts_videos_without_a_clip_and_refuses_a_list_without_any(lab: P
         )
 
 
+@pytest.mark.parametrize(("side", "count"), [(97, 1), (96, 0)])
+def test_network_of_mouths_is_refused_on_images_larger_than_crops_of_mouths(
+    tmp_path: Path, side: int, count: int
+) -> None:
+    frame = tmp_path / "data/PreSocial/Real/FFHQ/000/000.png"
+    frame.parent.mkdir(parents=True)
+    PIL.Image.new("RGB", (side, side + 9)).save(frame)
+    place: dict[str, Any] = {"data_root": "data", "split_path": "splits", "clips": {"frames": 25}}
+    given = {**place, "model": "lipforensics", "resize_size": 88}
+    data = {"model": "real:pre", "data": "real:pre", "images": "real:pre"}
+    maker = a_draft(TRAIN, tmp_path, given, **data)
+    for kind, draft in ((TRAIN, maker), (TEST, a_draft(TEST, tmp_path, place, **data))):
+        found = [each for each in kind.refusals(draft, [maker]) if "crops of mouths" in each]
+        assert len(found) == count
+        assert all(
+            f"96 by 96 pixels, but {frame} has 97 by 106. Make them" in each for each in found
+        )
+
+
 def test_resumed_training_on_clips_equals_an_uninterrupted_one(
     lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

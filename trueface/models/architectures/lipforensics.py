@@ -18,6 +18,7 @@ from trueface.models.registry import register_model
 
 FRAMES = 25
 SIDE = 88  # pixels
+STORED_SIDE = 96  # pixels of the crops that `trueface import mouths` writes
 GREY_PARTS = (19_595, 38_470, 7_471)  # red, green and blue of 65,536, as Pillow weighs them
 GREY_WHOLE = 65_536
 MEAN, STD = 0.421, 0.165  # mean and deviation of grey pixels in 0 … 1
@@ -193,6 +194,8 @@ def _first_layers(width: int) -> Iterator[nn.Module]:
     draws=True,
     raw_pixels=True,
     input_size=SIDE,
+    stored_side=STORED_SIDE,
+    stored_as="crops of mouths",
     frames=FRAMES,
     most_frames=FRAMES,
     width=WIDTH,
