@@ -70,11 +70,16 @@ def resolve_weights(weights: str, environment: Mapping[str, str]) -> str:
     return environment.get("TRUEFACE_WEIGHTS") or weights if weights == "default" else weights
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, noun: str = "weights", remedy: str = REMEDY) -> dict[str, Tensor]:
     """Read a state dict, also one that lies inside a checkpoint; nothing in the file is executed.
 
     Half-precision tensors become float32, and what torch's wrappers put before every name is left
     out.
+
+    Args:
+        path: of the file.
+        noun: the setting that names it, for messages.
+        remedy: a sentence that says what to do if it cannot be used.
 
     Raises:
         WeightsError: absent, unreadable, empty, or holding more than tensors and plain values, or
@@ -83,9 +88,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         content = tensor_files.load(path)
     except FileNotFoundError as error:
-        raise WeightsError(f"weights {path} cannot be read: no such file. {REMEDY}") from error
+        raise WeightsError(f"{noun} {path} cannot be read: no such file. {remedy}") from error
     except tensor_files.BrokenFileError as error:
-        raise WeightsError(f"weights {path} cannot be read safely: {error}. {REMEDY}") from error
+        raise WeightsError(f"{noun} {path} cannot be read safely: {error}. {remedy}") from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -95,13 +100,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in content.items())
     ):
         raise WeightsError(
-            f"weights {path}: the file is not a state dict (names and tensors). {REMEDY}"
+            f"{noun} {path}: the file is not a state dict (names and tensors). {remedy}"
         )
-    content = _without_prefixes(content)
-    return {name: to_float32(tensor, name, path) for name, tensor in content.items()}
+    content = without_prefixes(content)
+    return {
+        name: to_float32(tensor, name, f"{noun} {path}", remedy=remedy)
+        for name, tensor in content.items()
+    }
 
 
-def _without_prefixes(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def without_prefixes(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return a state without the prefixes of torch's wrappers, which nest in any order."""
     while True:
         state = without_average_count(state)
@@ -261,8 +269,14 @@ def _cache_path(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
-def to_float32(tensor: Tensor, name: str, path: Path) -> Tensor:
+def to_float32(tensor: Tensor, name: str, file: str, *, remedy: str = REMEDY) -> Tensor:
     """Return a tensor of weights as float32; the counter of a batch norm stays as it is.
+
+    Args:
+        tensor: as the file has it.
+        name: in the file.
+        file: its setting and path, for messages.
+        remedy: a sentence that says what to do if the tensor cannot be used.
 
     Raises:
         WeightsError: it is not a plain tensor of floats, or a number is not finite.
@@ -271,20 +285,20 @@ def to_float32(tensor: Tensor, name: str, path: Path) -> Tensor:
         return tensor
     if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
         raise WeightsError(
-            f"weights {path}: {name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, "
-            f"expected a plain tensor of floats (convert quantised tensors first). {REMEDY}"
+            f"{file}: {name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, "
+            f"expected a plain tensor of floats (convert quantised tensors first). {remedy}"
         )
     wide = tensor.to(torch.float32)
     broken = int((~wide.isfinite()).sum())
     if broken:
         raise WeightsError(
-            f"weights {path}: {broken} of {wide.numel()} numbers of {name} are not finite (nan or "
-            f"inf), because their training diverged. {REMEDY}"
+            f"{file}: {broken} of {wide.numel()} numbers of {name} are not finite (nan or "
+            f"inf), because their training diverged. {remedy}"
         )
     if name.endswith(VARIANCE) and bool((wide < 0).any()):
         raise WeightsError(
-            f"weights {path}: {name} has negative numbers, but a variance has none. The file is "
-            f"damaged, or its tensors are those of other layers. {REMEDY}"
+            f"{file}: {name} has negative numbers, but a variance has none. The file is "
+            f"damaged, or its tensors are those of other layers. {remedy}"
         )
     return wide
 
@@ -347,6 +361,13 @@ class SizedByState(Protocol):
 
 
 @runtime_checkable
+class StartsFromFile(Protocol):
+    """A network some of whose tensors are in a file of their own; see `start_file` of its declaration."""
+
+    start_parts: tuple[str, ...]  # first words of their names
+
+
+@runtime_checkable
 class NamedOtherwise(Protocol):
     """A network whose published files have other names than its parameters."""
 
@@ -403,13 +424,25 @@ def assemble(name: str, options: BuildOptions) -> BuiltNetwork:
         )
     if options.nodown and spec.inner is None:  # a family reads the maps of a network that has it
         keep_resolution(network, name, spec.probe_side)
-    if spec.inputs == LANDMARKS:
-        check_landmark_logit(network, name, spec.frames or 1)
-    elif spec.head is None:
-        check_one_logit(network, name, spec.probe_side, frames=spec.frames)
-    elif spec.solver == "gradient":
-        check_single_head(network, name, spec.head, spec.probe_side, frames=spec.frames)
+    try:
+        _check_logit(network, spec)
+    except JobError as error:
+        if not options.nodown:
+            raise
+        raise JobError(
+            f"model {name} does not work if its first convolution keeps the resolution. Leave nodown out."
+        ) from error
     return built
+
+
+def _check_logit(network: nn.Module, spec: ModelSpec) -> None:
+    """Refuse a network that does not give one logit as its declaration says."""
+    if spec.inputs == LANDMARKS:
+        check_landmark_logit(network, spec.name, spec.frames or 1)
+    elif spec.head is None:
+        check_one_logit(network, spec.name, spec.probe_side, frames=spec.frames)
+    elif spec.solver == "gradient":
+        check_single_head(network, spec.name, spec.head, spec.probe_side, frames=spec.frames)
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
@@ -484,6 +517,8 @@ def _adopt_file(built_network: BuiltNetwork, path: Path) -> None:
     except WeightsError as error:
         others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
+        if spec.start_file:
+            advice = f"Give the file of {spec.start_file}."
         raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
 
 
@@ -524,8 +559,8 @@ def drop_unused(network: nn.Module, state: Mapping[str, Tensor], noun: str) -> d
 
 def fitting_networks(name: str, state: Mapping[str, Tensor]) -> list[str]:
     """Return other networks than `name` that the tensors of a file fit, except for the last layer."""
-    names = (*SPECS, *_relatives(name))
-    return [each for each in names if each != name and _fits(each, state)]
+    names, plain = (*SPECS, *_relatives(name)), without_prefixes(state)
+    return [each for each in names if each != name and _fits(each, plain)]
 
 
 def _relatives(name: str) -> list[str]:
@@ -544,11 +579,11 @@ def _relatives(name: str) -> list[str]:
 
 def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
     try:
-        head, shapes = _body_shapes(spec_of(name))
+        head, shapes, unused = _body_shapes(spec_of(name))
     except (JobError, NotImplementedError):  # not every network of a library can be made so
         return False
-    heads = () if head is None else (f"{head}.", *FOREIGN_HEADS)
-    body = {key for key in state if not key.startswith(heads) and not key.endswith(COUNTER)}
+    others = unused if head is None else (f"{head}.", *FOREIGN_HEADS, *unused)
+    body = {key for key in state if not key.startswith(others) and not key.endswith(COUNTER)}
     # every file would fit a network without tensors
     return (
         bool(shapes)
@@ -558,8 +593,10 @@ def _fits(name: str, state: Mapping[str, Tensor]) -> bool:
 
 
 @cache
-def _body_shapes(spec: ModelSpec) -> tuple[str | None, Mapping[str, torch.Size]]:
-    """Return the name of a network's last layer, and the shapes of the tensors before it."""
+def _body_shapes(
+    spec: ModelSpec,
+) -> tuple[str | None, Mapping[str, torch.Size], tuple[str, ...]]:
+    """Return the name of a network's last layer, the shapes of the tensors before it, and what files may have beside."""
     with torch.random.fork_rng(devices=()), torch.device("meta"):
         built = _build_network(spec, BuildOptions(weights="none"))
     shapes = {
@@ -567,4 +604,5 @@ def _body_shapes(spec: ModelSpec) -> tuple[str | None, Mapping[str, torch.Size]]
         for key, value in built.network.state_dict().items()
         if not key.startswith(f"{built.spec.head}.") and not key.endswith(COUNTER)
     }
-    return built.spec.head, shapes
+    unused: Sequence[str] = getattr(built.network, "unused_parts", ())
+    return built.spec.head, shapes, tuple(f"{part}." for part in unused)

@@ -21,6 +21,8 @@ from trueface.models import checkpoint
 from trueface.models.assembly import (
     COUNTER,
     BuildOptions,
+    SizedByState,
+    StartsFromFile,
     assemble,
     drop_unused,
     fitting_networks,
@@ -28,6 +30,7 @@ from trueface.models.assembly import (
     read_state,
     to_float32,
     without_average_count,
+    without_prefixes,
 )
 from trueface.models.detectors import normalization_numbers, warn_of_other_side
 from trueface.models.head import head_of
@@ -42,6 +45,9 @@ from trueface.runtime.tensor_files import cached_sha256
 SHOWN = 5  # names in a message
 MOST_LETTERS = 120  # letters of a name from a file in a message; those of networks are shorter
 LEAST_MATCH = 0.5  # fraction of a network's names, from which on a prefix is suggested
+PARAMETERS = "parameters"  # key of their number, without statistics and other buffers
+MOST_FAULTY = 0.1  # fraction of a network's tensors, up to which a file is of another version of it
+AGAIN = "Get the file from its authors again, or give another one."
 REFUSED = (
     "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
     "safetensors"
@@ -98,7 +104,7 @@ def read_published(path: Path, settings: PublishedSettings, base: Path | None = 
     try:
         load_state(built.network, tensors, noun)
     except WeightsError as error:
-        advice = ". ".join(_advice(settings, built, found))
+        advice = ". ".join(_advice(settings, built, found, tensors))
         raise WeightsError(f"{error}. {advice}.") from error
     log.info(
         "weights=%s key=%s prefix=%s tensors=%d ignored=%d",
@@ -135,7 +141,7 @@ def read_published_parts(paths: Mapping[str, Path], settings: PublishedSettings)
         network.check_files({name: cached_sha256(path) for name, path in paths.items()})
     tensors: State = {}
     for name, path in paths.items():
-        part, own = network.get_submodule(name), read_state(path)
+        part, own = network.get_submodule(name), read_state(path, remedy=AGAIN)
         load_state(part, own, f"weights {path} ({name})")
         tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
     log.info("weights=%s tensors=%d", ",".join(map(str, paths.values())), len(tensors))
@@ -154,7 +160,11 @@ def _make_checkpoint(
             "side": built_network.spec.input_size,
         },
         state=built_network.network.state_dict(),
-        provenance={"library": built_network.spec.library, **facts},
+        provenance={
+            "library": built_network.spec.library,
+            PARAMETERS: sum(each.numel() for each in built_network.network.parameters()),
+            **facts,
+        },
     )
 
 
@@ -169,14 +179,31 @@ def _absent_tensors(base: Path, built_network: BuiltNetwork, tensors: State) -> 
     """Return the tensors of a further file that a state dict lacks.
 
     Raises:
-        WeightsError: the file cannot be read safely, or has none of them.
+        WeightsError: the file cannot be read safely, or its tensors do not fit.
     """
-    state, own = built_network.adapt(read_state(base)), built_network.network.state_dict()
-    absent = {name: state[name] for name in own if name not in tensors and name in state}
+    network, file = built_network.network, built_network.spec.start_file
+    lacking = [name for name in network.state_dict() if name not in tensors]
+    remedy = (
+        f"Give the file of {file}." if file else "Give a file of the tensors that weights lacks."
+    )
+    state = built_network.adapt(read_state(base, noun="base_weights", remedy=remedy))
+    absent = {name: state[name] for name in lacking if name in state}
     if not absent:
+        advice = remedy if lacking else "Leave base_weights out."
         raise WeightsError(
-            f"base_weights {base}: the file has no tensor that weights lacks. Leave base_weights out."
+            f"base_weights {base}: the file has no tensor that weights lacks. {advice}"
         )
+    try:
+        if isinstance(network, SizedByState):
+            network.take_sizes(absent)
+        kept = {
+            name: own
+            for name, own in network.state_dict().items()
+            if name in tensors or not _is_of_start_file(network, name)
+        }
+        load_state(network, {**kept, **absent}, "its tensors")
+    except WeightsError as error:
+        raise WeightsError(f"base_weights {base}: {error}. {remedy}") from error
     log.info("base_weights=%s tensors=%d unused=%d", base, len(absent), len(state) - len(absent))
     return absent
 
@@ -188,6 +215,7 @@ def _find_state(
     path: Path, settings: PublishedSettings, built_network: BuiltNetwork
 ) -> PublishedState:
     key, state = _state_dict(path, _content(path), settings.key)
+    _refuse_start_file(path, built_network, state)
     if not _is_whole(state):
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in state.items())
         raise WeightsError(
@@ -225,12 +253,34 @@ def _find_state(
     own = drop_unused(built_network.network, own, f"weights {path}")
     _refuse_expanded(path, own)
     return PublishedState(
-        tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},
+        tensors={
+            name: to_float32(tensor, name, f"weights {path}", remedy=AGAIN)
+            for name, tensor in own.items()
+        },
         heads=tuple(heads),
         key=key,
         prefix=prefix,
         ignored=len(state) - len(own),
     )
+
+
+def _is_of_start_file(network: Any, name: str) -> bool:
+    return isinstance(network, StartsFromFile) and name.partition(".")[0] in network.start_parts
+
+
+def _refuse_start_file(path: Path, built_network: BuiltNetwork, state: State) -> None:
+    """Refuse the file that trainings start from in the place of the detector's.
+
+    Raises:
+        WeightsError: it is this file.
+    """
+    network = built_network.network
+    known = network.state_dict().keys() & built_network.adapt(dict(without_prefixes(state))).keys()
+    if known and all(_is_of_start_file(network, name) for name in known):
+        raise WeightsError(
+            f"weights {path}: the file is that of {built_network.spec.start_file}. Set base_weights to it, and weights to "
+            "the file of the detector."
+        )
 
 
 def _refuse_expanded(path: Path, state: State) -> None:
@@ -508,18 +558,24 @@ def _heads(state: State, built_network: BuiltNetwork) -> list[str]:
 
 
 def _advice(
-    settings: PublishedSettings, built_network: BuiltNetwork, published_state: PublishedState
+    settings: PublishedSettings,
+    built_network: BuiltNetwork,
+    published_state: PublishedState,
+    tensors: State,
 ) -> Iterator[str]:
     """Yield what to do about tensors that do not fit."""
-    own, named = built_network.network.state_dict(), settings.head or built_network.spec.head
+    network = built_network.network
+    own, named = network.state_dict(), settings.head or built_network.spec.head
     head = {f"{named}.weight", f"{named}.bias"}
-    unknown = [name for name in published_state.tensors if name not in own and name not in head]
-    body = [published_state.tensors.get(name) for name in _body_names(built_network)]
-    shapes = [own[name].shape for name in _body_names(built_network)]
-    fits = [None if each is None else each.shape for each in body] == shapes
-    absent = [name for name in _body_names(built_network) if name not in published_state.tensors]
-    if built_network.spec.start_file and absent and not settings.base_weights:
-        yield f"If only these are missing, set base_weights to the file of {built_network.spec.start_file}"
+    unknown = [name for name in tensors if name not in own and name not in head]
+    body = {name: tensors.get(name) for name in _body_names(built_network)}
+    faulty = [name for name, each in body.items() if each is None or each.shape != own[name].shape]
+    of_start = [name for name in faulty if _is_of_start_file(network, name)]
+    fits, absent = not faulty, [name for name, each in body.items() if each is None]
+    if of_start and of_start == absent:
+        yield f"Set base_weights to the file of {built_network.spec.start_file}"
+        if of_start == faulty and not unknown:
+            return
     if fits and not unknown and built_network.spec.head is not None:
         features = head_of(built_network.network, built_network.spec.head).in_features
         yield (
@@ -531,7 +587,13 @@ def _advice(
     if others and not fits:
         yield f"They fit architecture: {' or '.join(others)}"
         return
-    if unknown and all(each is not None for each in body):
+    if not unknown and len(faulty) <= MOST_FAULTY * len(body):
+        yield (
+            f"The other {len(body) - len(faulty)} tensors fit, so the file is of another version of "
+            f"{settings.architecture}, or incomplete. Get it again, or set architecture to the network of the file"
+        )
+        return
+    if unknown and not absent:
         parts = [*dict.fromkeys(name.partition(".")[0] for name in unknown)]
         yield f"If the logits do not need the unknown ones, set ignore: {_names(parts)}"
         return

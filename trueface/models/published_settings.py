@@ -12,10 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from trueface.models.registry import (
     model_name,
     modules_of_model,
+    normalizes_itself,
     reads_landmarks,
     revisions_of_model,
     spec_of,
     three_numbers,
+    unfit_side,
 )
 from trueface.runtime.field_types import Count, Settings, setting
 
@@ -197,6 +199,8 @@ class PublishedSettings(Settings):
                 f"{self.architecture} does not end in one linear layer, so that head, logits and classes do not "
                 "apply to it. Leave them out"
             )
+        if reason := unfit_side(spec_of(self.architecture), self.crop, "crop"):
+            raise ValueError(reason.removesuffix("."))
         if 0 < self.resize < self.crop:
             raise ValueError(
                 f"crop: {self.crop} is larger than resize: {self.resize}, so every image would get a black "
@@ -227,11 +231,15 @@ class PublishedSettings(Settings):
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings without effect for the other values, each with the reason."""
-        if reads_landmarks(str(values.get("architecture", ""))):
+        architecture = str(values.get("architecture", ""))
+        if reads_landmarks(architecture):
             pixels = ("crop", "resize", "resize_side", "squash", "interpolation", "mean", "std")
-            return dict.fromkeys(pixels, f"{values['architecture']} reads landmarks, not pixels")
-        names = ("interpolation", "resize_side")
-        return {} if values.get("resize") else dict.fromkeys(names, "resize is 0")
+            return dict.fromkeys(pixels, f"{architecture} reads landmarks, not pixels")
+        names = () if values.get("resize") else ("interpolation", "resize_side")
+        idle = dict.fromkeys(names, "resize is 0")
+        if normalizes_itself(architecture):
+            idle |= dict.fromkeys(("mean", "std"), f"{architecture} normalizes pixels itself")
+        return idle
 
     @classmethod
     def revisions(cls, values: Mapping[str, Any]) -> Sequence[str]:

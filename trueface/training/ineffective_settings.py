@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trueface.data.augmentations.registry import SPECS
-from trueface.models.registry import may_draw, model_name, reads_landmarks
+from trueface.models.registry import may_draw, model_name, normalizes_itself, reads_landmarks
 from trueface.training.config import WORST_CELL
 from trueface.training.objectives.registry import objectives, used_objective
 
@@ -42,6 +42,7 @@ def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
     """Return those of these settings without effect for other values, complete or not, each with the reason."""
     return {
         **_idle_for_landmarks(values),
+        **_idle_for_raw_pixels(values),
         **_idle_in_steps(values),
         **_idle_in_schedule(values),
         **_idle_if_frozen(values),
@@ -54,6 +55,14 @@ def _idle_for_landmarks(values: Mapping[str, Any]) -> dict[str, str]:
     if not reads_landmarks(str(values.get("model", ""))):
         return {}
     return dict.fromkeys(OF_PIXELS, f"model {values['model']} reads landmarks, not pixels")
+
+
+def _idle_for_raw_pixels(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the normalization, if the network normalizes pixels itself."""
+    name = str(values.get("model", ""))
+    if not normalizes_itself(name):
+        return {}
+    return {"normalization": f"model {name} normalizes pixels itself"}
 
 
 def ineffective_augmentation(values: Mapping[str, Any]) -> dict[str, str]:

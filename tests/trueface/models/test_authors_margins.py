@@ -5,15 +5,18 @@ sides are small, but the padding of EfficientNet for its nominal side differs fr
 networks of clips fix the side, so that `make test` compares one clip, and `make night` the others.
 """
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from math import prod
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
+import yaml
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tests.trueface.models.build import no_draws
@@ -21,6 +24,7 @@ from trueface.models.architectures.ict import Ict, IctWithReferences
 from trueface.models.assembly import load_state
 from trueface.models.blocks.caddm import Caddm
 from trueface.models.detectors import Detector
+from trueface.models.head import head_of
 from trueface.models.registry import load_model_maker, spec_of
 
 torch.set_num_threads(1)
@@ -351,6 +355,22 @@ def test_lgrad_gives_the_margins_of_its_authors_code_in_float64() -> None:
         margins = detector_of("lgrad").double()(images)[:, 0]
     expected = torch.tensor(authors.margins).double()
     torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
+
+
+# --- the table of comparisons
+
+
+def test_table_of_comparisons_has_the_number_of_parameters_of_each_detector() -> None:
+    text = (Path(__file__).parents[3] / "docs/comparisons.yaml").read_text(encoding="utf-8")
+    for row in yaml.safe_load(text)["rows"]:
+        for name in re.findall("`(.+?)`", row["detector"]):
+            with torch.device("meta"):
+                network, head = load_model_maker(name)(), spec_of(name).head
+                if head is not None:
+                    features = head_of(network, head).in_features
+                    network.set_submodule(head, nn.Linear(features, 1))
+            count = sum(each.numel() for each in network.parameters())
+            assert f"{count / 1e6:.1f} M" == row["parameters"], name
 
 
 # --- outputs beside the logit

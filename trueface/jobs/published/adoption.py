@@ -10,7 +10,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, job_provenance, write_facts
 from trueface.models import model_file
-from trueface.models.published_checkpoints import read_published, read_published_parts
+from trueface.models.published_checkpoints import PARAMETERS, read_published, read_published_parts
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime import paths
 from trueface.runtime.tensor_files import cached_sha256
@@ -27,6 +27,8 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
         kept = read_published(files[""], settings, base)
     else:
         kept = read_published_parts(files, settings)
+    found = dict(kept.provenance)
+    parameters = found.pop(PARAMETERS)
     digests = [cached_sha256(path) for path in files.values()]
     preprocessing = Preprocessing(
         crop=settings.crop,
@@ -36,20 +38,19 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
         resize_side=settings.resize_side,
     )
     facts: dict[str, Json] = {
-        **kept.provenance,
+        **found,
         "weights_sha256": ",".join(digests),
         **({} if base is None else {"base_weights_sha256": cached_sha256(base)}),
         PREPROCESSING: preprocessing.json_record,
         "calibration": Calibration(threshold=settings.threshold_logit).json_record,
     }
     source = job_provenance(job, settings, **facts)
-    parameters = sum(each.numel() for each in kept.state.values() if each.is_floating_point())
     result: dict[str, Json] = {
         "architecture": settings.architecture,
-        "parameters": parameters,
+        PARAMETERS: parameters,
         "logits": settings.logits,
         "weights_sha256": facts["weights_sha256"],
-        **{name: kept.provenance[name] for name in ("key", "prefix", "ignored_tensors")},
+        **{name: found[name] for name in ("key", "prefix", "ignored_tensors")},
     }
     write_facts(folder, source, result)
     model_file.save(paths.checkpoint(folder), replace(kept, provenance=source))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.models.registry import register_model
+from trueface.runtime.errors import WeightsError
 
 SIDE, PATCH = 112, 8  # pixels
 WIDTH, BLOCKS, HEADS, EXPANSION = 384, 12, 12, 4
@@ -123,6 +124,7 @@ class IctWithReferences(Ict):
 
     inner: Tensor
     outer: Tensor
+    start_parts = REFERENCES
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,11 +132,22 @@ class IctWithReferences(Ict):
             self.register_buffer(name, torch.zeros(1, WIDTH))
 
     def take_sizes(self, state: Mapping[str, Tensor]) -> None:
-        """Make room for as many references as a state dict has."""
+        """Make room for as many references as a state dict has.
+
+        Raises:
+            WeightsError: they are not pairs of embeddings.
+        """
+        shapes = [tuple(state[name].shape) for name in REFERENCES if name in state]
+        if len(shapes) < len(REFERENCES):
+            return
+        inner, outer = shapes
+        if inner != outer or inner[1:] != (WIDTH,) or not inner[0]:
+            raise WeightsError(
+                f"the reference set has inner {inner} and outer {outer}, but needs as many rows in both, of {WIDTH} "
+                "numbers"
+            )
         for name in REFERENCES:
-            if name in state and state[name].shape[1:] == (WIDTH,) and len(state[name]):
-                own = self.get_buffer(name)
-                self.register_buffer(name, own.new_zeros(state[name].shape))
+            self.register_buffer(name, self.get_buffer(name).new_zeros(inner))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, 112, 112)."""

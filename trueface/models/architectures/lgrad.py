@@ -115,6 +115,7 @@ class LGrad(nn.Module):
 
     mean: Tensor
     std: Tensor
+    start_parts = (DISCRIMINATOR,)
 
     def __init__(self) -> None:
         super().__init__()

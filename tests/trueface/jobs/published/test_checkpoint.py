@@ -365,7 +365,7 @@ def resnet_state() -> State:
     return dict(resnet18(num_classes=1).state_dict())
 
 
-TENSORS, PARAMETERS = 338, 350_769  # numbers of the small network
+TENSORS, PARAMETERS = 338, 342_817  # numbers of the small network
 
 WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "code": (lambda: {"model": state(), "args": Harmful()}, {}, ["would run code", "(it needs posix.mkdir)", "state dict"]),
@@ -380,7 +380,8 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "shapes": (
         lambda: state() | {"conv1.0.weight": torch.zeros(24, 3, 1, 1)},
         {},
-        ["1 with another shape (conv1.0.weight (24, 3, 1, 1) instead of (24, 3, 3, 3))", "Set architecture"],
+        ["1 with another shape (conv1.0.weight (24, 3, 1, 1) instead of (24, 3, 3, 3))", "The other 279 tensors fit",
+         "another version of tv/shufflenet_v2_x0_5, or incomplete. Get it again"],
     ),
     "missing-and-unknown": (
         lambda: {n.replace("conv5.", "conv9."): t for n, t in state().items()},
@@ -482,7 +483,7 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "not-finite": (
         lambda: state() | {"fc.bias": torch.tensor([float("nan")])},
         {},
-        ["1 of 1 numbers of fc.bias are not finite"],
+        ["1 of 1 numbers of fc.bias are not finite", "Get the file from its authors again"],
     ),
 }  # fmt: skip
 
@@ -884,6 +885,14 @@ def test_plan_refuses_another_tier_than_black(
             "Leave one of them out",
         ),
         ({"resize": 32}, "Set crop to 32 or less"),
+        (
+            {"architecture": "lgrad"},
+            "needs images of 256 by 256 pixels, got 224 by 224. Set crop to 256",
+        ),
+        (
+            {"architecture": "ccvit", "crop": 256},
+            "multiple of 224 pixels, got 256. Set crop to 224",
+        ),
         ({"threshold": 1}, "less than 1"),
         ({"interpolation": "cubic"}, "bicubic"),
     ],
