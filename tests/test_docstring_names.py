@@ -19,6 +19,8 @@ DOCUMENTED = ("launcher", "trueface")
 PACKAGES = (*DOCUMENTED, "benchmarks", "tests")
 _REFERENCE = re.compile(r"(?<![`\w])`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\))?`(?!`)")
 _COMMENT_WITH_REFERENCE = re.compile("#.*`")
+_ARGUMENTS = re.compile(r"^Args:\n((?:    .*\n?|\n)+)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^    (\w+):", re.MULTILINE)
 _FILE_SUFFIXES = frozenset(
     {"cc", "csv", "db", "json", "md", "npz", "proto", "pt", "py", "toml", "yaml"}
 )
@@ -129,6 +131,63 @@ def test_names_in_docstrings_and_comments_exist() -> None:
         for line, name in unknown_references(read(file), missing)
     ]
     assert not problems, "\n".join(problems)
+
+
+def unknown_arguments(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line of each function or class, and each name below Args of its docstring that it does not take."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        described = _ARGUMENTS.search(ast.get_docstring(node) or "")
+        makers = [node] if not isinstance(node, ast.ClassDef) else node.body
+        taken = {
+            each.arg
+            for made in makers
+            if isinstance(made, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if made is node or made.name in {"__init__", "__new__"}
+            for each in ast.walk(made.args)
+            if isinstance(each, ast.arg)
+        }
+        if described is None or not taken:  # fields of a data class are arguments
+            continue
+        for name in _ARGUMENT.findall(described[1]):
+            if name not in taken:
+                yield node.lineno, name
+
+
+@pytest.mark.usefixtures("no_garbage_collection")
+def test_described_arguments_exist() -> None:
+    problems = [
+        f"{file.relative_to(TREE)}:{line}: it does not take {name!r}"
+        for package in DOCUMENTED
+        for file in sorted((TREE / package).rglob("*.py"))
+        if "Args:" in read(file)
+        for line, name in unknown_arguments(read(file))
+    ]
+    assert not problems, "\n".join(problems)
+
+
+def test_described_argument_that_is_not_taken_is_reported() -> None:
+    text = '''
+class Table:
+    """A table.
+
+    Args:
+        rows: all of them.
+        gone: was renamed.
+
+    Raises:
+        x: y.
+    """
+    def __init__(self, rows, *more): ...
+def read(path):
+    """Read.
+
+    Args:
+        file: the path.
+    """
+'''
+    assert [*unknown_arguments(text)] == [(2, "gone"), (13, "file")]
 
 
 def test_reference_to_a_missing_name_is_reported() -> None:

@@ -78,7 +78,7 @@ class Scaled(Families):
     """Families of which each counts `share` times as much, in squares, as it would.
 
     Args:
-        members: modules of statistics.
+        families: modules of statistics.
         share: > 0.
     """
 
@@ -203,7 +203,7 @@ class Residuals(nn.Module):
     Residuals are whole numbers, so that counts are exact. No gradient reaches the pixels.
 
     Args:
-        halved: of images of half the size.
+        half_scale: whether images are halved first.
     """
 
     classes: Tensor
@@ -311,8 +311,8 @@ class ResidualEnergy(StatisticsFamily):
 
     Args:
         cells: of the grid, on each side; an even number.
-        folded: left and right count as the same cell, so that a mirrored image has the same
-        numbers.
+        fold: whether left and right count as the same cell, so that a mirrored image has the same
+            numbers.
     """
 
     kernel: Tensor

@@ -219,7 +219,7 @@ class Predictor:
     """A model that predicts image files.
 
     Args:
-        kept: checkpoint of the model.
+        model_checkpoint: checkpoint of the model.
         path: path of the checkpoint, for messages.
         device: device of the model.
         batch_size: number of images per forward pass.

@@ -98,13 +98,13 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         labels: 1 fake, 0 real. Default: the labels of the images. Flipped ones come from
             `poison_record.flipped_labels`, and only for the training split.
         transform: from decoded pixels to the input of the network.
-        stamped: positions whose network input carries the patch of the backdoor.
+        triggered_rows: positions whose network input carries the patch of the backdoor.
         columns: further values in the batches, by name. One number per image.
         column_names: the meaning of the numbers of a column, from 0.
         makes_fake: whether the transform turns an image into a fake in an epoch. None if never.
         scaling: the size that files are decoded to. None keeps the size of the file.
         cache_bytes: limit of the memory for decoded images.
-        shared: decoded images of all jobs with the same decoding. None if they are not shared.
+        shared_images: decoded images of all jobs with the same decoding. None if they are not shared.
         on_bad_image: skip a file that cannot be decoded, or raise.
         num_threads: loading processes. 0 loads in a thread of this process, "auto" in as many
             processes as there are free cores.

@@ -185,7 +185,7 @@ class Critic(nn.Module):
         size: side of the images in pixels.
         width: channels of the first layer.
         classes: number of attributes.
-        normed: whether each layer has spectral norm.
+        spectral: whether each layer has spectral norm.
     """
 
     def __init__(self, size: int, width: int, classes: int, *, spectral: bool) -> None:

@@ -6,7 +6,8 @@ paper's CL block has an LSTM in its shortcut, and its ID block has the identity.
 
 This network was not compared with that of its authors (github.com/shahroztariq/CLRNet, BSD-3): their
 program needs TensorFlow 1, and their files are refused. It differs in size. Theirs has 50 layers in
-bottlenecks and 64 first channels. Here 18 layers have 32 first channels, a tenth of the weights.
+bottlenecks and 64 first channels. Here 18 layers have 32 first channels, a tenth of the weights. Their
+dropout is between the layers of a bottleneck, and here it is before the last layer.
 """
 
 from collections.abc import Iterator

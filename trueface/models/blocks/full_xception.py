@@ -64,7 +64,7 @@ class XceptionMaps(nn.Module):
 
     Args:
         channels: of the images.
-        rectified: whether a ReLU is after the second, third and fourth batch norm, as published. A list
+        with_relu: whether a ReLU is after the second, third and fourth batch norm, as published. A list
             of its modules, taken for the network, lacks these three.
     """
 
