@@ -239,11 +239,18 @@ def _unfit_model(draft: Draft, settings: Values) -> str:
     return "" if name is None else unfit_clips(spec_of(name), _frames_of(draft.settings))
 
 
+def network_behind(draft: Draft, makers: Sequence[Draft]) -> str:
+    """Return the network of the base of a job, or that of its settings if the base is not known."""
+    return _network_of(settings_behind(draft, makers, model=draft.base)) or str(
+        draft.settings["model"]
+    )
+
+
 @PlanCheck
 def check_base_of_clips(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield that a method does not take a model that was trained on clips."""
     settings = settings_behind(draft, makers, model=draft.base)
-    if clips_of(settings) is not None or spec_of(draft.settings["model"]).frames is not None:
+    if clips_of(settings) is not None or spec_of(network_behind(draft, makers)).frames is not None:
         why = next(part.why for part in TABLE if draft.kind in part.kinds)
         yield f"{draft.kind} does not take clips: {why}. {draft.base or draft.model} is trained on clips."
 

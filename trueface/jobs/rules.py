@@ -38,6 +38,7 @@ from trueface.jobs.clip_parts import (
     check_learned_clips,
     check_model_of_clips,
     check_videos,
+    network_behind,
     refuse_clips,
     refuse_network,
 )
@@ -229,8 +230,11 @@ TESTS = (*SCORING, check_saved_features, check_rounding, _refuse_own_surrogate)
 
 
 def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
-    """Yield what a training or unlearning would do to a last layer that its network does not have."""
-    name = draft.settings["model"]
+    """Yield what a training would do to a last layer that its network does not have."""
+    return _find_users_of_last_layer(draft, draft.settings["model"])
+
+
+def _find_users_of_last_layer(draft: Draft, name: str) -> Iterator[str]:
     if spec_of(name).head is None:
         for user in _users_of_last_layer(draft.settings):
             yield f"{draft.model}: {without_last_layer(user, name)}"
@@ -238,10 +242,12 @@ def _unusable_without_last_layer(draft: Draft) -> Iterator[str]:
 
 def _unfit_network(draft: Draft) -> Iterator[str]:
     """Yield why a detector of images of this side cannot be made of the network, as far as it is known."""
-    settings = draft.settings
+    return _find_unfit_side(draft, draft.settings["model"])
+
+
+def _find_unfit_side(draft: Draft, name: str) -> Iterator[str]:
+    settings, spec = draft.settings, spec_of(name)
     side = settings["patch_size"] if settings["patch_size"] > 0 else settings["resize_size"]
-    name = settings["model"]
-    spec = spec_of(name)
     if spec.head is None and name.partition("/")[0] in LIBRARIES:
         yield f"{draft.model}: {without_linear_layer(name)}"
     elif reason := unfit_side(spec, side):
@@ -250,12 +256,24 @@ def _unfit_network(draft: Draft) -> Iterator[str]:
 
 def _refuse_tested_model(draft: Draft) -> Iterator[str]:
     """Refuse to train a network that is only tested here."""
-    spec = spec_of(draft.settings["model"])
-    if spec.not_trained:
+    return _find_tested_network(draft, draft.settings["model"])
+
+
+def _find_tested_network(draft: Draft, name: str) -> Iterator[str]:
+    if (spec := spec_of(name)).not_trained:
         yield (
             f"{draft.model}: model {spec.name} is only tested here: {spec.not_trained}. Import its file with job type "
             "checkpoint, or choose another model."
         )
+
+
+@PlanCheck
+def check_base_network(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Yield what the network of an unlearned model does not take. It is that of the base, whatever `model` says."""
+    name = network_behind(draft, makers)
+    yield from _find_users_of_last_layer(draft, name)
+    yield from _find_unfit_side(draft, name)
+    yield from _find_tested_network(draft, name)
 
 
 def _refuse_missing_start(draft: Draft) -> Iterator[str]:
@@ -804,11 +822,9 @@ def _refuse_empty_retain_set(draft: Draft) -> Iterator[str]:
 UNLEARNINGS: tuple[Rule | PlanCheck, ...] = (
     *_MODELS,
     check_published_base,
-    _unfit_network,
-    _refuse_tested_model,
+    check_base_network,
     check_base_of_clips,
     check_model_inputs,
-    _unusable_without_last_layer,
     _refuse_objective_of_columns,
     check_objective,
     _refuse_frozen_features,

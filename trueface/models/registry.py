@@ -365,6 +365,14 @@ def without_linear_layer(name: str) -> str:
     )
 
 
+def clip_lengths(spec: ModelSpec) -> str:
+    """Return the numbers of frames that a network of clips takes, in words."""
+    if spec.most_frames is None:
+        return f"of {spec.frames} or more frames"
+    only = spec.frames == spec.most_frames
+    return f"of {spec.frames} frames" if only else f"of {spec.frames} to {spec.most_frames} frames"
+
+
 def unfit_clips(spec: ModelSpec, frames: int | None) -> str:
     """Return why a network does not take clips of so many frames, or single images (None); "" if it does.
 
@@ -372,10 +380,7 @@ def unfit_clips(spec: ModelSpec, frames: int | None) -> str:
     """
     if spec.frames is None:
         return ""
-    only = spec.frames == spec.most_frames
-    needs = f"of {spec.frames} frames" if only else f"of {spec.frames} or more frames"
-    if spec.most_frames is not None and not only:
-        needs = f"of {spec.frames} to {spec.most_frames} frames"
+    needs = clip_lengths(spec)
     remedy = f"Write clips with frames={spec.frames}, or choose a network of images."
     if frames is None:
         return f"model {spec.name} needs clips {needs}, not single images. {remedy}"

@@ -43,6 +43,7 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
 from trueface.models.inference import FrozenBackbone
 from trueface.models.model_file import Checkpoint
+from trueface.models.registry import clip_lengths
 from trueface.prediction.reference import Reference
 from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError
 from trueface.runtime.files import Json
@@ -251,7 +252,7 @@ class Predictor:
         model = checkpoint.from_checkpoint(model_checkpoint, path)
         if model.spec.frames is not None:
             raise UsageError(
-                f"{self._name} scores clips of {model.spec.frames} or more frames, and predict scores single images. "
+                f"{self._name} scores clips {clip_lengths(model.spec)}, and predict scores single images. "
                 "Choose a detector of images, or test clips with launcher run."
             )
         self.model = model.to(device)

@@ -56,6 +56,32 @@ def test_plan_refuses_what_works_on_features_or_on_the_last_layer(
 
 
 @pytest.mark.parametrize(
+    ("of_base", "of_settings", "words"),
+    [
+        ({"model": NAME}, "slim18", REASON),
+        ({"model": "slim18"}, NAME, ""),
+        ({"model": "slim18"}, "tv/r3d_18", ""),
+        ({"model": "lgrad"}, "slim18", "needs images of 256 by 256 pixels"),
+    ],
+)
+def test_unlearning_is_planned_with_the_network_of_its_base(
+    tmp_path: Path, of_base: dict[str, Any], of_settings: str, words: str
+) -> None:
+    side = {"resize_size": SIDE}
+    base = f"{DATA}%50"
+    maker = a_draft(TRAIN, tmp_path, PLACE | of_base, model=base, data=DATA)
+    given = PLACE | side | {"model": of_settings, "method": "exact"}
+    draft = a_draft(UNLEARN, tmp_path, given, model=f"{base}~exact", base=base, data=DATA)
+    found = [
+        each
+        for each in UNLEARN.refusals(draft, [maker])
+        if any(word in each for word in ("linear layer", "pixels", "clips"))
+    ]
+    assert len(found) == bool(words)
+    assert all(words in each for each in found)
+
+
+@pytest.mark.parametrize(
     ("name", "settings", "reason"),
     [
         ("tv/squeezenet1_1", {}, "has no linear layer"),
