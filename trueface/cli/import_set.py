@@ -736,7 +736,10 @@ def _drop_unpaired(
 
     kept = pairing.without_left_out(images)
     if pairing.left_out and not any(image.label == FAKE for image in kept):
-        raise DataError(f"--pairs: no fake is left. {left_out_sentence(pairing.left_out)}")
+        raise DataError(
+            f"--pairs: no fake is left. {left_out_sentence(pairing.left_out)}. Name the videos as FaceForensics++ does, "
+            "such as 000 and 000_003, or leave --pairs out."
+        )
     return kept
 
 

@@ -77,4 +77,9 @@ def test_mouths_refuse_options_of_other_pictures(root: Path, command: Command, o
 def test_mouths_need_landmarks(root: Path, command: Command) -> None:
     (root / "landmarks.json").unlink()
     refused = command("import", "mouths", root, "--out", root.parent / "m", code=2).err
-    assert "Expected import.json and landmarks.json" in refused
+    assert (
+        "Expected import.json and landmarks.json, as trueface import --videos --landmarks"
+        in refused
+    )
+    assert "Import the videos in this way" in refused
+    assert "It fits" not in refused

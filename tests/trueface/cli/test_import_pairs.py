@@ -239,6 +239,7 @@ def test_frames_in_folders_are_paired_by_name(
     ("words", "said"),
     [
         (("folders", "--videos"), "--pairs: no fake is left. 1 fake video or frame without the real frame is left out"),
+        (("folders", "--videos"), "does not show the real video. Name the videos as FaceForensics++ does, such as 000"),
         (("folders",), "--pairs: only frames of videos have pairs. Add --videos."),
         (("genimage", "--videos"), "--pairs: the layout genimage reads no videos."),
     ],

@@ -251,6 +251,8 @@ def resolve_layout(name: str, folder: Path) -> str:
         known = "".join(f"\n       {spec.name}: {spec.expects}" for spec in LAYOUTS.values())
         raise DataError(f"{folder} contains {contents(folder)}, which fits no known layout:{known}")
     hint = f". It fits {fits}: trueface import {fits} {folder}" if fits else ""
+    if LAYOUTS[name].makes_pictures:  # from a data root, whose own images fit another layout
+        hint = ". Import the videos in this way, and give that folder."
     raise DataError(
         f"{folder} does not have the layout {name}. Expected {LAYOUTS[name].expects}, found "
         f"{contents(folder)}{hint}"
