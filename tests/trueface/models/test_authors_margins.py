@@ -357,6 +357,15 @@ def test_lgrad_gives_the_margins_of_its_authors_code_in_float64() -> None:
     torch.testing.assert_close(margins, expected, rtol=0, atol=TOLERANCE * float(expected.std()))
 
 
+@pytest.mark.night
+def test_compiled_lgrad_gives_the_same_margins() -> None:
+    detector, images = detector_of("lgrad"), images_of(1, AUTHORS["lgrad"].side)
+    with torch.no_grad():
+        margins = detector(images)
+        detector.network.compile(backend="eager")
+        torch.testing.assert_close(detector(images), margins, rtol=0, atol=0)
+
+
 # --- the table of comparisons
 
 

@@ -156,6 +156,7 @@ class LGrad(nn.Module):
         """Return the gradients of the discriminator (B, 3, 256, 256) at images in 0 … 255."""
         return torch.cat([self._gradients_at(part) for part in torch.split(images, AT_ONCE)])
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch; a gradient in a forward pass is not compiled
     def _gradients_at(self, images: Tensor) -> Tensor:
         with (
             torch.inference_mode(mode=False),
