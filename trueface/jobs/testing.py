@@ -301,7 +301,8 @@ def fast_gradient_copy(model: Detector) -> Detector:
     It differs by rounding. Reported scores are those of the model itself.
     """
     twin = copy.deepcopy(model)
-    network = fuse_conv_bn(twin.network, twin.spec.head, side=twin.spec.probe_side)
+    spec = twin.spec
+    network = fuse_conv_bn(twin.network, spec.head, side=spec.probe_side, frames=spec.frames)
     twin.network = network.to(memory_format=memory_format(twin.spec, twin.channels_last))
     return twin.eval().requires_grad_(requires_grad=False)
 

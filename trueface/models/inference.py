@@ -11,6 +11,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
+from math import prod
 from pathlib import Path
 
 import torch
@@ -33,7 +34,9 @@ TOLERANCE = 1e-2  # relative to the largest feature; rounding alone stays below 
 log = logging.getLogger(__name__)
 
 
-def fuse_conv_bn(network: nn.Module, head: str | None, *, side: int | None = None) -> nn.Module:
+def fuse_conv_bn(
+    network: nn.Module, head: str | None, *, side: int | None = None, frames: int | None = None
+) -> nn.Module:
     """Return a frozen copy in evaluation mode with batch norms folded into convolutions.
 
     A batch norm is assumed to follow the convolution that was registered before it. If the features
@@ -41,9 +44,10 @@ def fuse_conv_bn(network: nn.Module, head: str | None, *, side: int | None = Non
     the current ones. The copy agrees with the original to float tolerance.
 
     Args:
-        network: from images to logits.
+        network: from images or clips to logits.
         head: dotted name of its last layer. None: the logits are compared instead of the features.
         side: the only side of images that it accepts, or None.
+        frames: of a clip. None: it gets images.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     if not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules()):
@@ -52,7 +56,7 @@ def fuse_conv_bn(network: nn.Module, head: str | None, *, side: int | None = Non
     with torch.no_grad():
         _fold(fused)
         plain_features, after = (
-            _features(each, head, side or PROBE_SIDE) for each in (plain, fused)
+            _features(each, head, side or PROBE_SIDE, frames) for each in (plain, fused)
         )
     tolerance = TOLERANCE * float(plain_features.nan_to_num().abs().max())
     if torch.allclose(plain_features, after, rtol=0, atol=tolerance, equal_nan=True):
@@ -87,9 +91,10 @@ def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
     return nn.Sequential(*norm.children()) if any(norm.children()) else nn.Identity()
 
 
-def _features(network: nn.Module, head: str | None, side: int) -> Tensor:
+def _features(network: nn.Module, head: str | None, side: int, frames: int | None) -> Tensor:
     parameter = next(network.parameters())
-    values = torch.linspace(-1, 1, 3 * side * side).sin().view(1, 3, side, side)
+    shape = (1, 3, side, side) if frames is None else (1, 3, frames, side, side)
+    values = torch.linspace(-1, 1, prod(shape)).sin().view(shape)
     if head is None:
         return network(values.to(parameter))  # type: ignore[no-any-return]  # torch: modules return Any
     with capture_inputs(head_of(network, head)) as inputs:

@@ -231,6 +231,29 @@ def test_folded_network_has_features_of_original(*, crossed: bool) -> None:
     assert bool(norms) == crossed
 
 
+class OfFrames(nn.Module):
+    """A network of clips that sees each frame alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 1)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 1) of clips (B, 3, T, H, W)."""
+        maps = self.norm(self.conv(clips.transpose(1, 2).flatten(0, 1)))
+        logits: torch.Tensor = self.fc(maps.mean((2, 3)).unflatten(0, (len(clips), -1)).mean(1))
+        return logits
+
+
+def test_batch_norms_of_frames_are_folded() -> None:
+    torch.manual_seed(1)
+    network, clips = OfFrames(), torch.randn(2, 3, 5, 8, 8)
+    network(clips * 3 + 2)
+    copy = fuse_conv_bn(network.eval(), "fc", side=8, frames=5)
+    torch.testing.assert_close(copy(clips), network(clips))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copy.modules())
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
