@@ -269,8 +269,10 @@ def _find_tested_network(draft: Draft, name: str) -> Iterator[str]:
 
 @PlanCheck
 def check_base_network(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield what the network of an unlearned model does not take. It is that of the base, whatever `model` says."""
-    name = network_behind(draft, makers)
+    """Yield that `model` is not the network of the base, and what this network does not take."""
+    name, own = network_behind(draft, makers), draft.settings["model"]
+    if name != own:
+        yield f"{draft.model}: its base {draft.base} has model {name}, not {own}. Set model: {name}."
     yield from _find_users_of_last_layer(draft, name)
     yield from _find_unfit_side(draft, name)
     yield from _find_tested_network(draft, name)

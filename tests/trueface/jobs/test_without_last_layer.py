@@ -61,6 +61,7 @@ def test_plan_refuses_what_works_on_features_or_on_the_last_layer(
         ({"model": NAME}, "slim18", REASON),
         ({"model": "slim18"}, NAME, ""),
         ({"model": "slim18"}, "tv/r3d_18", ""),
+        ({"model": "slim18"}, "slim18", ""),
         ({"model": "lgrad"}, "slim18", "needs images of 256 by 256 pixels"),
     ],
 )
@@ -79,6 +80,9 @@ def test_unlearning_is_planned_with_the_network_of_its_base(
     ]
     assert len(found) == bool(words)
     assert all(words in each for each in found)
+    network = of_base["model"]
+    other = f"its base {base} has model {network}, not {of_settings}. Set model: {network}."
+    assert (other in " ".join(UNLEARN.refusals(draft, [maker]))) == (network != of_settings)
 
 
 @pytest.mark.parametrize(
