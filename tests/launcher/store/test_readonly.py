@@ -527,7 +527,7 @@ def test_each_command_reports_why_a_queue_folder_cannot_be_written(
         answer = launcher(*words.split())
         assert (answer.code, cause in answer.err) == (3, True), answer
     told = launcher("doctor").out
-    assert f"home\ttrouble\t{read_only.folder} cannot be written" in told
+    assert f"queue folder\ttrouble\t{read_only.folder} cannot be written" in told
     assert launcher("run", "t.yaml", "--dry-run").code == 0
 
 

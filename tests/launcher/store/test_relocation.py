@@ -270,7 +270,10 @@ def test_command_reports_that_its_queue_folder_is_a_copy(
     copy = copy_home(populated_home)
     monkeypatch.setenv("LAUNCHER_HOME", str(copy.folder))
     checks = launcher("doctor").out.splitlines()
-    assert f"home\twarning\t{copy.folder} is a copy of {populated_home.folder}" in "\n".join(checks)
+    assert (
+        f"queue folder\twarning\t{copy.folder} is a copy of {populated_home.folder}"
+        in "\n".join(checks)
+    )
     said = launcher.well("release", "waits", "--dry-run").err
     assert (
         f"the queue folder {copy.folder} is a copy of {populated_home.folder}. Its 2 unfinished"
