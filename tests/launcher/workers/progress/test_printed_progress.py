@@ -861,9 +861,11 @@ def test_reported_number_is_never_lost_or_replaced(home: Home, text: bytes) -> N
 
 def test_part_of_a_line_at_the_cut_of_a_long_log_is_not_read(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    lines = b"train_loss: 0.5\nx\n" * (END_BYTES // 16)
-    for size in range(18):  # the cut is at each place of a line
-        attempt.log.write_bytes(lines + b"y" * size)
+    lines = b"train_loss: 0.5\nx\n"
+    rest = (b"x" * 99 + b"\n") * (END_BYTES // 100)
+    rest += b"x" * (END_BYTES - len(rest) - 2 * len(lines))
+    for size in range(len(lines)):  # the cut is at each place of the last pair of lines but one
+        attempt.log.write_bytes(lines * 3 + rest + b"y" * size)
         assert read_last_metrics(attempt) == {"train_loss": 0.5, "read_from": "log"}
         assert [*read_log_report(attempt.log).numbers] == ["train_loss"]
 
