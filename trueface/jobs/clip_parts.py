@@ -210,13 +210,13 @@ def check_model_of_clips(draft: Draft, makers: Sequence[Draft], _: DataIdResolve
 
 
 @PlanCheck
-def check_learned_clips(draft: Draft, _: Sequence[Draft], __: DataIdResolver) -> Iterator[str]:
-    """Yield that a training starts from another network of clips, or why its teacher does not take its images."""
+def check_base_and_teacher(draft: Draft, _: Sequence[Draft], __: DataIdResolver) -> Iterator[str]:
+    """Yield that a training starts from another network, or why its teacher does not take its images."""
     from trueface.jobs.lineage import planned_teacher  # the start of a job does not need it
 
     own = draft.settings["model"]
     base = _network_of(_settings_of(draft, draft.base)) if draft.base else None
-    if base not in {None, own} and any(spec_of(name).frames for name in (base or own, own)):
+    if base not in {None, own}:
         yield f"{draft.model}: its base {draft.base} has model {base}, not {own}. Set model: {base}."
     teacher = planned_teacher(draft)
     if teacher and (reason := _unfit_model(draft, _settings_of(draft, teacher))):

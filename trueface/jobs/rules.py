@@ -34,8 +34,8 @@ from trueface.data.qualities import (
 from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
 from trueface.jobs.clip_parts import (
+    check_base_and_teacher,
     check_base_of_clips,
-    check_learned_clips,
     check_model_of_clips,
     check_videos,
     network_behind,
@@ -688,7 +688,7 @@ TRAININGS: tuple[Rule | PlanCheck, ...] = (
     refuse_network,
     refuse_pixel_training,
     refuse_clips,
-    check_learned_clips,
+    check_base_and_teacher,
     check_videos,
     check_landmarks,
     check_stored_images,

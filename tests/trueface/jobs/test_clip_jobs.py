@@ -209,6 +209,8 @@ OF_CLIPS, OF_IMAGES = "gan2:pre@model=tv-r3d_18", "gan2:pre@model=slim18"
         (f'  - {{model: "{OF_CLIPS}", data: "gan1:pre"}}', f"its base {OF_CLIPS} has model tv/r3d_18, not slim18"),
         (f'  - {{model: "{OF_IMAGES}", data: "gan1:pre", clips: {{frames: 8}}, matrix: {{model: [tv/r3d_18]}}}}',
          f"its base {OF_IMAGES} has model slim18, not tv/r3d_18"),
+        (f'  - {{model: "{OF_IMAGES}", data: "gan1:pre", matrix: {{model: [nodown18]}}}}',
+         f"its base {OF_IMAGES} has model slim18, not nodown18"),
         (f'  - {{model: null, data: "gan1:pre", objective: add, teacher: "{OF_CLIPS}", '
          "qualities: [raw, jpeg50], quality_batch: paired}",
          f"its teacher {OF_CLIPS}: model tv/r3d_18 needs clips of 4 or more frames, not single images"),
