@@ -214,10 +214,9 @@ def check_base_and_teacher(draft: Draft, _: Sequence[Draft], __: DataIdResolver)
     """Yield that a training starts from another network, or why its teacher does not take its images."""
     from trueface.jobs.lineage import planned_teacher  # the start of a job does not need it
 
-    own = draft.settings["model"]
     base = _network_of(_settings_of(draft, draft.base)) if draft.base else None
-    if base not in {None, own}:
-        yield f"{draft.model}: its base {draft.base} has model {base}, not {own}. Set model: {base}."
+    if base is not None:
+        yield from find_other_network(draft, base)
     teacher = planned_teacher(draft)
     if teacher and (reason := _unfit_model(draft, _settings_of(draft, teacher))):
         yield f"{draft.model}: its teacher {teacher}: {reason}"
@@ -244,6 +243,13 @@ def network_behind(draft: Draft, makers: Sequence[Draft]) -> str:
     return _network_of(settings_behind(draft, makers, model=draft.base)) or str(
         draft.settings["model"]
     )
+
+
+def find_other_network(draft: Draft, network: str) -> Iterator[str]:
+    """Yield that `model` of a job is not the network of its base."""
+    own = draft.settings["model"]
+    if network != own:
+        yield f"{draft.model}: its base {draft.base} has model {network}, not {own}. Set model: {network}."
 
 
 @PlanCheck

@@ -38,6 +38,7 @@ from trueface.jobs.clip_parts import (
     check_base_of_clips,
     check_model_of_clips,
     check_videos,
+    find_other_network,
     network_behind,
     refuse_clips,
     refuse_network,
@@ -270,9 +271,8 @@ def _find_tested_network(draft: Draft, name: str) -> Iterator[str]:
 @PlanCheck
 def check_base_network(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield that `model` is not the network of the base, and what this network does not take."""
-    name, own = network_behind(draft, makers), draft.settings["model"]
-    if name != own:
-        yield f"{draft.model}: its base {draft.base} has model {name}, not {own}. Set model: {name}."
+    name = network_behind(draft, makers)
+    yield from find_other_network(draft, name)
     yield from _find_users_of_last_layer(draft, name)
     yield from _find_unfit_side(draft, name)
     yield from _find_tested_network(draft, name)
